@@ -1,0 +1,1 @@
+"""The four reference systems. Each imports `floodmark.core` and nothing else of ours."""
