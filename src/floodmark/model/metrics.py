@@ -1,0 +1,101 @@
+"""Every metric that a criterion may name, with its dimension and where its figure comes from.
+
+A metric that a run cannot provide is UNKNOWN, never 0. Adding one: an entry here, and its figure in `judge/observe.py`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from floodmark.core.units import Dimension
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True):
+    """`needs_delivery`: without a single delivery the figure proves nothing, so its criterion is UNKNOWN."""
+
+    name: str
+    dimension: Dimension
+    text: str
+    needs_delivery: bool = False
+
+
+def _table(*metrics: Metric) -> dict[str, Metric]:
+    return {metric.name: metric for metric in metrics}
+
+
+def _count(name: str, text: str, *, needs_delivery: bool = True) -> Metric:
+    return Metric(name=name, dimension=Dimension.COUNT, text=text, needs_delivery=needs_delivery)
+
+
+def _time(name: str, text: str, *, needs_delivery: bool = False) -> Metric:
+    return Metric(name=name, dimension=Dimension.TIME, text=text, needs_delivery=needs_delivery)
+
+
+def _latencies(prefix: str, text: str) -> list[Metric]:
+    return [_time(f"{prefix}_{p}", f"{p} of {text}", needs_delivery=True) for p in ("p50", "p90", "p99", "p999", "max")]
+
+
+METRICS: dict[str, Metric] = _table(
+    _count("attempted", "deliveries that should happen: messages sent, times the subscriptions they are for"),
+    _count("acknowledged", "of these, the ones whose message the target acknowledged"),
+    _count("delivered", "distinct intact deliveries", needs_delivery=False),
+    _count("lost", "acknowledged, wanted and never seen"),
+    _count("duplicated", "seen again after the first time"),
+    _count("reordered", "seen after a later message of the same publisher (RFC 4737)"),
+    _count("corrupted", "seen with a checksum that does not fit"),
+    _count("unexpected", "seen where it does not belong: another channel, another run, never sent"),
+    _count("indeterminate", "not acknowledged, or in flight at the edge of a subscription: no claim either way"),
+    _count("published", "messages sent", needs_delivery=False),
+    _count("refused", "messages that the target refused", needs_delivery=False),
+    Metric(name="delivery_ratio", dimension=Dimension.RATIO, text="delivered / acknowledged", needs_delivery=True),
+    Metric(
+        name="error_ratio",
+        dimension=Dimension.RATIO,
+        text="failed operations (connects, subscribes, publishes, lost deliveries) / all of them",
+    ),
+    Metric(
+        name="success_ratio",
+        dimension=Dimension.RATIO,
+        text="connections that connected and whose subscriptions all became active / connections asked for",
+    ),
+    _count("connections", "connections open at the start of the load", needs_delivery=False),
+    _count("subscriptions", "subscriptions active at the start of the load", needs_delivery=False),
+    _count("connect_failures", "connections that could not be opened", needs_delivery=False),
+    _count("disconnects", "connections that the target closed without being asked", needs_delivery=False),
+    _time("connect_time", "from the first connect to the last subscription active"),
+    _time("duration", "from the first message meant to be sent to the end of the drain"),
+    _time("load_time", "from the first message meant to be sent to the last delivery", needs_delivery=True),
+    _time("total_time", "from the first connect to the end of the drain"),
+    Metric(
+        name="throughput",
+        dimension=Dimension.RATE,
+        text="deliveries per second, from the first send to the last delivery",
+        needs_delivery=True,
+    ),
+    Metric(name="publish_rate", dimension=Dimension.RATE, text="messages sent per second"),
+    *_latencies("latency", "the response latency: intended send to delivery"),
+    *_latencies("service_latency", "the service latency: actual send to delivery"),
+    *_latencies("ack_latency", "the time from the actual send to the acknowledgement"),
+    _time("generator_lag_p99", "how late the generator itself was, 99th percentile"),
+    Metric(name="rss_peak", dimension=Dimension.BYTES, text="largest resident memory of the target's process tree"),
+    Metric(name="rss_end", dimension=Dimension.BYTES, text="resident memory of the target's process tree after the drain"),
+    Metric(name="rss_growth", dimension=Dimension.FACTOR, text="target's resident memory after the drain / at the start of the load"),
+    Metric(name="rss_rise", dimension=Dimension.BYTES, text="target's peak resident memory less that at the start of the load"),
+    Metric(name="rss_kept", dimension=Dimension.BYTES, text="target's resident memory after the drain less that at the start of the load"),
+    Metric(
+        name="rss_per_delivery", dimension=Dimension.BYTES, text="rss_kept / deliveries: bytes kept for each message", needs_delivery=True
+    ),
+    Metric(name="rss_per_connection", dimension=Dimension.BYTES, text="target's memory once connected less before, / connections"),
+    Metric(name="rss_total_peak", dimension=Dimension.BYTES, text="largest resident memory of target and harness together"),
+    Metric(name="harness_rss_peak", dimension=Dimension.BYTES, text="largest resident memory of the harness"),
+    Metric(name="harness_rss_per_connection", dimension=Dimension.BYTES, text="agents' memory once connected less before, / connections"),
+    Metric(name="cpu", dimension=Dimension.TIME, text="processor time of the target"),
+    _count("fds_peak", "most descriptors open in the target", needs_delivery=False),
+    _count("threads_peak", "most threads in the target", needs_delivery=False),
+    _time("recovery", "from a fault to the last of its victims being back, worst case"),
+    Metric(name="recovered_ratio", dimension=Dimension.RATIO, text="connections back after a fault / connections it hit"),
+    _count("fault_hits", "connections or operations that faults touched", needs_delivery=False),
+    Metric(
+        name="stats_error", dimension=Dimension.RATIO, text="largest relative difference between the target's own statistics and the ledger"
+    ),
+)

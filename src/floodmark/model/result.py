@@ -1,0 +1,108 @@
+"""The result of a run, in the shape that `--json` and `run.json` have: fields may be added, never renamed.
+
+All latencies are integer nanoseconds, sizes are bytes, durations float seconds. Delivery counts are in deliveries, that is (message,
+subscription) pairs: one message to a hundred subscriptions is a hundred attempted deliveries.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from floodmark.model.finding import Finding
+from floodmark.model.verdict import Verdict
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """The account of a scenario, observed at the subscriber's handler."""
+
+    attempted: int = 0
+    acknowledged: int = 0
+    delivered: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    reordered: int = 0
+    corrupted: int = 0
+    unexpected: int = 0
+    indeterminate: int = 0
+    dropped_by_us: int = 0
+
+
+class LatencySummary(msgspec.Struct, frozen=True, kw_only=True):
+    """Percentiles of one histogram, nanoseconds; all 0 when `count` is 0."""
+
+    p50: int = 0
+    p90: int = 0
+    p99: int = 0
+    p999: int = 0
+    max: int = 0
+    count: int = 0
+
+
+class Latencies(msgspec.Struct, frozen=True, kw_only=True):
+    """`response` counts from the intended send, `service` from the actual one; their difference is the generator's own lag."""
+
+    response: LatencySummary = LatencySummary()
+    service: LatencySummary = LatencySummary()
+
+
+class TargetUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """The process tree under test seen from outside; all 0 when it could not be read (a URL on another machine)."""
+
+    rss_bytes_start: int = 0
+    rss_bytes_peak: int = 0
+    rss_bytes_end: int = 0
+    cpu_s: float = 0.0
+    fds_peak: int = 0
+    threads_peak: int = 0
+
+
+class GeneratorUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """What floodmark itself cost: runner and agents together."""
+
+    rss_bytes_peak: int = 0
+    cpu_s: float = 0.0
+    lag_ns_p99: int = 0
+    processes: int = 1
+
+
+class CriterionResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One criterion and what was seen; `observed` is in base units (s, bytes, /s, ratio), None when there was no evidence."""
+
+    text: str
+    observed: float | None
+    verdict: Verdict
+    note: str = ""
+
+
+class ScenarioResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One scenario's outcome. `note` says why a verdict is UNKNOWN; `log_tail` holds the target's last lines when that helps."""
+
+    id: str
+    plan: str
+    verdict: Verdict
+    scale: float
+    duration_s: float
+    criteria: tuple[CriterionResult, ...] = ()
+    delivery: Delivery = Delivery()
+    latency_ns: Latencies = Latencies()
+    throughput_hz: float = 0.0
+    target: TargetUsage = TargetUsage()
+    generator: GeneratorUsage = GeneratorUsage()
+    findings: tuple[Finding, ...] = ()
+    metrics: dict[str, float] = {}
+    note: str = ""
+    log_tail: tuple[str, ...] = ()
+    title: str = ""
+
+
+class RunResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole run: the one document that `--json` prints."""
+
+    schema: int = 1
+    version: str
+    seed: int
+    scale: float
+    verdict: Verdict
+    run: str
+    scenarios: tuple[ScenarioResult, ...] = ()
+    interrupted: bool = False
