@@ -98,7 +98,7 @@ class Poisson(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Flood(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="flood"):
-    """As fast as possible, with at most `in_flight` messages not yet acknowledged (per agent). Closed loop: says nothing about response times."""
+    """As fast as possible, at most `in_flight` messages not yet acknowledged per agent. Closed loop: it says nothing about response times."""
 
     in_flight: int = 1000
 

@@ -79,7 +79,7 @@ class Population(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         _require(0 < self.consumer_ratio <= 1, f"population.consumer_ratio must be above 0 and at most 1, got {self.consumer_ratio!r}")
         _require(
             self.channels <= self.subscriptions,
-            f"population.channels is {self.channels}, but there are only {self.subscriptions} subscriptions: nobody would listen to the rest",
+            f"population.channels is {self.channels}, but only {self.subscriptions} subscriptions would listen: raise connections or lower channels",
         )
 
     @property
