@@ -1,0 +1,124 @@
+"""What a driver is: how floodmark speaks to one kind of system.
+
+A driver opens connections. A connection subscribes, publishes and tells its `Sink` what it sees; it never judges. What runs once per
+message (`put`, `turn`, `publish`) is plain `def`: no await, no task, no log line. Everything else may await.
+
+Not here: when to send (load/), what was lost (ledger/). To write one of your own, see `examples/echo_driver.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from floodmark.core.errors import SystemUnderTestError, UsageError
+
+Encoding = Literal["text", "binary"]
+Options = Mapping[str, str | int | float | bool]
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """A subscription to open: its slot in the ledger, its channel's name, and the position to resume after (None: from now on)."""
+
+    slot: int
+    channel: str
+    after: int | None = None
+
+
+class Sink(Protocol):
+    """What a connection reports, from the event loop's thread, in the order seen."""
+
+    put: Callable[[tuple[int, bytes, int]], None]
+    """HOT: (slot, frame that holds a stamp, time.monotonic_ns() of arrival)."""
+
+    def turn(self) -> None:
+        """HOT: call once at the end of each read, so that batches stay bounded."""
+
+    def acknowledged(self, token: int) -> None:
+        """HOT: the target confirmed the publish that carried this token."""
+
+    def refused(self, token: int, reason: str) -> None:
+        """The target refused that publish."""
+
+    def ended(self, slot: int, reason: str) -> None:
+        """The target ended a subscription without being asked."""
+
+    def closed(self, connection: Connection, reason: str) -> None:
+        """The connection is gone. Called once, also after `close` and `abort`; `reason` is one line."""
+
+
+class Connection(Protocol):
+    """One connection to the target. A connection that is lost reports `Sink.closed` and ignores everything after that."""
+
+    @property
+    def writable(self) -> bool:
+        """False while the target does not take what we send (its back-pressure)."""
+
+    async def subscribe(self, wanted: Sequence[Wanted]) -> None:
+        """Open subscriptions; returns once the target has taken all of them. Raises SystemUnderTestError when it refuses one."""
+
+    async def unsubscribe(self, slots: Iterable[int]) -> None:
+        """End subscriptions in the protocol's clean way; returns once the target has taken that."""
+
+    def publish(self, channel: str, payload: bytes, token: int) -> None:
+        """HOT: send one message; the answer reaches the sink under `token` when the driver acknowledges."""
+
+    def resume_point(self, frame: bytes) -> int | None:
+        """The position to resume after, read from the last frame of a subscription; None where the protocol has none."""
+
+    def pause_reading(self) -> None:
+        """Stop reading the socket, as a slow consumer does."""
+
+    def resume_reading(self) -> None:
+        """Read again."""
+
+    async def close(self) -> None:
+        """Leave in the protocol's clean way; bounded in time."""
+
+    def abort(self) -> None:
+        """Drop the connection at once, as a client that crashed does."""
+
+
+class Driver(Protocol):
+    """One kind of system. Built once per agent from the scenario's `driver_options`; raises UsageError for a wrong one."""
+
+    encoding: Encoding
+    acknowledges: bool
+    """Whether the target confirms each publish; if not, what was handed to an open connection counts as acknowledged."""
+    resumes: bool
+    """Whether a subscription can be resumed after a position."""
+
+    async def connect(self, url: str, channel: str, sink: Sink, *, limit_s: float, local_host: str | None = None) -> Connection:
+        """Open a connection ready to subscribe and publish. `channel` is the first one it will serve, for URLs that name it.
+
+        Raises: SystemUnderTestError with the reason, in words, when the target refuses, speaks something else or takes too long.
+        """
+
+    async def statistics(self, url: str) -> dict[str, float] | None:
+        """The target's own counters, as `delivered`, `published`, `connections`, `subscriptions`; None if it has none."""
+
+
+class RefusedError(SystemUnderTestError):
+    """The target refused a connection or a subscription, or speaks another protocol."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+        self.url, self.reason = url, reason
+
+    def __str__(self) -> str:
+        return f"{self.url} {self.reason}"
+
+
+def take_options(driver: str, options: Options, defaults: Mapping[str, str | int | float | bool]) -> dict[str, str | int | float | bool]:
+    """Merge options over defaults; an unknown one or one of another type is a usage error that names those that exist."""
+    merged = dict(defaults)
+    for name, value in options.items():
+        if name not in defaults:
+            raise UsageError(f"driver {driver!r} has no option {name!r}; it has: {', '.join(sorted(defaults))}")
+        wanted = type(defaults[name])
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+            raise UsageError(f"option {name!r} of driver {driver!r} must be {wanted.__name__}, got {value!r}")
+        merged[name] = value
+    return merged
