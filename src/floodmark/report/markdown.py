@@ -1,0 +1,144 @@
+"""report.md: the run as Markdown that reads well as plain text, in a pull request and in a terminal.
+
+Input: a run document. Output: GitHub-flavoured Markdown. Every figure stands in run.json too. Plots are left to report.html.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from floodmark.model.result import ScenarioResult
+from floodmark.model.verdict import Verdict
+from floodmark.report import figures
+from floodmark.report.document import RunDocument
+from floodmark.report.figures import Row
+from floodmark.report.machine import Machine
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&])")
+_FINDINGS_SHOWN = 20
+
+
+def render(document: RunDocument) -> str:
+    """Render a whole report."""
+    blocks = [*_opening(document), *(block for scenario in document.scenarios for block in _scenario(scenario)), *_closing(document)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _opening(document: RunDocument) -> Iterator[str]:
+    yield f"# {figures.MARKS[document.verdict]} {document.verdict.value}: {_text(figures.headline(document))}"
+    scale = "" if document.scale == 1 else f" · scale {document.scale:g}"
+    yield f"floodmark {_text(document.version)} · started {_text(document.started)} · seed {document.seed}{scale} · {_code(document.run)}"
+    if document.scenarios:
+        rows = [
+            (
+                f"{figures.MARKS[scenario.verdict]} {scenario.verdict.value}",
+                _code(scenario.id),
+                _text(scenario.plan),
+                _code(figures.criteria_summary(scenario)),
+                figures.count(scenario.delivery.delivered),
+                figures.count(scenario.delivery.lost),
+                figures.rate(scenario.throughput_hz),
+                figures.latency(scenario.latency_ns.response.p99),
+                figures.size(scenario.target.rss_bytes_peak),
+            )
+            for scenario in document.scenarios
+        ]
+        yield _table(("verdict", "scenario", "plan", "criteria", "delivered", "lost", "throughput", "p99", "memory, peak"), rows, left=4)
+
+
+def _scenario(scenario: ScenarioResult) -> Iterator[str]:
+    yield f"## {figures.MARKS[scenario.verdict]} {scenario.verdict.value}: {_text(figures.title(scenario))}"
+    plan = f" · plan {_text(scenario.plan)}" if scenario.plan else ""
+    scale = "" if scenario.scale == 1 else f" · scale {scenario.scale:g}"
+    yield f"{_code(scenario.id)}{plan}{scale} · took {figures.time_s(scenario.duration_s)}"
+    for sentence in (figures.remark(scenario), scenario.note):
+        if sentence:
+            yield f"> {_text(sentence)}"
+    if scenario.criteria:
+        rows = [(_code(one.text), figures.observed(one), one.verdict.value, _text(one.note)) for one in scenario.criteria]
+        yield _table(("criterion", "observed", "verdict", "note"), rows, left=1)
+    yield _rows("delivery", figures.account(scenario))
+    yield _latencies(scenario)
+    yield _rows("target", figures.target_cost(scenario)) if scenario.target.rss_bytes_peak else "The target's processes could not be seen."
+    yield _rows("generator", figures.generator_cost(scenario))
+    yield from _findings(scenario)
+    if scenario.log_tail and scenario.verdict is not Verdict.PASS:
+        yield "The target's last lines:"
+        yield _fence(scenario.log_tail)
+
+
+def _latencies(scenario: ScenarioResult) -> str:
+    response, service = (figures.latencies(one) for one in (scenario.latency_ns.response, scenario.latency_ns.service))
+    rows = [("response", *(row.figure for row in response)), ("service", *(row.figure for row in service))]
+    return _table(("latency", *(row.name for row in response)), rows, left=1)
+
+
+def _findings(scenario: ScenarioResult) -> Iterator[str]:
+    if not scenario.findings:
+        return
+    rows = [
+        (
+            one.anomaly.value,
+            "yes" if one.violation else "no",
+            figures.count(one.count),
+            str(one.subscription),
+            str(one.publisher),
+            f"{one.first_seq} to {one.last_seq}",
+            _text(one.detail),
+        )
+        for one in scenario.findings[:_FINDINGS_SHOWN]
+    ]
+    yield _table(("finding", "breaks the guarantee", "count", "subscription", "publisher", "sequence", "detail"), rows, left=2)
+    if len(scenario.findings) > _FINDINGS_SHOWN:
+        yield f"The first {_FINDINGS_SHOWN} of {len(scenario.findings)}; all of them are in findings.jsonl."
+
+
+def _closing(document: RunDocument) -> Iterator[str]:
+    yield "## Run it again"
+    yield _fence([document.command])
+    yield _rows("machine", machine_rows(document.machine))
+
+
+def machine_rows(machine: Machine) -> list[Row]:
+    """The fingerprint as named figures."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    rows = [
+        Row("processor", machine.cpu),
+        Row("cores", figures.count(machine.cores)),
+        Row("memory", figures.size(machine.memory_bytes)),
+        Row("kernel", machine.kernel),
+        Row("Python", machine.python),
+        Row("versions", versions),
+    ]
+    return [Row(name, figure or figures.NONE) for name, figure in rows]
+
+
+def _rows(name: str, rows: Iterable[Row]) -> str:
+    return _table((name, ""), [(_text(row.name), _text(row.figure)) for row in rows], left=1)
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[str]], *, left: int) -> str:
+    """A table whose first `left` columns are text; the others are figures and stand to the right."""
+    names = list(heads)
+    rule = ["---" if column < left else "---:" for column in range(len(names))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (names, rule, *rows))
+
+
+def _text(text: str) -> str:
+    """Make foreign text plain: no markup, no HTML, no line end takes effect."""
+    return _SPECIAL.sub(r"\\\1", " ".join(figures.clean(text).split()))
+
+
+def _code(text: str) -> str:
+    """A code span that holds whatever backticks the text has; a bar would end the table cell even there."""
+    plain = " ".join(figures.clean(text).split()).replace("|", "¦")
+    ticks = "`" * (1 + max(map(len, re.findall("`+", plain)), default=0))
+    pad = " " if "`" in plain else ""
+    return f"{ticks}{pad}{plain}{pad}{ticks}" if plain else ""
+
+
+def _fence(lines: Iterable[str]) -> str:
+    body = "\n".join(figures.clean(line).rstrip("\n") for line in lines)
+    ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", body)), default=0))
+    return f"{ticks}text\n{body}\n{ticks}"
