@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import math
 import re
+from decimal import Decimal
 
 from floodmark.core.errors import UsageError
 
@@ -68,17 +69,36 @@ def parse(text: str, dimension: Dimension, *, where: str = "") -> float:
     factor = UNITS[dimension].get(unit)
     if factor is None:
         raise UsageError(f"{place}{text!r} has the unit {unit or 'none'!r}, but {dimension.value} takes one of: {allowed}")
-    value = float(number.replace("_", "")) * factor
+    value = _product(number.replace("_", ""), factor)
     if not math.isfinite(value):
         raise UsageError(f"{place}{text!r} is not finite; write a number that is")
     return value
 
 
+def _product(number: str, factor: float) -> float:
+    """Multiply in decimal, so that 57% is the float 0.57 and an observed 57/100 equals it; 57 * 0.01 is one bit above."""
+    try:
+        return float(Decimal(number) * Decimal(repr(factor)))
+    except ArithmeticError:  # an exponent beyond what Decimal takes is 0 or infinite as a float
+        return float(number) * factor
+
+
 def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
     for factor, unit in steps:
-        if abs(value) >= factor:
-            return f"{value / factor:.3g} {unit}" if value / factor < 1000 else f"{value / factor:.0f} {unit}"
-    return f"{value:.3g} {steps[-1][1]}" if value else f"0 {steps[-1][1]}"
+        if float(f"{abs(value):.3g}") >= factor:
+            return f"{_short(value / factor)} {unit}"
+    return f"{_short(value)} {steps[-1][1]}" if steps[-1][0] == 1 else f"{_short(value / steps[-1][0])} {steps[-1][1]}"
+
+
+def _short(value: float) -> str:
+    """Three significant digits, but never an exponent for a large number: 999.6 is 1000, not 1e+03."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
+
+
+def _percent(ratio: float) -> str:
+    """Five digits, or as many as it takes to tell a ratio that is almost 1 from 1."""
+    text = f"{ratio * 100:.5g}"
+    return text if ratio == 1 or text != "100" else f"{ratio * 100:.17g}"
 
 
 def show(value: float, dimension: Dimension) -> str:
@@ -87,16 +107,18 @@ def show(value: float, dimension: Dimension) -> str:
     >>> show(0.25, Dimension.TIME), show(2048, Dimension.BYTES), show(0.995, Dimension.RATIO)
     ('250 ms', '2 KiB', '99.5 %')
     """
+    if not math.isfinite(value):
+        return str(value)
     match dimension:
         case Dimension.TIME:
-            return _scaled(value, ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))) if value < 1000 else f"{value:.0f} s"
+            return _scaled(value, ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))) if value else "0 s"
         case Dimension.BYTES:
             return _scaled(value, ((1024.0**3, "GiB"), (1024.0**2, "MiB"), (1024.0, "KiB"), (1.0, "B")))
         case Dimension.RATE:
             return f"{value:,.0f} /s" if abs(value) >= 10 else f"{value:.3g} /s"
         case Dimension.RATIO:
-            return f"{value * 100:.5g} %"
+            return f"{_percent(value)} %"
         case Dimension.FACTOR:
-            return f"{value:.3g}x"
+            return f"{_short(value)}x"
         case Dimension.COUNT:
             return f"{value:,.0f}" if value == int(value) else f"{value:,.6g}"

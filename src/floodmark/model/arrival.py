@@ -6,17 +6,15 @@ Rates are messages per second, all publishers of the scenario together. In TOML 
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 
 from floodmark.core.errors import UsageError
+from floodmark.model import checks
 
 
 def _positive(owner: str, **values: float) -> None:
     for name, value in values.items():
-        if not 0 < value < math.inf:  # phrased so that NaN is refused too
-            raise UsageError(f"{owner}.{name} must be finite and greater than 0, got {value!r}")
+        checks.positive(f"{owner}.{name}", value)
 
 
 class Constant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="constant"):
@@ -59,8 +57,7 @@ class Spike(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def __post_init__(self) -> None:
         _positive("spike", rate_hz=self.rate_hz, peak_hz=self.peak_hz, for_s=self.for_s)
-        if not 0 <= self.at_s < math.inf:
-            raise UsageError(f"spike.at_s must be finite and at least 0, got {self.at_s!r}")
+        checks.not_negative("spike.at_s", self.at_s)
 
 
 class Wave(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="wave"):
@@ -85,7 +82,8 @@ class Burst(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     every_s: float
 
     def __post_init__(self) -> None:
-        _positive("burst", count=self.count, every_s=self.every_s)
+        checks.whole("burst.count", self.count)
+        _positive("burst", every_s=self.every_s)
 
 
 class Poisson(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="poisson"):
@@ -98,12 +96,15 @@ class Poisson(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Flood(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="flood"):
-    """As fast as possible, at most `in_flight` messages not yet acknowledged per agent. Closed loop: it says nothing about response times."""
+    """As fast as possible, at most `in_flight` messages of an agent not yet acknowledged.
+
+    A closed loop: the target sets the pace, so it says nothing about response times.
+    """
 
     in_flight: int = 1000
 
     def __post_init__(self) -> None:
-        _positive("flood", in_flight=self.in_flight)
+        checks.whole("flood.in_flight", self.in_flight)
 
 
 Arrival = Constant | Ramp | Step | Spike | Wave | Burst | Poisson | Flood

@@ -5,19 +5,20 @@ The same frozen structs come from Python and from TOML (`model/read.py`). Number
 
 from __future__ import annotations
 
-import math
+import re
 
 import msgspec
 
 from floodmark.core.errors import UsageError
-from floodmark.model.arrival import Arrival, Constant
+from floodmark.model import checks
+from floodmark.model.arrival import Arrival, Constant, Ramp, Spike
+from floodmark.model.checks import require as _require
 from floodmark.model.criterion import Criterion
 from floodmark.model.finding import Guarantee, Order
 
-
-def _require(holds: bool, text: str) -> None:
-    if not holds:
-        raise UsageError(text)
+URL_IN_OUTPUT = r"([A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+)"  # the first URL that a command prints
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+_SYSTEM = re.compile(r"[a-z][a-z0-9_-]*|python:[\w.]+:[\w.]+")
 
 
 class Fast(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="profile", tag="fast"):
@@ -30,7 +31,7 @@ class Slow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     rate_bytes_per_s: float
 
     def __post_init__(self) -> None:
-        _require(0 < self.rate_bytes_per_s < math.inf, f"slow.rate_bytes_per_s must be finite and > 0, got {self.rate_bytes_per_s!r}")
+        checks.positive("slow.rate_bytes_per_s", self.rate_bytes_per_s)
 
 
 class Bursty(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="profile", tag="bursty"):
@@ -40,8 +41,8 @@ class Bursty(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pause_s: float
 
     def __post_init__(self) -> None:
-        _require(0 < self.read_s < math.inf, f"bursty.read_s must be finite and > 0, got {self.read_s!r}")
-        _require(0 < self.pause_s < math.inf, f"bursty.pause_s must be finite and > 0, got {self.pause_s!r}")
+        checks.positive("bursty.read_s", self.read_s)
+        checks.positive("bursty.pause_s", self.pause_s)
 
 
 class Stuck(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="profile", tag="stuck"):
@@ -50,7 +51,7 @@ class Stuck(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     after_s: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(0 <= self.after_s < math.inf, f"stuck.after_s must be finite and >= 0, got {self.after_s!r}")
+        checks.not_negative("stuck.after_s", self.after_s)
 
 
 Consumer = Fast | Slow | Bursty | Stuck
@@ -74,12 +75,12 @@ class Population(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def __post_init__(self) -> None:
         for name in ("connections", "subscriptions_per_connection", "channels", "publishers", "waves"):
-            value = getattr(self, name)
-            _require(value >= 1, f"population.{name} must be at least 1, got {value!r}")
-        _require(0 < self.consumer_ratio <= 1, f"population.consumer_ratio must be above 0 and at most 1, got {self.consumer_ratio!r}")
+            checks.whole(f"population.{name}", getattr(self, name))
+        checks.share("population.consumer_ratio", self.consumer_ratio, zero=False)
         _require(
             self.channels <= self.subscriptions,
-            f"population.channels is {self.channels}, but only {self.subscriptions} subscriptions would listen: raise connections or lower channels",
+            f"population.channels is {self.channels}, but only {self.subscriptions} subscriptions would listen; "
+            "raise connections or lower channels",
         )
 
     @property
@@ -106,16 +107,26 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     messages: int | None = None
 
     def __post_init__(self) -> None:
-        _require(bool(self.name), "phase.name must not be empty")
-        _require(self.payload_bytes >= 1, f"phase.payload_bytes must be at least 1, got {self.payload_bytes!r}")
+        checks.filled("phase.name", self.name)
+        checks.whole("phase.payload_bytes", self.payload_bytes)
         _require(
             self.duration_s is not None or self.messages is not None,
             f"phase {self.name!r} has neither duration_s nor messages, so it would never end; give one of them",
         )
         if self.duration_s is not None:
-            _require(0 < self.duration_s < math.inf, f"phase.duration_s must be finite and > 0, got {self.duration_s!r}")
+            checks.positive("phase.duration_s", self.duration_s)
         if self.messages is not None:
-            _require(self.messages >= 1, f"phase.messages must be at least 1, got {self.messages!r}")
+            checks.whole("phase.messages", self.messages)
+        self._require_room_for_arrival()
+
+    def _require_room_for_arrival(self) -> None:
+        if isinstance(self.arrival, Ramp):
+            _require(self.duration_s is not None, f"phase {self.name!r} is a ramp, which needs duration_s to know how steep it is")
+        if isinstance(self.arrival, Spike) and self.duration_s is not None:
+            _require(
+                self.arrival.at_s < self.duration_s,
+                f"phase {self.name!r} lasts {self.duration_s:g} s, so its spike at {self.arrival.at_s:g} s would never come; lower at_s",
+            )
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,11 +145,18 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     options: dict[str, float | int | str | bool] = {}
 
     def __post_init__(self) -> None:
-        _require(0 <= self.at_s < math.inf, f"fault.at_s must be finite and >= 0, got {self.at_s!r}")
-        _require(0 <= self.for_s < math.inf, f"fault.for_s must be finite and >= 0, got {self.for_s!r}")
-        _require(self.repeat >= 1, f"fault.repeat must be at least 1, got {self.repeat!r}")
-        _require(0 <= self.every_s < math.inf, f"fault.every_s must be finite and >= 0, got {self.every_s!r}")
-        _require(0 <= self.ratio <= 1, f"fault.ratio must be between 0 and 1, got {self.ratio!r}")
+        checks.filled("fault.kind", self.kind)
+        for name in ("at_s", "for_s", "every_s"):
+            checks.not_negative(f"fault.{name}", getattr(self, name))
+        checks.whole("fault.repeat", self.repeat)
+        checks.share("fault.ratio", self.ratio)
+
+
+def _has_group(pattern: str) -> bool:
+    try:
+        return re.compile(pattern).groups >= 1
+    except re.error:
+        return False
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -164,14 +182,41 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             self.command is None or self.url is not None or self.ready_pattern is not None,
             "target: a command needs url (where it will listen) or ready_pattern (a line of its log whose first group is the URL)",
         )
-        _require(0 < self.start_limit_s < math.inf, f"target.start_limit_s must be finite and > 0, got {self.start_limit_s!r}")
+        for name in ("system", "url", "command", "ready_pattern"):
+            if getattr(self, name) is not None:
+                checks.filled(f"target.{name}", getattr(self, name))
+        if self.ready_pattern is not None:
+            _require(
+                _has_group(self.ready_pattern),
+                f"target.ready_pattern must be a regular expression with a group, got {self.ready_pattern!r}",
+            )
+        checks.positive("target.start_limit_s", self.start_limit_s)
+
+
+def target_from(text: str) -> Target:
+    """Read a target from one line of text: a URL, the name of an embedded system, or else a command line to start.
+
+    A command line given this way must print the URL it listens on: the first URL in its output makes it ready.
+    `python:MODULE:FUNCTION` counts as a system: the callable is run in a host process of ours.
+
+    >>> target_from("ws://127.0.0.1:8080/chat").url, target_from("hub").system, target_from("node server.js").command
+    ('ws://127.0.0.1:8080/chat', 'hub', 'node server.js')
+    """
+    text = text.strip()
+    if not text:
+        raise UsageError("target must not be empty; give an embedded system's name, a URL or a command line")
+    if _URL.fullmatch(text):
+        return Target(url=text)
+    if _SYSTEM.fullmatch(text):
+        return Target(system=text)
+    return Target(command=text, ready_pattern=URL_IN_OUTPUT)
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One stress test.
 
     `scale` multiplies the sizes named in `scaled` (see `suites`), and is printed with the result. `lag_limit_s` is how late the
-    generator itself may be (99th percentile) before the run is UNKNOWN; None for closed-loop phases only.
+    generator itself may be (99th percentile) before the run is UNKNOWN; closed-loop phases have no intended times and ignore it.
     """
 
     id: str
@@ -193,11 +238,19 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(bool(self.id), "scenario.id must not be empty")
+        checks.filled("scenario.id", self.id)
         _require(bool(self.phases), f"scenario {self.id!r} has no phases; add at least one")
         _require(bool(self.criteria), f"scenario {self.id!r} has no criteria, so it could never pass; add at least one")
+        for phase in self.phases:
+            _require(isinstance(phase, Phase), f"scenario.phases must hold Phase structs, got {phase!r}")
+        for one in self.criteria:
+            _require(isinstance(one, Criterion), f"scenario.criteria must hold parsed criteria, got {one!r}; use criterion.parse")
         names = [phase.name for phase in self.phases]
         _require(len(set(names)) == len(names), f"scenario {self.id!r}: phase names must differ, got {names}")
+        for criterion in self.criteria:
+            _require(
+                not criterion.phase or criterion.phase in names,
+                f"criterion {criterion.text!r} names the phase {criterion.phase!r}, but the phases are: {', '.join(names)}",
+            )
         for name in ("connect_limit_s", "drain_limit_s", "lag_limit_s", "scale"):
-            value = getattr(self, name)
-            _require(0 < value < math.inf, f"scenario.{name} must be finite and > 0, got {value!r}")
+            checks.positive(f"scenario.{name}", getattr(self, name))
