@@ -1,0 +1,1 @@
+"""Where events come from and go to: the process's own memory, or NATS JetStream."""

@@ -1,0 +1,293 @@
+"""Fan-out: events go into channel logs, and once per turn of the loop everything new is written, one write per connection.
+
+The caught-up subscriptions of a group share one run of bytes. A connection whose socket is full leaves its groups and becomes a laggard:
+its subscriptions keep a cursor each and are served from the log when the socket drains, so a slow reader costs its queue bound and no
+copy. What a full queue does to a publish is the policy's decision and is taken here, before the event enters the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from floodmark.systems.hub.errors import EventsLagged, SubscriptionRejected
+from floodmark.systems.hub.event import Event
+from floodmark.systems.hub.log import ChannelLog
+from floodmark.systems.hub.metrics import Counters
+from floodmark.systems.hub.settings import HubSettings, Policy
+from floodmark.systems.hub.subscription import Group, Subscription
+
+if TYPE_CHECKING:
+    from floodmark.systems.hub.connection import Connection
+
+WILDCARD = "*"
+_RUN_BYTES = 64 * 1024  # a laggard is served in runs of about this many bytes
+_TURN_BYTES = 512 * 1024  # and at most this many per connection and turn, so that nobody starves
+
+
+class Dispatcher:
+    """All logs and all pending output of one hub."""
+
+    def __init__(self, settings: HubSettings, counters: Counters, loop: asyncio.AbstractEventLoop) -> None:
+        self.settings = settings
+        self.counters = counters
+        self.logs: dict[str, ChannelLog] = {}
+        self.newest_offsets: dict[str, int] = {}
+        self._wildcard: ChannelLog | None = None
+        self._loop = loop
+        self._scheduled = False
+        self._fresh: list[ChannelLog] = []  # logs with events newer than their `flushed`
+        self._dirty: list[Connection] = []  # connections with output to write this turn
+        self._behind: dict[Connection, None] = {}  # connections that can take more right now
+        self._runs: dict[tuple[Group, int], tuple[bytes, int, int]] = {}
+        self._rendered: dict[tuple[Event, tuple[object, ...]], bytes] = {}
+        self._pending_events = 0
+        self.on_room: Callable[[ChannelLog], None] = lambda log: None  # the intake's: waiters of this log may try again
+
+    # Logs
+
+    def open_log(self, channel: str) -> ChannelLog:
+        """Find or make the log of a channel."""
+        log = self.logs.get(channel)
+        if log is None:
+            if len(self.logs) >= self.settings.channels_max:
+                raise SubscriptionRejected(f"the hub holds {len(self.logs)} channels, its limit", {"limit": self.settings.channels_max})
+            history = self.settings.history_events if channel != WILDCARD else 0
+            log = self.logs[channel] = ChannelLog(
+                channel,
+                history_events=history,
+                history_bytes=self.settings.history_bytes,
+                newest_offset=self.newest_offsets.get(channel, 0),
+            )
+            if channel == WILDCARD:
+                self._wildcard = log
+        return log
+
+    def _close_if_idle(self, log: ChannelLog) -> None:
+        if log.idle and log.flushed == log.head:
+            self.logs.pop(log.name, None)
+            if log.name == WILDCARD:
+                self._wildcard = None
+
+    # Events in
+
+    def room(self, channel: str, size_bytes: int) -> ChannelLog | None:
+        """Make sure that an event of a channel can be appended, by the policy's means; else give the log that is full."""
+        settings = self.settings
+        for log in (self.logs.get(channel), self._wildcard):
+            if log is None or not log.laggards or log.room(size_bytes, settings.queue_events, settings.queue_bytes):
+                continue
+            if settings.policy is Policy.BLOCK:
+                return log
+            self._relieve(log, size_bytes)
+        return None
+
+    def _relieve(self, log: ChannelLog, size_bytes: int) -> None:
+        """Take the subscriptions without room out of the way: end them, or let them skip their oldest events."""
+        settings = self.settings
+        for subscription in list(log.laggards):
+            while subscription.queue_depth() > 0 and (
+                subscription.queue_depth() >= settings.queue_events
+                or log.end_bytes - subscription.queue_start_bytes() + size_bytes > settings.queue_bytes
+            ):
+                if settings.policy is Policy.LAG:
+                    depth = subscription.queue_depth()
+                    error = EventsLagged(
+                        f"the subscription fell {depth} events behind, its queue holds no more", {"queued": depth, "channel": log.name}
+                    )
+                    subscription.connection.fail_operation(subscription, error)
+                    break
+                skipped = subscription.queue_start() + 1 - subscription.cursor
+                subscription.cursor += skipped
+                subscription.cursor_bytes = log.bytes_before(subscription.cursor)
+                subscription.dropped_count += skipped
+                self.counters.dropped += skipped
+        log.measure()
+
+    def append(self, event: Event) -> None:
+        """Put an event into its log and the wildcard's; it is written at the end of this turn."""
+        channel = event.channel
+        self.newest_offsets[channel] = event.offset
+        log = self.logs.get(channel)
+        if log is None and self.settings.history_events:
+            log = self.open_log(channel)
+        if log is not None:
+            self._append(log, event)
+        if self._wildcard is not None:
+            self._append(self._wildcard, event)
+
+    def _append(self, log: ChannelLog, event: Event) -> None:
+        if log.head == log.flushed:
+            self._fresh.append(log)
+        log.append(event)
+        if not self._scheduled:
+            self.schedule()
+        # The caught-up ones queue here until the turn ends, and their bound holds here too.
+        if log.head - log.flushed >= self.settings.queue_events:
+            self.flush()
+
+    # Bytes out
+
+    def schedule(self) -> None:
+        """See to it that `flush` runs at the end of this turn."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self.flush)
+
+    def send(self, connection: Connection, data: bytes) -> None:
+        """Queue control bytes (answers, errors) behind whatever this turn has already queued for the connection."""
+        if not connection.out:
+            self._dirty.append(connection)
+            self.schedule()
+        connection.out.append(data)
+
+    def flush(self) -> None:
+        """Serve every caught-up subscription, then write, then let the laggards that have room catch up."""
+        self._scheduled = False
+        fresh, self._fresh = self._fresh, []
+        for log in fresh:
+            batch = log.entries[log.flushed + 1 - log.first :]
+            log.flushed = log.head
+            for group in log.groups.values():
+                if group.live:
+                    self._deliver(group, batch)
+        self._write()
+        if self._behind:
+            self._catch_up_all()
+        for log in fresh:
+            log.trim()
+            if log.idle:
+                self._close_if_idle(log)
+        self._runs.clear()
+        self._rendered.clear()
+
+    def _deliver(self, group: Group, batch: list[Event]) -> None:
+        """HOT: once per group and turn; the loop at the end runs once per subscription and turn."""
+        predicate = group.predicate
+        if predicate is not None:
+            batch = [event for event in batch if predicate(event)]
+            if not batch:
+                return
+        blob = group.encode(batch, self._rendered)
+        self._count(batch, len(group.live), len(blob))
+        dirty = self._dirty
+        for connection in group.live.values():
+            out = connection.out
+            if not out:
+                dirty.append(connection)
+            out.append(blob)
+
+    def _count(self, batch: list[Event], receivers: int, size_bytes: int) -> None:
+        counters = self.counters
+        counters.delivered += len(batch) * receivers
+        counters.delivered_bytes += size_bytes * receivers
+        counters.delivery_latency.observe_since(batch[0].received_ns, time.monotonic_ns(), len(batch) * receivers)
+
+    def _write(self) -> None:
+        while self._dirty:
+            dirty, self._dirty = self._dirty, []
+            for connection in dirty:
+                connection.write_out()
+
+    # Laggards
+
+    def fall_behind(self, subscription: Subscription, cursor: int) -> None:
+        """Take a subscription out of its group; it is served from `cursor` on when its connection can take more."""
+        group = subscription.group
+        log = group.log
+        group.live.pop(subscription, None)
+        subscription.lagging = True
+        subscription.cursor = cursor
+        subscription.cursor_bytes = log.bytes_before(cursor)
+        log.add_laggard(subscription)
+        subscription.connection.lagging[subscription] = None
+
+    def remove(self, subscription: Subscription) -> None:
+        """Forget a subscription: the only one of its group or one of many, caught up or not."""
+        group = subscription.group
+        log = group.log
+        group.live.pop(subscription, None)
+        group.member_count -= 1
+        if not group.member_count:
+            log.groups.pop(group.key, None)
+        if subscription.lagging:
+            self._no_longer_lagging(subscription)
+        log.trim()
+        self._close_if_idle(log)
+
+    def _no_longer_lagging(self, subscription: Subscription) -> None:
+        log = subscription.group.log
+        subscription.lagging = False
+        log.laggards.pop(subscription, None)
+        subscription.connection.lagging.pop(subscription, None)
+        if log.waiters:
+            self.on_room(log)
+
+    def can_take_more(self, connection: Connection) -> None:
+        """The socket of a connection has drained, or it has just got its first laggard: serve it this turn."""
+        self._behind[connection] = None
+        self.schedule()
+
+    def _catch_up_all(self) -> None:
+        behind, self._behind = self._behind, {}
+        for connection in behind:
+            self._catch_up(connection)
+
+    def _catch_up(self, connection: Connection) -> None:
+        """Serve the laggards of one connection in turns until its socket is full, its share of this turn is used up, or all is sent."""
+        budget = _TURN_BYTES
+        while connection.lagging and not connection.paused:
+            if budget <= 0:
+                self.can_take_more(connection)
+                return
+            served = False
+            for subscription in list(connection.lagging):
+                if connection.paused or budget <= 0:
+                    served = True
+                    break
+                sent_bytes = self._serve(subscription)
+                budget -= sent_bytes
+                served = served or sent_bytes > 0 or not subscription.lagging
+            if not served:
+                return
+
+    def _serve(self, subscription: Subscription) -> int:
+        """Send the next run of events to a laggard, and put it back into its group when that was the last one."""
+        group = subscription.group
+        log = group.log
+        blob, count, following = self._run(group, subscription.cursor)
+        was_at = subscription.cursor
+        subscription.cursor = following
+        subscription.cursor_bytes = log.bytes_before(following)
+        if following > log.flushed:
+            group.live[subscription] = subscription.connection
+            self._no_longer_lagging(subscription)
+        elif log.waiters and was_at <= log.gate:
+            self.on_room(log)
+        if count:
+            self.counters.delivered += count
+            self.counters.delivered_bytes += len(blob)
+            subscription.connection.write_now(blob)
+        log.trim()
+        return len(blob) + 1
+
+    def _run(self, group: Group, cursor: int) -> tuple[bytes, int, int]:
+        """Build the run of a group that starts at a position: bytes, number of events in it, position behind it."""
+        known = self._runs.get((group, cursor))
+        if known is not None:
+            return known
+        log = group.log
+        start = cursor - log.first
+        stop = log.flushed + 1 - log.first
+        end, size_bytes = start, 0
+        while end < stop and size_bytes < _RUN_BYTES:
+            size_bytes += len(log.entries[end].data) + 64
+            end += 1
+        events = log.entries[start:end]
+        if group.predicate is not None:
+            events = [event for event in events if group.predicate(event)]
+        blob = group.encode(events, self._rendered) if events else b""
+        known = self._runs[group, cursor] = (blob, len(events), log.first + end)
+        return known

@@ -1,0 +1,95 @@
+"""One event, built once and shared by reference with every subscription that receives it.
+
+The JSON of `data` is kept as the text it came in and is never decoded or encoded again, except to test a filter. The `*_json` members
+are what a selection puts together (`selection.py`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import uuid
+from typing import Any
+
+import msgspec
+
+encode_json = msgspec.json.Encoder().encode
+
+_UNDECODED = object()
+
+
+class Event:
+    """What the bus fans out. `offset` is the place in its channel, counted from 1; `timestamp_s` is unix time."""
+
+    __slots__ = ("_value", "channel", "correlation_id", "data", "event_type", "id", "offset", "received_ns", "timestamp_s")
+
+    def __init__(
+        self, *, id: str, event_type: str, data: bytes, channel: str, timestamp_s: float, correlation_id: str | None, received_ns: int = 0
+    ) -> None:
+        self.id = id
+        self.event_type = event_type
+        self.data = data  # JSON text
+        self.channel = channel
+        self.timestamp_s = timestamp_s
+        self.correlation_id = correlation_id
+        self.received_ns = received_ns  # monotonic; for the delivery latency
+        self.offset = 0
+        self._value: Any = _UNDECODED
+
+    @property
+    def value(self) -> Any:
+        """The data as Python objects, decoded at most once, and only when a filter asks."""
+        if self._value is _UNDECODED:
+            self._value = json.loads(self.data)
+        return self._value
+
+    @property
+    def id_json(self) -> bytes:
+        """The id; it needs no escapes."""
+        return b'"%b"' % self.id.encode()
+
+    @property
+    def event_type_json(self) -> bytes:
+        """The type, escaped."""
+        return encode_json(self.event_type)
+
+    @property
+    def channel_json(self) -> bytes:
+        """The channel, escaped."""
+        return encode_json(self.channel)
+
+    @property
+    def timestamp_json(self) -> bytes:
+        """Unix time, seconds."""
+        return encode_json(self.timestamp_s)
+
+    @property
+    def correlation_id_json(self) -> bytes:
+        """The correlation id or null."""
+        return encode_json(self.correlation_id)
+
+    @property
+    def offset_json(self) -> bytes:
+        """The offset, a plain integer."""
+        return b"%d" % self.offset
+
+    @property
+    def typename_json(self) -> bytes:
+        """What `__typename` answers."""
+        return b'"Event"'
+
+
+class EventIds:
+    """Unique UUID-shaped ids: a random prefix per process and a counter, an eighth of the cost of uuid4 per event."""
+
+    __slots__ = ("_counter", "_prefix")
+
+    def __init__(self) -> None:
+        random = uuid.UUID(bytes=os.urandom(16), version=4)
+        self._prefix = str(random)[:24]
+        self._counter = itertools.count(1)
+
+    def next(self) -> str:
+        """Give an id that no other event has."""
+        return f"{self._prefix}{next(self._counter):012x}"
