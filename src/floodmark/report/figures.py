@@ -15,8 +15,10 @@ from floodmark.core.errors import UsageError
 from floodmark.core.units import Dimension
 from floodmark.model import criterion
 from floodmark.model.finding import Finding
+from floodmark.model.metrics import METRICS
 from floodmark.model.result import CriterionResult, LatencySummary, RunResult, ScenarioResult
 from floodmark.model.verdict import Verdict
+from floodmark.report.machine import Machine
 
 NONE = "–"
 LIARS = "liars."
@@ -227,3 +229,29 @@ def generator_cost(scenario: ScenarioResult) -> list[Row]:
         Row("lag, p99", latency(usage.lag_ns_p99)),
         Row("processes", count(usage.processes)),
     ]
+
+
+def machine(seen: Machine) -> list[Row]:
+    """The fingerprint as named"""
+    versions = ", ".join(f"{name} {version}" for name, version in seen.versions.items())
+    rows = [
+        Row("processor", seen.cpu),
+        Row("cores", count(seen.cores)),
+        Row("memory", size(seen.memory_bytes)),
+        Row("kernel", seen.kernel),
+        Row("Python", seen.python),
+        Row("versions", versions),
+    ]
+    return [Row(name, figure or NONE) for name, figure in rows]
+
+
+def metrics(scenario: ScenarioResult) -> list[Row]:
+    """Every metric of the scenario in its own unit, in the registry's order; those of another version come last."""
+    order = {name: place for place, name in enumerate(METRICS)}
+    names = sorted(scenario.metrics, key=lambda name: (order.get(name, len(order)), name))
+    return [Row(name, _metric(name, scenario.metrics[name])) for name in names]
+
+
+def _metric(name: str, value: float) -> str:
+    known = METRICS.get(name)
+    return quantity(value, known.dimension) if known else f"{value:.6g}"

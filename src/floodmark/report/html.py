@@ -1,15 +1,206 @@
-"""report.html: one file that can be mailed. Thin for now: the opening only."""
+"""report.html: the run as one file that can be mailed: no script, no font, no image, no request to anywhere.
+
+Input: a run document and what was sampled. Output: HTML 5. The verdict comes first, in words; colour only repeats it. A content security
+policy in the page forbids every load, so that even a mistake here could not send a reader's browser somewhere. All foreign text (titles,
+details, log lines) goes through `_text`. Plots are made in plots.py, the look in report.css.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
+from importlib import resources
 
-from floodmark.report import figures
+from floodmark.model.finding import Finding
+from floodmark.model.result import ScenarioResult
+from floodmark.model.verdict import Verdict
+from floodmark.report import figures, plots
 from floodmark.report.document import RunDocument
+from floodmark.report.figures import Row
 from floodmark.report.series import Timeline
+
+FINDINGS_SHOWN = 50
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_WRONG = ("lost", "duplicated", "reordered", "corrupted", "unexpected")
 
 
 def render(document: RunDocument, timelines: Mapping[str, Timeline]) -> str:
-    """Render a whole report."""
-    return f"<!doctype html><title>{document.verdict.value}</title><h1>{escape(figures.headline(document))}</h1>"
+    """Render a whole report.
+
+    Args:
+        timelines: by scenario id; a scenario without one gets no plot.
+    """
+    css = resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+    head = (
+        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="referrer" content="no-referrer">'
+        f"<title>{document.verdict.value}: floodmark {_text(document.started)}</title><style>\n{css}</style>"
+    )
+    articles = "\n".join(
+        "".join(_scenario(scenario, timelines.get(scenario.id), place)) for place, scenario in enumerate(document.scenarios, start=1)
+    )
+    body = f"{''.join(_opening(document))}\n<main>{articles}</main>\n{_closing(document)}"
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+
+def _opening(document: RunDocument) -> Iterator[str]:
+    yield f'<div class="brand">floodmark<span>{_text(document.run)}</span></div>'
+    yield f"<header><h1>{_verdict(document.verdict)}{_text(figures.headline(document))}</h1>"
+    facts = [
+        Row("started", document.started.replace("T", " ")),
+        Row("took", figures.time_s(sum(scenario.duration_s for scenario in document.scenarios))),
+        Row("seed", str(document.seed)),
+        Row("scale", f"{document.scale:g}"),
+        Row("floodmark", document.version),
+    ]
+    yield f'<div class="facts">{"".join(f"<span>{fact.name} <b>{_text(fact.figure)}</b></span>" for fact in facts)}</div>'
+    found = figures.first_anomaly(document)
+    if found is not None:
+        scenario, finding = found
+        what = f"First anomaly: {figures.count(finding.count)} {finding.anomaly.value} in {scenario.id}."
+        yield f'<p class="say"><b>{_text(what)}</b> {_text(finding.detail)}</p>'
+    if document.scenarios:
+        yield _overview(document)
+    yield "</header>"
+
+
+def _overview(document: RunDocument) -> str:
+    heads = ("verdict", "scenario", "criteria", "delivered", "lost", "throughput", "p99", "memory, peak")
+    rows = []
+    for place, scenario in enumerate(document.scenarios, start=1):
+        held = sum(one.verdict is Verdict.PASS for one in scenario.criteria)
+        plan = f" · {_text(scenario.plan)}" if scenario.plan else ""
+        rows.append(
+            (
+                _verdict(scenario.verdict),
+                f'<a href="#s{place}">{_text(figures.title(scenario))}</a><small><code>{_text(scenario.id)}</code>{plan}</small>',
+                f"{held} of {len(scenario.criteria)} hold" if scenario.criteria else figures.NONE,
+                figures.count(scenario.delivery.delivered),
+                figures.count(scenario.delivery.lost),
+                figures.rate(scenario.throughput_hz),
+                figures.latency(scenario.latency_ns.response.p99),
+                figures.size(scenario.target.rss_bytes_peak),
+            )
+        )
+    return _table(heads, rows, left=3, name="overview")
+
+
+def _scenario(scenario: ScenarioResult, seen: Timeline | None, place: int) -> Iterator[str]:
+    yield f'<article id="s{place}"><header><h2>{_verdict(scenario.verdict)} {_text(figures.title(scenario))}</h2>'
+    facts = [f"<code>{_text(scenario.id)}</code>", f"took {figures.time_s(scenario.duration_s)}", f"scale {scenario.scale:g}"]
+    if scenario.plan:
+        facts.insert(1, f"plan {_text(scenario.plan)}")
+    yield f"<p>{' · '.join(facts)}</p></header>"
+    for sentence in (scenario.note, figures.remark(scenario)):
+        if sentence:
+            yield f'<p class="say">{_text(sentence)}</p>'
+    yield _criteria(scenario)
+    yield f'<div class="figures">{_account(scenario)}{_latencies(scenario)}{_cost(scenario)}</div>'
+    if seen is not None:
+        yield plots.draw(seen, name=f"{place} {scenario.id}")
+    yield _findings(scenario)
+    if scenario.log_tail and scenario.verdict is not Verdict.PASS:
+        lines = "\n".join(_text(line.rstrip("\n")) for line in scenario.log_tail)
+        yield f"<details open><summary>The target's last {len(scenario.log_tail)} lines</summary><pre>{lines}</pre></details>"
+    if scenario.metrics:
+        rows = [(f"<code>{_text(row.name)}</code>", _text(row.figure)) for row in figures.metrics(scenario)]
+        yield f"<details><summary>All {len(rows)} metrics</summary>{_table(('metric', 'observed'), rows, left=1)}</details>"
+    yield "</article>"
+
+
+def _criteria(scenario: ScenarioResult) -> str:
+    if not scenario.criteria:
+        return '<p class="say">No criterion was judged.</p>'
+    noted = any(one.note for one in scenario.criteria)
+    rows = [
+        (f"<code>{_text(one.text)}</code>", _verdict(one.verdict), *([_text(one.note)] if noted else []), _text(figures.observed(one)))
+        for one in scenario.criteria
+    ]
+    heads = ("criterion", "verdict", *(["note"] if noted else []), "observed")
+    return _table(heads, rows, left=3 if noted else 2)
+
+
+def _account(scenario: ScenarioResult) -> str:
+    rows = [
+        f'<tr><td>{_text(row.name)}</td><td class="n{" bad" if row.name in _WRONG and row.figure != "0" else ""}">{row.figure}</td></tr>'
+        for row in figures.account(scenario)
+    ]
+    return f"<section><h3>Deliveries, seen at the subscriber</h3><table>{''.join(rows)}</table></section>"
+
+
+def _latencies(scenario: ScenarioResult) -> str:
+    both = zip(figures.latencies(scenario.latency_ns.response), figures.latencies(scenario.latency_ns.service), strict=True)
+    rows = [(response.name, response.figure, service.figure) for response, service in both]
+    return f"<section><h3>Latency, from intended and from actual send</h3>{_table(('', 'response', 'service'), rows, left=1)}</section>"
+
+
+def _cost(scenario: ScenarioResult) -> str:
+    target, generator = figures.target_cost(scenario), figures.generator_cost(scenario)
+    if not target:
+        target = [Row("its processes could not be seen", "")]
+    tables = [
+        f"<h3>{name}</h3><table>{''.join(_row(row) for row in rows)}</table>"
+        for name, rows in (("Target", target), ("Generator, floodmark itself", generator))
+    ]
+    return f"<section>{''.join(tables)}</section>"
+
+
+def _row(row: Row) -> str:
+    return f'<tr><td>{_text(row.name)}</td><td class="n">{_text(row.figure)}</td></tr>'
+
+
+def _findings(scenario: ScenarioResult) -> str:
+    if not scenario.findings:
+        return ""
+    shown = scenario.findings[:FINDINGS_SHOWN]
+    table = _table(
+        ("finding", "promise", "both ends' records", "messages", "subscription", "publisher", "sequence"),
+        [_finding(one) for one in shown],
+        left=3,
+    )
+    total = len(scenario.findings)
+    more = f"<p class='muted'>The first {len(shown)} of {total}; all are in findings.jsonl.</p>" if total > len(shown) else ""
+    still = " open" if scenario.verdict is not Verdict.PASS else ""
+    return f"<details{still}><summary>{total} {'finding' if total == 1 else 'findings'}</summary>{table}{more}</details>"
+
+
+def _finding(one: Finding) -> tuple[str, ...]:
+    sequence = str(one.first_seq) if one.first_seq == one.last_seq else f"{one.first_seq}–{one.last_seq}"
+    return (
+        one.anomaly.value,
+        "broken" if one.violation else "allows it",
+        _text(one.detail),
+        figures.count(one.count),
+        str(one.subscription),
+        str(one.publisher),
+        sequence if one.first_seq >= 0 else figures.NONE,
+    )
+
+
+def _closing(document: RunDocument) -> str:
+    rows = "".join(_row(row) for row in figures.machine(document.machine))
+    return (
+        f'<footer><h2>Run it again</h2><pre class="wrap">{_text(document.command)}</pre>'
+        f'<div class="machine"><h3>The machine of this run</h3><table>{rows}</table></div></footer>'
+    )
+
+
+def _verdict(verdict: Verdict) -> str:
+    return f'<span class="verdict {verdict.value}">{figures.MARKS[verdict]} {verdict.value}</span>'
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[str]], *, left: int, name: str = "") -> str:
+    """A table of cells that are HTML already; the first `left` columns are text, the others figures on the right."""
+    top = "".join(f"<th{_side(column, left)}>{head}</th>" for column, head in enumerate(heads))
+    body = "".join(f"<tr>{''.join(f'<td{_side(column, left)}>{cell}</td>' for column, cell in enumerate(row))}</tr>" for row in rows)
+    return f'<div class="wide"><table class="{name}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _side(column: int, left: int) -> str:
+    return ' class="n"' if column >= left else ""
+
+
+def _text(text: str) -> str:
+    """Foreign text as text: nothing in it becomes markup, and no address in it becomes a link."""
+    return escape(re.sub(r"[ \t]+$", "", figures.clean(text)))

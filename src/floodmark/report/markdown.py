@@ -13,7 +13,6 @@ from floodmark.model.verdict import Verdict
 from floodmark.report import figures
 from floodmark.report.document import RunDocument
 from floodmark.report.figures import Row
-from floodmark.report.machine import Machine
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&])")
 _FINDINGS_SHOWN = 20
@@ -97,21 +96,7 @@ def _findings(scenario: ScenarioResult) -> Iterator[str]:
 def _closing(document: RunDocument) -> Iterator[str]:
     yield "## Run it again"
     yield _fence([document.command])
-    yield _rows("machine", machine_rows(document.machine))
-
-
-def machine_rows(machine: Machine) -> list[Row]:
-    """The fingerprint as named figures."""
-    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
-    rows = [
-        Row("processor", machine.cpu),
-        Row("cores", figures.count(machine.cores)),
-        Row("memory", figures.size(machine.memory_bytes)),
-        Row("kernel", machine.kernel),
-        Row("Python", machine.python),
-        Row("versions", versions),
-    ]
-    return [Row(name, figure or figures.NONE) for name, figure in rows]
+    yield _rows("machine", figures.machine(document.machine))
 
 
 def _rows(name: str, rows: Iterable[Row]) -> str:

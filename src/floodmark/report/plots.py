@@ -1,0 +1,272 @@
+"""A scenario over time as one inline SVG: rate, latency and memory, one above the other on a common time axis.
+
+Input: a Timeline. Output: SVG text for an HTML page, or nothing when there is nothing to draw. No script, no request, no font of its own.
+The colours are CSS variables of the page (report.css), so that one picture serves light and dark: matplotlib draws in stand-in colours
+that are replaced afterwards. Curves are thinned (series.thin), which keeps every peak. matplotlib is imported on first use: that takes
+half a second.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from floodmark.report import figures
+from floodmark.report.series import Curve, Mark, Timeline, thin
+
+POINTS = 360
+_WIDTH, _PANEL_HEIGHT, _TOP, _BOTTOM, _LEFT, _RIGHT, _GAP = 920, 118, 34, 34, 66, 128, 34  # units of the viewBox, about pixels
+_MARKS_LIMIT = 60
+_MARK_ROWS = 2
+_LABEL_UNITS, _CHARACTER_UNITS = 13, 5.6
+
+#: CSS variable of the page, and the colour that stands for it while matplotlib draws; no two alike, none that matplotlib writes by itself.
+_STAND_INS = {
+    "ink": "#010203",
+    "muted": "#010204",
+    "line": "#010205",
+    "plot-a": "#010206",
+    "plot-b": "#010207",
+    "plot-c": "#010208",
+    "mark": "#010209",
+}
+
+
+class _Stroke(NamedTuple):
+    """How one series is drawn."""
+
+    series: str
+    label: str
+    colour: str
+    width: float = 1.5
+    dashes: str | tuple[int, tuple[float, ...]] = "solid"
+
+
+class _Panel(NamedTuple):
+    """One of the pictures above each other."""
+
+    title: str
+    strokes: tuple[_Stroke, ...]
+    unit: str
+
+
+_DOTS = (0, (1.0, 1.6))
+_DASHES = (0, (4.0, 2.0))
+_PANELS = (
+    _Panel(
+        "Rate per second",
+        (_Stroke("delivered_hz", "delivered", "plot-a"), _Stroke("published_hz", "published", "plot-b", 1.3, _DASHES)),
+        "rate",
+    ),
+    _Panel(
+        "Latency, log scale",
+        (
+            _Stroke("response_max_ns", "response max", "plot-a", 0.9, _DOTS),
+            _Stroke("response_p99_ns", "response p99", "plot-a", 1.7),
+            _Stroke("response_p50_ns", "response p50", "plot-c", 1.3),
+            _Stroke("service_p99_ns", "service p99", "plot-b", 1.3, _DASHES),
+        ),
+        "latency",
+    ),
+    _Panel(
+        "Resident memory",
+        (_Stroke("target_rss_bytes", "target", "plot-a", 1.7), _Stroke("harness_rss_bytes", "floodmark", "muted", 1.0, _DASHES)),
+        "memory",
+    ),
+)
+
+
+def draw(seen: Timeline, *, name: str) -> str:
+    """Draw a scenario's curves.
+
+    Args:
+        name: told to screen readers; and, made safe, what keeps the ids of several pictures in one page apart.
+    Returns: an `<svg>` element, or an empty text when no curve of the panels has a finite value.
+    """
+    panels = [(panel, curves) for panel in _PANELS if (curves := _drawable(panel, seen.curves))]
+    if not panels:
+        return ""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    height = _TOP + len(panels) * (_PANEL_HEIGHT + _GAP) - _GAP + _BOTTOM
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 11, "path.simplify": True, "axes.unicode_minus": False}
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # only the reader's browser has to have the letters of a phase's name
+        figure = Figure(figsize=(_WIDTH / 72, height / 72), dpi=72)
+        _paint(figure, panels, seen.marks, height)
+        written = io.StringIO()
+        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
+    return _inline(written.getvalue(), name)
+
+
+def _drawable(panel: _Panel, curves: Mapping[str, Curve]) -> list[tuple[_Stroke, Curve]]:
+    """The panel's curves without what its axis cannot show: a log axis has no place for 0."""
+    drawn = []
+    for stroke in panel.strokes:
+        curve = curves.get(stroke.series, Curve([], []))
+        good = [
+            (t_s, value)
+            for t_s, value in zip(curve.t_s, curve.values, strict=True)
+            if math.isfinite(t_s) and math.isfinite(value) and (value > 0 or panel.unit != "latency")
+        ]
+        if good:
+            drawn.append((stroke, thin(Curve([t_s for t_s, _ in good], [value for _, value in good]), points=POINTS)))
+    return drawn
+
+
+def _paint(figure: Any, panels: Sequence[tuple[_Panel, list[tuple[_Stroke, Curve]]]], marks: Sequence[Mark], height: float) -> None:
+    times = [t_s for _, curves in panels for _, curve in curves for t_s in (curve.t_s[0], curve.t_s[-1])]
+    first_s, last_s = min(times), max(times)
+    if first_s == last_s:
+        first_s, last_s = first_s - 0.5, last_s + 0.5
+    shown = [mark for mark in marks if first_s <= mark.t_s <= last_s][:_MARKS_LIMIT]
+    for place, (panel, curves) in enumerate(panels):
+        low = height - _TOP - (place + 1) * _PANEL_HEIGHT - place * _GAP
+        axes = figure.add_axes((_LEFT / _WIDTH, low / height, (_WIDTH - _LEFT - _RIGHT) / _WIDTH, _PANEL_HEIGHT / height), facecolor="none")
+        axes.set_xlim(first_s, last_s)
+        _dress(axes, panel, last=place == len(panels) - 1)
+        for stroke, curve in curves:
+            axes.plot(
+                curve.t_s,
+                curve.values,
+                color=_STAND_INS[stroke.colour],
+                linewidth=stroke.width,
+                linestyle=stroke.dashes,
+                marker="o" if len(curve.t_s) == 1 else "",
+                markersize=3,
+                solid_joinstyle="round",
+            )
+        _scale(axes, panel, [value for _, curve in curves for value in curve.values])
+        for mark in shown:
+            axes.axvline(mark.t_s, color=_STAND_INS["mark"], linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
+        _name_curves(axes, curves)
+        if place == 0:
+            _name_marks(axes, shown, (_WIDTH - _LEFT - _RIGHT) / (last_s - first_s))
+
+
+def _dress(axes: Any, panel: _Panel, *, last: bool) -> None:
+    """Take away what is not needed to read the curves: ticks, box, vertical grid."""
+    for side in ("top", "left", "right"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set(color=_STAND_INS["muted"], linewidth=0.7)
+    axes.grid(axis="y", color=_STAND_INS["line"], linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(which="both", length=0, labelsize=10.5, labelcolor=_STAND_INS["muted"], labelbottom=last)
+    axes.text(-_LEFT / (_WIDTH - _LEFT - _RIGHT), 1.07, panel.title, transform=axes.transAxes, color=_STAND_INS["ink"], weight="bold")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
+
+
+def _scale(axes: Any, panel: _Panel, values: Sequence[float]) -> None:
+    """Give the value axis round limits and labels in the unit of the panel."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    if panel.unit == "latency":
+        low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+        axes.set_yscale("log")
+        axes.set_ylim(10.0**low, 10.0 ** max(high, low + 1))
+        axes.yaxis.set_major_locator(LogLocator(numticks=5))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(lambda value, _: tick(value, "latency"))
+        return
+    top = max(max(values), 1e-9) * 1.08
+    step = (
+        next(factor for factor in (1024.0**3, 1024.0**2, 1024.0, 1.0) if top >= factor or factor == 1.0) if panel.unit == "memory" else 1.0
+    )
+    axes.set_ylim(0, top)
+    ticks = MaxNLocator(nbins=4, steps=[1, 2, 5, 10]).tick_values(0, top / step)
+    axes.set_yticks([value * step for value in ticks if value * step <= top])
+    axes.yaxis.set_major_formatter(lambda value, _: tick(value, panel.unit))
+
+
+def tick(value: float, unit: str) -> str:
+    """A label of the value axis, as short as it can be.
+
+    >>> tick(1e6, "latency"), tick(25_000, "rate"), tick(50 * 1024**2, "memory"), tick(0, "memory")
+    ('1 ms', '25k', '50 MiB', '0')
+    """
+    steps: tuple[tuple[float, str], ...] = {
+        "latency": ((1e9, " s"), (1e6, " ms"), (1e3, " µs"), (1.0, " ns")),
+        "rate": ((1e6, "M"), (1e3, "k"), (1.0, "")),
+        "memory": ((1024.0**3, " GiB"), (1024.0**2, " MiB"), (1024.0, " KiB"), (1.0, " B")),
+    }[unit]
+    for factor, name in steps:
+        if abs(value) >= factor * 0.999:
+            return f"{value / factor:,.4g}{name}"
+    return f"{value:g}"
+
+
+def _name_curves(axes: Any, curves: Sequence[tuple[_Stroke, Curve]]) -> None:
+    """Write each curve's name at its end, pushed apart where ends meet: no legend to look up."""
+    to_axes = axes.transData + axes.transAxes.inverted()
+    ends = sorted((float(to_axes.transform((curve.t_s[-1], curve.values[-1]))[1]), stroke) for stroke, curve in curves)
+    gap = _LABEL_UNITS / _PANEL_HEIGHT
+    places = [height for height, _ in ends]
+    for index in range(1, len(places)):
+        places[index] = max(places[index], places[index - 1] + gap)
+    excess = max(0.0, places[-1] - 1.0)
+    for index, (_, stroke) in enumerate(ends):
+        axes.text(
+            1.012,
+            places[index] - excess,
+            stroke.label,
+            transform=axes.transAxes,
+            color=_STAND_INS[stroke.colour],
+            va="center",
+            fontsize=10.5,
+        )
+
+
+def _name_marks(axes: Any, marks: Sequence[Mark], units_per_s: float) -> None:
+    """Write what happened above its line, in the first row that has room; where none has, the line alone has to do."""
+    taken = [-math.inf] * _MARK_ROWS
+    first_s = axes.get_xlim()[0]
+    for mark in marks:
+        left = (mark.t_s - first_s) * units_per_s
+        text = _short(mark.text)
+        for row in range(_MARK_ROWS):
+            if left >= taken[row] and left + _LEFT >= 150 - 150 * row:
+                taken[row] = left + _CHARACTER_UNITS * len(text) + 10
+                axes.text(
+                    mark.t_s,
+                    1.0 + (5 + row * 12) / _PANEL_HEIGHT,
+                    text,
+                    transform=axes.get_xaxis_transform(),
+                    color=_STAND_INS["mark"],
+                    fontsize=10,
+                    parse_math=False,
+                )
+                break
+
+
+def _short(text: str) -> str:
+    plain = " ".join(figures.clean(text).split())
+    return plain if len(plain) <= 28 else f"{plain[:27]}…"
+
+
+def _inline(svg: str, name: str) -> str:
+    """Fit matplotlib's document into a page: no prologue, no outside address, the page's colours and letters, ids of its own."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r"font: ([^;\"]*?)(\d[\d.]*)px [^;\"]+", r"font: \1\2px var(--sans)", body)
+    for variable, colour in _STAND_INS.items():
+        body = body.replace(colour, f"var(--{variable})")
+    prefix = re.sub(r"[^A-Za-z0-9]+", "-", name)
+    body = re.sub(r'\bid="', f'id="{prefix}-', body)
+    body = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", body)
+    body = re.sub(r">\s+<", "><", body)
+    opening = f'<svg class="plot" viewBox="0 0 {_WIDTH} {_view_height(body)}" role="img" aria-label="{_attribute(name)} over time">'
+    return re.sub(r"<svg[^>]*>", lambda _: opening, body, count=1).strip()
+
+
+def _view_height(body: str) -> str:
+    match = re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', body)
+    return match.group(1) if match else str(_PANEL_HEIGHT)
+
+
+def _attribute(text: str) -> str:
+    return re.sub(r"[^\w .,:-]", " ", text)
