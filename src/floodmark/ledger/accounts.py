@@ -23,6 +23,7 @@ NEVER_NS = 2**63 - 1  # a window edge that did not happen
 HOLES_PER_ACCOUNT = 4096
 HOLES_TOTAL = 1_000_000  # ranges in all accounts together, about 120 MB; beyond it an account keeps HOLES_WHEN_FULL
 HOLES_WHEN_FULL = 16
+FEW_COUNT = 24  # batches up to this are walked: numpy's fixed cost (about 25 us a batch) would be more
 
 WRONG_CHANNEL, UNKNOWN_PUBLISHER, FOREIGN_RUN, UNREADABLE = range(4)
 UNEXPECTED_DETAILS = (
@@ -74,7 +75,7 @@ class Accounts:
     def open_many(self, channels: Sequence[int] | Ints, active_ns: int = NEVER_NS) -> int:
         """Open one subscription per channel given; their slots are consecutive, the first one is given."""
         wanted = np.asarray(channels, np.int64)
-        if len(wanted) and not (0 <= wanted.min() and wanted.max() < self.channels):
+        if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.channels):
             raise UsageError(f"channel must be 0 .. {self.channels - 1}, got {int(wanted.min())} .. {int(wanted.max())}")
         first, self.slots = self.slots, self.slots + len(wanted)
         if self.slots > len(self.channel):
@@ -99,6 +100,12 @@ class Accounts:
         n = len(deliveries)
         if n == 0:
             return
+        if n <= FEW_COUNT:
+            settled = self._receive_few(deliveries)
+            if settled == n:
+                return
+            if settled:
+                deliveries, n = deliveries.where(np.arange(n) >= settled), n - settled
         slot, publisher = deliveries.slot, deliveries.publisher
         if int(slot.max()) >= self.slots or int(slot.min()) < 0:
             raise HarnessBugError(f"deliveries for slots {int(slot.min())} .. {int(slot.max())}, but only {self.slots} were opened")
@@ -111,6 +118,28 @@ class Accounts:
         self._receive_strays(deliveries, np.flatnonzero(~routed))
         if routed.any():
             self._account((slot * self.ranks + rank)[routed], deliveries.seq[routed], deliveries.intact[routed])
+
+    def _receive_few(self, deliveries: Deliveries) -> int:
+        """Settle the first messages as long as each is the next one of its account; gives how many that were."""
+        run, channels, ranks, channel_of, next_seqs = self.run, self.channels, self.ranks, self.channel, self.next_seq
+        settled = 0
+        if not deliveries.intact.all():
+            return settled
+        for slot, its_run, publisher, seq in zip(
+            deliveries.slot.tolist(), deliveries.run.tolist(), deliveries.publisher.tolist(), deliveries.seq.tolist(), strict=True
+        ):
+            if its_run != run or not 0 <= slot < self.slots or publisher >= self.publishers:
+                break
+            rank, channel = divmod(publisher, channels)
+            account = slot * ranks + rank
+            if channel != channel_of.item(slot) or seq != next_seqs.item(account):
+                break
+            next_seqs[account] = seq + 1
+            self.delivered[account] += 1
+            settled += 1
+        self.received_count += settled
+        self.delivered_count += settled
+        return settled
 
     def _account(self, account: Ints, seq: Ints, intact: Bools) -> None:
         n = len(account)
@@ -211,6 +240,26 @@ class Accounts:
             tally = self.unexpected.setdefault((slot, why), Tally())
             tally.add(seq)
             self.unexpected_publisher.setdefault((slot, why), publisher)
+
+    def to_wire(self) -> bytes:
+        """Encode for another process; see `wire`."""
+        from floodmark.ledger import wire  # it stands above this module
+
+        return wire.accounts_to_wire(self)
+
+    @classmethod
+    def from_wire(cls, data: bytes) -> Accounts:
+        """Decode what `to_wire` gave."""
+        from floodmark.ledger import wire
+
+        return wire.accounts_from_wire(data)
+
+    @classmethod
+    def merge(cls, parts: Sequence[Accounts]) -> Accounts:
+        """Make one of the accounts of several agents, slots renumbered in the order of the parts, which must not be used any more."""
+        from floodmark.ledger import wire
+
+        return wire.merge_accounts(parts)
 
     def _check(self, slot: int) -> None:
         if not 0 <= slot < self.slots:

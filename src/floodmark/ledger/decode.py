@@ -24,7 +24,7 @@ from floodmark.ledger.stamp import (
     read,
 )
 
-SCALAR_COUNT = 12  # below this many frames numpy's fixed cost (about 20 us a batch) is more than reading them one by one
+SCALAR_COUNT = 6  # below this many frames numpy's fixed cost (about 12 us a batch) is more than reading them one by one
 COPY_BYTES = 2048  # covers longer than this are checked through a memoryview, shorter ones are cheaper to copy
 
 _TEXT_DTYPE = np.dtype(

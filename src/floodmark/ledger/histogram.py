@@ -94,7 +94,7 @@ class Histogram:
         np.add.at(self.counts, _indices(values), 1)
 
     def percentile(self, percent: float) -> int:
-        """Give the highest value of the bucket that holds the percentile, as HdrHistogram does; 0 when there is nothing."""
+        """Give the highest value of the bucket that holds the percentile, as HdrHistogram does (its lowest for 0); 0 when empty."""
         return self.percentiles([percent])[0]
 
     def percentiles(self, percents: list[float]) -> list[int]:
@@ -104,7 +104,8 @@ class Histogram:
         if not total:
             return [0] * len(percents)
         ranks = [max(int(min(percent, 100.0) * total / 100 + 0.5), 1) for percent in percents]
-        return [int(_HIGH_NS[place]) for place in np.searchsorted(running, ranks).tolist()]
+        places = np.searchsorted(running, ranks).tolist()
+        return [int((_HIGH_NS if percent > 0 else _LOW_NS)[place]) for percent, place in zip(percents, places, strict=True)]
 
     def summary(self) -> LatencySummary:
         """Sum up for the result."""

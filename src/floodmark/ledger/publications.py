@@ -1,8 +1,8 @@
 """Account for what was published: sequences, acknowledgements, failures, and when, so that a window in time maps to sequences.
 
-Contract, per publisher: `sent` is called in the order of the sequences with times that do not go back; every sequence is then resolved once:
-`acknowledged` (in any order), `failed` (the send failed or timed out: it may have arrived) or `never_sent` (the harness itself dropped
-it). What is never resolved is indeterminate. A later word about a resolved sequence is ignored. All times are one CLOCK_MONOTONIC.
+Contract, per publisher: `sent` is called in the order of the sequences with times that do not go back. Every sequence is then resolved
+once: `acknowledged` (in any order), `failed` (the send failed or timed out: it may have arrived) or `never_sent` (the harness itself
+dropped it). One that is never resolved is indeterminate; a later word about a resolved one is ignored. Times are one CLOCK_MONOTONIC.
 Memory per publisher: a few numbers while everything is acknowledged in order; ranges for what is not; checkpoints of (time, sequence),
 thinned to a bound, from which a window is mapped conservatively: what cannot be proven to lie inside is never required.
 """
@@ -10,7 +10,7 @@ thinned to a bound, from which a window is mapped conservatively: what cannot be
 from __future__ import annotations
 
 from array import array
-
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -204,6 +204,26 @@ class Publications:
                 ranges.starts.insert(0, second[0])
                 ranges.ends.insert(0, second[1])
                 self._note(self.failures, publisher, *first)
+
+    def to_wire(self) -> bytes:
+        """Encode for another process; see `wire`."""
+        from floodmark.ledger import wire  # it stands above this module
+
+        return wire.publications_to_wire(self)
+
+    @classmethod
+    def from_wire(cls, data: bytes) -> Publications:
+        """Decode what `to_wire` gave."""
+        from floodmark.ledger import wire
+
+        return wire.publications_from_wire(data)
+
+    @classmethod
+    def merge(cls, parts: Sequence[Publications]) -> Publications:
+        """Make one of the publications of several agents with disjoint publishers; the parts must not be used any more."""
+        from floodmark.ledger import wire
+
+        return wire.merge_publications(parts)
 
     def index(self) -> Index:
         """Freeze for reconciling."""

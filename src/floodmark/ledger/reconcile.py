@@ -2,8 +2,8 @@
 
 All counts are deliveries, (message, subscription) pairs, of sequences in the subscription's window (see `publications.Window`):
 attempted could have been delivered, or was; acknowledged had to be; of these, lost did not come; indeterminate is what neither had to come
-nor came. INVARIANT: attempted == delivered + lost + corrupted_placed + indeterminate, where corrupted_placed are the corrupted messages that
-stand for a sequence; and acknowledged == delivered of acknowledged + lost + corrupted of acknowledged.
+nor came. INVARIANT: attempted == delivered + lost + corrupted_placed + indeterminate, where corrupted_placed are the corrupted messages
+that stand for a sequence; and acknowledged == delivered of acknowledged + lost + corrupted of acknowledged.
 Not here: criteria and verdicts (judge). Vectorised over all accounts and all holes; Python only walks what becomes a finding.
 """
 
@@ -145,7 +145,7 @@ class _Sheet:
     def _add_written_off(
         self, row: int, holes: Holes, missing: Ints, damaged: Ints, damaged_required: Ints, came: Ints, came_inside: Ints
     ) -> None:
-        """Place what was written off below the floor: first where nothing was required, so that nobody is accused of what is not certain."""
+        """Place what was written off below the floor: first where nothing was required: nobody is accused of what is not certain."""
         one = slice(row, row + 1)
         floor, p, window, index = np.array([holes.floor_seq]), self.publisher[one], self.window, self.index
 

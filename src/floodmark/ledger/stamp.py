@@ -1,8 +1,8 @@
 """Write and read the stamp that every message carries: who sent it, as which of its sequence, when, and a checksum over all of it.
 
-One layout, two encodings. Binary: 44 bytes at the head of the payload, little-endian, then the body. Text: the marker, the checksum as 8 hex
-digits, the other 36 bytes of the head as 72, then a body of ASCII letters and digits, so that it survives any JSON string untouched. The
-CRC-32 covers everything behind itself, head and body, so that a flipped bit in a sequence number is corruption and not a false gap.
+One layout, two encodings. Binary: 44 bytes at the head of the payload, little-endian, then the body. Text: the marker, the checksum as
+8 hex digits, the other 36 bytes of the head as 72, then a body of ASCII letters and digits, so that it survives any JSON string untouched.
+The CRC-32 covers everything behind itself, head and body: a flipped bit in a sequence number is corruption and not a false gap.
 `Stamper` writes; `read` is the slow, obvious reader of one frame (`decode` is the fast one and must agree with it).
 Not here: what the sequence numbers mean (accounts). Limits: CRC-32 finds accidents, not forgery; one stamp per frame, the first one.
 """
@@ -33,7 +33,7 @@ TEXT_HEAD_BYTES = TEXT_COVERED_OFFSET + 2 * BEHIND_CRC.size  # 84
 LEAST_BYTES: dict[Encoding, int] = {"binary": HEAD_BYTES, "text": TEXT_HEAD_BYTES}
 
 _LETTERS = (string.ascii_letters + string.digits).encode()
-_HEX_RUN = re.compile(rb"(?<![0-9a-f])[0-9a-f]{80}")
+_HEX_RUN = re.compile(rb"[0-9a-f]{80,}")
 _LOWER_HEX = re.compile(rb"[0-9a-f]{80}")
 
 
@@ -124,9 +124,10 @@ def _read_text(frame: bytes) -> Stamp | None:
     if at >= 0:
         return _text_at(frame, at)
     for match in _HEX_RUN.finditer(frame):
-        stamp = _text_at(frame, match.start() - len(MARKER))
-        if stamp.intact:
-            return msgspec.structs.replace(stamp, intact=False)
+        for start in range(match.start(), match.start() + len(MARKER)):  # a damaged marker may read as hex digits before the head
+            stamp = _text_at(frame, start - len(MARKER))
+            if stamp.intact:
+                return msgspec.structs.replace(stamp, intact=False)
     return None
 
 
@@ -136,8 +137,7 @@ def _text_at(frame: bytes, at: int) -> Stamp:
         return UNDECODABLE
     run, publisher, seq, intended_ns, sent_ns, length_bytes = BEHIND_CRC.unpack(bytes.fromhex(digits[8:].decode()))
     end = at + TEXT_HEAD_BYTES + length_bytes
-    checksum = crc32(memoryview(frame)[at + TEXT_COVERED_OFFSET : end])
-    intact = end <= len(frame) and checksum == int(digits[:8], 16)
+    intact = end <= len(frame) and crc32(memoryview(frame)[at + TEXT_COVERED_OFFSET : end]) == int(digits[:8], 16)
     return _stamp(run, publisher, seq, intended_ns, sent_ns, length_bytes, intact)
 
 
