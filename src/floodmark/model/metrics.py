@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from floodmark.core.units import Dimension
+from floodmark.core.units import UNITS, Dimension
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +90,7 @@ METRICS: dict[str, Metric] = _table(
     Metric(name="harness_rss_peak", dimension=Dimension.BYTES, text="largest resident memory of the harness"),
     Metric(name="harness_rss_per_connection", dimension=Dimension.BYTES, text="agents' memory once connected less before, / connections"),
     Metric(name="cpu", dimension=Dimension.TIME, text="processor time of the target"),
+    _count("target_exits", "times the target ended by itself during the load", needs_delivery=False),
     _count("fds_peak", "most descriptors open in the target", needs_delivery=False),
     _count("threads_peak", "most threads in the target", needs_delivery=False),
     _time("recovery", "from a fault to the last of its victims being back, worst case"),
@@ -99,3 +100,16 @@ METRICS: dict[str, Metric] = _table(
         name="stats_error", dimension=Dimension.RATIO, text="largest relative difference between the target's own statistics and the ledger"
     ),
 )
+
+
+def reference() -> str:
+    """Write every metric as one Markdown table, in the registry's order; `docs/criteria.md` holds exactly this text."""
+    rows = [
+        f"| `{metric.name}` | {metric.text} | {metric.dimension.value}: {_units(metric.dimension)} | {'yes' if metric.needs_delivery else ''} |"
+        for metric in METRICS.values()
+    ]
+    return "\n".join(["| metric | what it is | takes | needs a delivery |", "|---|---|---|---|", *rows, ""])
+
+
+def _units(dimension: Dimension) -> str:
+    return ", ".join(f"`{unit}`" if unit else "no unit" for unit in UNITS[dimension])

@@ -1,0 +1,42 @@
+"""Mass disconnect: a share of the connections is dropped in the same instant and comes back.
+
+With `resume` each subscription asks for what it missed; without it, a returned subscription starts anew and what was published meanwhile
+is not required of the target. `abrupt` drops the socket as a crashed client does; otherwise the closing handshake is kept.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+
+from floodmark.core.errors import UsageError
+
+
+class Disconnect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`back_after_s` is how long the victims stay away; `spread_s` spreads their return evenly."""
+
+    resume: bool = True
+    abrupt: bool = True
+    back_after_s: float = 0.0
+    spread_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("back_after_s", "spread_s"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise UsageError(f"fault 'disconnect': {name} must be finite and >= 0, got {value!r}")
+
+
+def victims(connections: int, ratio: float, *, seed: int, occasion: int) -> set[int]:
+    """Choose exactly round(ratio * connections) connections by the seed; another occasion hits others.
+
+    >>> victims(10, 0.3, seed=1, occasion=0) == victims(10, 0.3, seed=1, occasion=0)
+    True
+    >>> len(victims(10, 0.3, seed=1, occasion=0))
+    3
+    """
+    count = round(ratio * connections)
+    rng = np.random.default_rng([seed, occasion])
+    return set(rng.choice(connections, size=count, replace=False).tolist())

@@ -1,0 +1,218 @@
+"""Work out every metric of a scenario from what was recorded, or say why there is none.
+
+Input: plain records of a finished (or broken off) scenario. Output: `Observations` under the names of `model/metrics.py`, in base units.
+Pure: no I/O, no clock. A figure that was not measured is missing, never 0.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from floodmark.judge.verdict import Observations
+from floodmark.model.result import Delivery, LatencySummary
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """Resident bytes at the marks of a scenario; None where it could not be read."""
+
+    before_connect: int | None = None
+    connected: int | None = None
+    peak: int | None = None
+    end: int | None = None
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What a scenario left behind. Times are monotonic nanoseconds, 0 or None where the moment never came."""
+
+    delivery: Delivery = Delivery()
+    asked_connections: int = 0
+    connected: int = 0
+    subscriptions_seen: int | None = None
+    asked_subscriptions: int = 0
+    connect_s: float | None = None
+    first_intended_ns: int = 0
+    last_received_ns: int = 0
+    drained_ns: int = 0
+    first_connect_ns: int = 0
+    published: int = 0
+    refused: int = 0
+    disconnects: int = 0
+    response: LatencySummary = LatencySummary()
+    service: LatencySummary = LatencySummary()
+    ack: LatencySummary = LatencySummary()
+    lag: LatencySummary = LatencySummary()
+    phases: dict[str, LatencySummary] = {}
+    target: Memory | None = None
+    harness: Memory | None = None
+    total_peak_bytes: int | None = None
+    target_cpu_s: float | None = None
+    fds_peak: int | None = None
+    threads_peak: int | None = None
+    fault_hits: int | None = None
+    fault_back: int | None = None
+    fault_worst_s: float | None = None
+    statistics: dict[str, float] | None = None
+    statistics_wanted: dict[str, float] = {}
+    target_exits: int | None = None
+    closed_loop: bool = False
+
+
+_PERCENTILES = ("p50", "p90", "p99", "p999", "max")
+_NO_TARGET = "floodmark did not start the target, so its process cannot be seen"
+
+
+def observe(record: Record) -> Observations:
+    """Turn a record into the figures that criteria name."""
+    values: dict[str, float] = {}
+    missing: dict[str, str] = {}
+    _account(record, values)
+    _times(record, values, missing)
+    _latencies(record, values, missing)
+    _memory(record, values, missing)
+    _faults(record, values, missing)
+    _statistics(record, values, missing)
+    return Observations(
+        values=values,
+        missing=missing,
+        delivered=record.delivery.delivered,
+        phases={name: _phase(summary) for name, summary in record.phases.items()},
+    )
+
+
+def _account(record: Record, values: dict[str, float]) -> None:
+    delivery = record.delivery
+    for name in ("attempted", "acknowledged", "delivered", "lost", "duplicated", "reordered", "corrupted", "unexpected", "indeterminate"):
+        values[name] = getattr(delivery, name)
+    values |= {"published": record.published, "refused": record.refused, "disconnects": record.disconnects}
+    values["connections"] = record.connected
+    values["connect_failures"] = record.asked_connections - record.connected
+    if record.subscriptions_seen is not None:
+        values["subscriptions"] = record.subscriptions_seen
+    if delivery.acknowledged:
+        values["delivery_ratio"] = (delivery.acknowledged - delivery.lost - delivery.corrupted) / delivery.acknowledged
+    operations = record.asked_connections + record.published + delivery.acknowledged
+    failures = record.asked_connections - record.connected + record.refused + delivery.lost + delivery.corrupted
+    if operations:
+        values["error_ratio"] = failures / operations
+    if record.asked_connections:
+        reached = record.connected
+        if record.subscriptions_seen is not None and record.asked_subscriptions:
+            each = record.asked_subscriptions / record.asked_connections
+            reached = min(reached, int(record.subscriptions_seen / each))
+        values["success_ratio"] = reached / record.asked_connections
+    if record.target_exits is not None:
+        values["target_exits"] = record.target_exits
+
+
+def _times(record: Record, values: dict[str, float], missing: dict[str, str]) -> None:
+    if record.connect_s is None:
+        missing["connect_time"] = "not all connections were opened"
+    else:
+        values["connect_time"] = record.connect_s
+    first, last = record.first_intended_ns, record.last_received_ns
+    if first and record.drained_ns:
+        values["duration"] = (record.drained_ns - first) / 1e9
+    if record.first_connect_ns and record.drained_ns:
+        values["total_time"] = (record.drained_ns - record.first_connect_ns) / 1e9
+    if first and last > first:
+        values["load_time"] = (last - first) / 1e9
+        values["throughput"] = record.delivery.delivered / values["load_time"]
+        values["publish_rate"] = record.published / values["load_time"]
+    for name in ("duration", "total_time", "load_time", "throughput", "publish_rate"):
+        if name not in values:
+            missing[name] = "the load did not come to its end"
+
+
+def _latencies(record: Record, values: dict[str, float], missing: dict[str, str]) -> None:
+    groups = (("latency", record.response), ("service_latency", record.service), ("ack_latency", record.ack))
+    for prefix, summary in groups:
+        for percentile in _PERCENTILES:
+            if summary.count:
+                values[f"{prefix}_{percentile}"] = getattr(summary, percentile) / 1e9
+            else:
+                missing[f"{prefix}_{percentile}"] = "nothing was timed"
+    if record.lag.count:
+        values["generator_lag_p99"] = record.lag.p99 / 1e9
+    elif record.closed_loop:
+        missing["generator_lag_p99"] = "a closed loop has no schedule to be late for"
+    else:
+        missing["generator_lag_p99"] = "the generator sent nothing that the target did not hold up"
+
+
+def _phase(summary: LatencySummary) -> dict[str, float]:
+    figures = {"delivered": float(summary.count)}
+    if summary.count:
+        figures |= {f"latency_{percentile}": getattr(summary, percentile) / 1e9 for percentile in _PERCENTILES}
+    return figures
+
+
+def _memory(record: Record, values: dict[str, float], missing: dict[str, str]) -> None:
+    target = record.target
+    names = ("rss_peak", "rss_end", "rss_growth", "rss_rise", "rss_kept", "rss_per_delivery", "rss_per_connection", "cpu")
+    if target is None:
+        for name in (*names, "fds_peak", "threads_peak", "rss_total_peak", "target_exits"):
+            missing[name] = _NO_TARGET
+    else:
+        _target_memory(record, target, values)
+        for name in names:
+            if name not in values:
+                missing[name] = "the target's memory could not be read at that moment"
+    harness = record.harness
+    if harness is not None:
+        if harness.peak is not None:
+            values["harness_rss_peak"] = harness.peak
+        if harness.connected is not None and harness.before_connect is not None and record.connected:
+            values["harness_rss_per_connection"] = (harness.connected - harness.before_connect) / record.connected
+
+
+def _target_memory(record: Record, target: Memory, values: dict[str, float]) -> None:
+    optional = {
+        "rss_peak": target.peak,
+        "rss_end": target.end,
+        "cpu": record.target_cpu_s,
+        "fds_peak": record.fds_peak,
+        "threads_peak": record.threads_peak,
+        "rss_total_peak": record.total_peak_bytes,
+    }
+    values |= {name: float(value) for name, value in optional.items() if value is not None}
+    if target.connected:
+        if target.end is not None:
+            values["rss_growth"] = target.end / target.connected
+            values["rss_kept"] = target.end - target.connected
+            if record.delivery.delivered:
+                values["rss_per_delivery"] = (target.end - target.connected) / record.delivery.delivered
+        if target.peak is not None:
+            values["rss_rise"] = target.peak - target.connected
+        if target.before_connect is not None and record.connected:
+            values["rss_per_connection"] = (target.connected - target.before_connect) / record.connected
+
+
+def _faults(record: Record, values: dict[str, float], missing: dict[str, str]) -> None:
+    if record.fault_hits is None:
+        for name in ("recovery", "recovered_ratio", "fault_hits"):
+            missing[name] = "the scenario has no fault"
+        return
+    values["fault_hits"] = record.fault_hits
+    if record.fault_hits == 0:
+        missing["recovery"] = missing["recovered_ratio"] = "the fault touched nothing"
+        return
+    values["recovered_ratio"] = (record.fault_back or 0) / record.fault_hits
+    if record.fault_back == record.fault_hits and record.fault_worst_s is not None:
+        values["recovery"] = record.fault_worst_s
+    else:
+        missing["recovery"] = f"only {record.fault_back} of {record.fault_hits} victims came back"
+
+
+def _statistics(record: Record, values: dict[str, float], missing: dict[str, str]) -> None:
+    """The largest relative difference over the counters that both sides have."""
+    if record.statistics is None:
+        missing["stats_error"] = "the driver knows no statistics of this target"
+        return
+    shared = [name for name in record.statistics_wanted if name in record.statistics]
+    if not shared:
+        missing["stats_error"] = "the target's statistics have none of the ledger's counters"
+        return
+    errors = [
+        abs(record.statistics[name] - record.statistics_wanted[name]) / max(abs(record.statistics_wanted[name]), 1.0) for name in shared
+    ]
+    values["stats_error"] = max(errors)

@@ -1,0 +1,261 @@
+"""One agent: takes steps from the runner, plays its slice, reports.
+
+The agent is the `Sink` of all its connections. Steps run as tasks of one group, because a fault happens while a phase plays; everything
+they share lives on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+from floodmark.core.errors import FloodmarkError, HarnessBugError, SystemUnderTestError, UsageError
+from floodmark.drivers import build
+from floodmark.drivers.base import Connection
+from floodmark.faults import plan as plan_fault
+from floodmark.faults.disconnect import Disconnect
+from floodmark.ledger.accounts import Accounts
+from floodmark.ledger.wire import accounts_to_wire, publications_to_wire
+from floodmark.load.consumers import selected
+from floodmark.model.scenario import Fast, Slow
+from floodmark.runner import plan
+from floodmark.runner.agent.mishaps import Mishaps
+from floodmark.runner.agent.publishing import Outlet, Publisher
+from floodmark.runner.agent.receiving import Intake
+from floodmark.runner.agent.subscribing import Crowd, Member, consume
+from floodmark.runner.wire import PROGRESS_S, Did, Do, Message, Outcome, Progress, Setup, Trouble
+
+FLUSH_S = 0.005
+
+
+class Agent:
+    """Plays one slice of a scenario. `send` hands a message to the runner."""
+
+    def __init__(self, setup: Setup, send: Callable[[Message], None]) -> None:
+        scenario = setup.scenario
+        population = scenario.population
+        self._setup = setup
+        self._send = send
+        self._population = population
+        self._driver = build(scenario.driver, scenario.driver_options)
+        names = [f"fm{setup.run:x}.{channel}" for channel in range(population.channels)]
+        self.accounts = Accounts(run=setup.run, warmup_run=setup.warmup_run, channels=population.channels, publishers=population.sources)
+        self.intake = Intake(self.accounts, self._driver.encoding, setup.run)
+        self.put = self.intake.put
+        self.turn = self.intake.turn
+        self.publisher = Publisher(
+            population=population,
+            owned=plan.sources_of(population, setup.agent, setup.agents),
+            driver=self._driver,
+            run=setup.run,
+            seed=setup.seed,
+            channel_names=names,
+        )
+        self.acknowledged = self.publisher.acknowledged
+        self.crowd = Crowd(
+            driver=self._driver,
+            url=setup.url,
+            host=urlsplit(setup.url).hostname,
+            accounts=self.accounts,
+            names=names,
+            limit_s=scenario.connect_limit_s,
+            flush=self.intake.flush,
+        )
+        self._faults = [plan_fault(fault) for fault in scenario.faults]
+        if any(isinstance(fault, Disconnect) and fault.resume for fault in self._faults):
+            if not self._driver.resumes:
+                raise UsageError(
+                    f"scenario {scenario.id!r}: fault 'disconnect' with resume, but driver {scenario.driver!r} cannot resume here"
+                )
+            self.intake.on_frames.append(self.crowd.remember)
+        self._mishaps = Mishaps(crowd=self.crowd, sink=self, accounts=self.accounts, connections=population.connections, seed=setup.seed)
+        self._occasions: Counter[int] = Counter()
+        self._names = names
+        self._calm = asyncio.Event()
+        self._received_bytes: Counter[int] = Counter()
+        self._leaving_publishers = False
+        self.publisher_losses: Counter[str] = Counter()
+
+    # -- Sink ------------------------------------------------------------------------------------------------------------------
+
+    def refused(self, token: int, reason: str) -> None:
+        """A publish was refused."""
+        self.publisher.refuse(token, reason)
+
+    def ended(self, slot: int, reason: str) -> None:
+        """The target ended a subscription unasked."""
+        self.crowd.ended[reason] += 1
+
+    def closed(self, connection: Connection, reason: str) -> None:
+        """A connection is gone."""
+        if not self.crowd.left(connection, reason):
+            self.publisher.gone(connection)
+            if not self._leaving_publishers:
+                self.publisher_losses[f"publisher: {reason}"] += 1
+
+    # -- steps -----------------------------------------------------------------------------------------------------------------
+
+    async def run(self, receive: Callable[[], Awaitable[Message | None]]) -> None:
+        """Take steps until `quit`, or until the runner is gone; then leave the target."""
+        consuming = False
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._flush_often()), group.create_task(self._report())]
+                while (message := await receive()) is not None:
+                    if not isinstance(message, Do):
+                        raise HarnessBugError(f"an agent cannot take {type(message).__name__}")
+                    if message.step == "quit":
+                        break
+                    if message.step == "phase" and not consuming:
+                        consuming = True
+                        tasks.append(group.create_task(self._consume(message.at_ns)))
+                    tasks = [task for task in tasks if not task.done()]
+                    tasks.append(group.create_task(self._step(message)))
+                for task in tasks:
+                    task.cancel()
+        finally:
+            await self._leave()
+
+    async def _step(self, do: Do) -> None:
+        try:
+            answer = await self._carry_out(do)
+        except FloodmarkError as exc:
+            kind = "usage" if isinstance(exc, UsageError) else "target" if isinstance(exc, SystemUnderTestError) else "bug"
+            answer = Trouble(kind=kind, text=str(exc))
+        self._send(answer)
+
+    async def _carry_out(self, do: Do) -> Message:
+        match do.step:
+            case "connect":
+                return await self._connect(do)
+            case "probe":
+                return Did(number=do.number, figures={"probes": await self.publisher.probe(self._setup.warmup_run)})
+            case "phase":
+                phase = self._setup.scenario.phases[do.index]
+                self.intake.phase(phase.name, do.at_ns)
+                await self.publisher.play(phase, do.at_ns)
+                return Did(number=do.number)
+            case "fault":
+                occasion = self._occasions[do.index]
+                self._occasions[do.index] += 1
+                fault = self._setup.scenario.faults[do.index]
+                return await self._mishaps.strike(do.number, fault, self._faults[do.index], occasion)
+            case "seen":
+                self.intake.flush()
+                figures: dict[str, float] = {
+                    "seen": self.accounts.seen_count,
+                    "received": self.accounts.received_count,
+                    "pending": self.publisher.pending_count,
+                }
+                return Did(number=do.number, figures=figures)
+            case "settle":
+                self._calm.set()
+                return Did(number=do.number)
+            case "give-up":
+                self.publisher.give_up()
+                return Did(number=do.number)
+            case "collect":
+                return self._collect(do)
+            case _:
+                raise HarnessBugError(f"an agent knows no step {do.step!r}")
+
+    async def _connect(self, do: Do) -> Did:
+        setup, population = self._setup, self._population
+        if do.index == 0:
+            for number in plan.publishers_of(population, setup.agent, setup.agents):
+                connection = await self._driver.connect(
+                    setup.url, self._names[number % population.channels], self, limit_s=setup.scenario.connect_limit_s
+                )
+                self.publisher.outlets[number] = Outlet(connection)
+        wave = [
+            Member(number, plan.channels_of(number, population))
+            for number in plan.connections_of(population, setup.agent, setup.agents)
+            if plan.wave_of(number, population) == do.index
+        ]
+        refused_before = self.crowd.refusals.copy()
+        connected = await self.crowd.open(wave, self)
+        return Did(
+            number=do.number,
+            figures={"connected": connected, "asked": len(wave)},
+            reasons=dict((self.crowd.refusals - refused_before).most_common(20)),
+        )
+
+    async def _consume(self, start_ns: int) -> None:
+        population = self._population
+        if isinstance(population.consumer, Fast):
+            return
+        chosen = set(selected(population.connections, population.consumer_ratio, self._setup.seed).tolist())
+        members = [member for number, member in self.crowd.members.items() if number in chosen]
+        if isinstance(population.consumer, Slow):
+            owner = {slot: member.number for member in members for slot in member.slots}
+
+            def count(batch: list[tuple[int, bytes, int]]) -> None:
+                for slot, frame, _ in batch:
+                    if slot in owner:
+                        self._received_bytes[owner[slot]] += len(frame)
+
+            self.intake.on_frames.append(count)
+        await consume(population.consumer, members, start_ns=start_ns, received_bytes=self._received_bytes.__getitem__, stop=self._calm)
+
+    async def _flush_often(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            self.intake.flush()
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_S)
+            self.publisher.settle_times()
+            publisher, intake = self.publisher, self.intake
+            self._send(
+                Progress(
+                    at_ns=time.monotonic_ns(),
+                    connections=self.crowd.connected_count,
+                    seen=self.accounts.seen_count,
+                    published=publisher.published_count,
+                    acknowledged=publisher.publications.acknowledged_count,
+                    pending=publisher.pending_count,
+                    received=self.accounts.received_count,
+                    disconnects=self.crowd.disconnects.total(),
+                    last_received_ns=intake.last_received_ns,
+                    response=intake.interval_response.take().to_wire(),
+                    service=intake.interval_service.take().to_wire(),
+                    lag=publisher.lag_interval.take().to_wire(),
+                )
+            )
+
+    def _collect(self, do: Do) -> Outcome:
+        self.intake.flush()
+        self.publisher.settle_times()
+        crowd, publisher = self.crowd, self.publisher
+        reasons = crowd.ended + crowd.disconnects + publisher.refused + self.publisher_losses
+        return Outcome(
+            number=do.number,
+            accounts=accounts_to_wire(self.accounts),
+            publications=publications_to_wire(publisher.publications),
+            response={name: histogram.to_wire() for name, histogram in self.intake.response.items()},
+            service={name: histogram.to_wire() for name, histogram in self.intake.service.items()},
+            ack=publisher.ack.to_wire(),
+            lag=publisher.lag.to_wire(),
+            figures={
+                "refused": publisher.refused.total(),
+                "ended": crowd.ended.total(),
+                "disconnects": crowd.disconnects.total() + self.publisher_losses.total(),
+                "published": publisher.published_count,
+                "connections": crowd.connected_count,
+                "frames": self.intake.frames_count,
+            },
+            reasons=dict(reasons.most_common(20)),
+            first_intended_ns=publisher.first_intended_ns,
+            last_received_ns=self.intake.last_received_ns,
+        )
+
+    async def _leave(self) -> None:
+        self._leaving_publishers = True
+        for outlet in self.publisher.outlets.values():
+            if outlet.connection is not None:
+                outlet.connection.abort()
+        await self.crowd.close()

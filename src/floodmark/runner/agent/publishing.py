@@ -1,0 +1,253 @@
+"""Publish what is due: one pacing loop per agent, batches, never a task or a timer per message.
+
+Two times are stamped: when a message was meant to go out, and when it did. The difference is the generator's own lag, unless the target's
+back-pressure held the message up: then it belongs to the response latency and is not held against the generator.
+Memory: what is due and cannot be sent stays in the schedule; at most `BACKLOG_COUNT` messages wait for a connection that takes no more,
+and at most `PENDING_COUNT` for their acknowledgement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+
+import numpy as np
+
+from floodmark.drivers.base import Connection, Driver
+from floodmark.ledger.histogram import Histogram
+from floodmark.ledger.publications import Publications
+from floodmark.ledger.stamp import Stamper
+from floodmark.load.arrivals import schedule
+from floodmark.load.pacing import Pacer
+from floodmark.model.arrival import Flood
+from floodmark.model.scenario import Phase, Population
+
+BATCH_COUNT = 512
+BACKLOG_COUNT = 20_000
+PENDING_COUNT = 200_000
+TICK_S = 0.001
+
+
+class Outlet:
+    """One publisher connection and what waits for it."""
+
+    __slots__ = ("backlog", "blocked_ns", "connection")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection: Connection | None = connection
+        self.backlog: deque[tuple[int, int]] = deque()
+        self.blocked_ns = 0
+        """When it last refused to take more; what was meant to go out before that was held up by the target, not by us."""
+
+
+class Publisher:
+    """All publishing of one agent."""
+
+    def __init__(self, *, population: Population, owned: np.ndarray, driver: Driver, run: int, seed: int, channel_names: list[str]) -> None:
+        self.publications = Publications(publishers=population.sources)
+        self.outlets: dict[int, Outlet] = {}
+        self.ack = Histogram()
+        self.lag = Histogram()
+        self.lag_interval = Histogram()
+        self.refused: Counter[str] = Counter()
+        self.published_count = 0
+        self.first_intended_ns = 0
+        self._population = population
+        self._owned = owned
+        self._driver = driver
+        self._run = run
+        self._seed = seed
+        self._names = channel_names
+        self._pending: dict[int, tuple[int, int, int]] = {}
+        self._next_token = 1
+        self._ack_ns: list[int] = []
+        self._lag_ns: list[int] = []
+        self._stamper: Stamper | None = None
+
+    @property
+    def pending_count(self) -> int:
+        """Messages sent and not yet answered."""
+        return len(self._pending)
+
+    # -- answers (called by the connections) ------------------------------------------------------------------------------------------
+
+    def acknowledged(self, token: int) -> None:
+        """HOT: the target confirmed a message. Probes have no entry and pass by."""
+        entry = self._pending.pop(token, None)
+        if entry is not None:
+            now_ns = time.monotonic_ns()
+            source, seq, sent_ns = entry
+            self.publications.acknowledged(source, seq, now_ns)
+            self._ack_ns.append(now_ns - sent_ns)
+
+    def refuse(self, token: int, reason: str) -> None:
+        """The target refused a message: whether it counts as attempted stands, whether it arrived is indeterminate."""
+        entry = self._pending.pop(token, None)
+        if entry is not None:
+            self.publications.failed(entry[0], entry[1])
+            self.refused[reason] += 1
+
+    def gone(self, connection: Connection) -> None:
+        """A publisher connection was lost: what it had not confirmed is indeterminate."""
+        for index, outlet in self.outlets.items():
+            if outlet.connection is connection:
+                outlet.connection = None
+                count = self._population.publishers
+                for token in [token for token, (source, _, _) in self._pending.items() if source % count == index]:
+                    source, seq, _ = self._pending.pop(token)
+                    self.publications.failed(source, seq)
+
+    def give_up(self) -> None:
+        """At the end of the drain: what was never answered is indeterminate."""
+        for source, seq, _ in self._pending.values():
+            self.publications.failed(source, seq)
+        self._pending.clear()
+
+    # -- sending ------------------------------------------------------------------------------------------------------------------
+
+    async def probe(self, warmup_run: int) -> int:
+        """Send one warm-up message to every channel this agent publishes to; returns how many."""
+        stamper = Stamper(warmup_run, self._driver.encoding, 128, self._seed)
+        count = 0
+        for source in self._owned[self._owned < self._population.channels].tolist():
+            outlet = self.outlets[source % self._population.publishers]
+            while outlet.connection is not None and not outlet.connection.writable:  # noqa: ASYNC110  # a transport has no event for it
+                await asyncio.sleep(TICK_S)
+            if outlet.connection is None:
+                continue
+            now_ns = time.monotonic_ns()
+            outlet.connection.publish(self._names[source % self._population.channels], stamper.payload(source, 0, now_ns, now_ns), 0)
+            count += 1
+            if count % BATCH_COUNT == 0:
+                await asyncio.sleep(0)
+        return count
+
+    async def play(self, phase: Phase, start_ns: int) -> None:
+        """Publish one phase; returns when its last message was sent or handed to a dead connection."""
+        self._stamper = Stamper(self._run, self._driver.encoding, phase.payload_bytes, self._seed)
+        if not len(self._owned):
+            return
+        await asyncio.sleep(max(0.0, (start_ns - time.monotonic_ns()) / 1e9))
+        if self.first_intended_ns == 0:
+            self.first_intended_ns = start_ns
+        if isinstance(phase.arrival, Flood):
+            await self._flood(phase, phase.arrival, start_ns)
+        else:
+            await self._pace(phase, start_ns)
+        self._settle_times()
+
+    async def _pace(self, phase: Phase, start_ns: int) -> None:
+        pacer = Pacer(
+            schedule(phase.arrival, duration_s=phase.duration_s, seed=self._seed),
+            sources=self._population.sources,
+            owned=self._owned,
+            messages=phase.messages,
+            duration_s=phase.duration_s,
+        )
+        waiting = 0
+        while True:
+            now_ns = time.monotonic_ns()
+            room = min(BATCH_COUNT, BACKLOG_COUNT - waiting, PENDING_COUNT - len(self._pending))
+            taken = 0
+            if room > 0:
+                sources, offsets_ns = pacer.take(now_ns - start_ns, room)
+                taken = len(sources)
+                if taken:
+                    self._deal(sources, offsets_ns, start_ns)
+            waiting = self._send_waiting()
+            if not taken and pacer.exhausted and not waiting:
+                return
+            if taken == BATCH_COUNT:
+                await asyncio.sleep(0)
+                continue
+            due_ns = pacer.next_due_ns()
+            pause_s = TICK_S if waiting or due_ns is None else (start_ns + due_ns - time.monotonic_ns()) / 1e9
+            await asyncio.sleep(min(max(pause_s, 0.0), 0.05))
+
+    def _deal(self, sources: np.ndarray, offsets_ns: np.ndarray, start_ns: int) -> None:
+        publishers = self._population.publishers
+        if publishers == 1:
+            self.outlets[0].backlog.extend(zip(sources.tolist(), (offsets_ns + start_ns).tolist(), strict=True))
+            return
+        for source, intended_ns in zip(sources.tolist(), (offsets_ns + start_ns).tolist(), strict=True):
+            self.outlets[source % publishers].backlog.append((source, intended_ns))
+
+    def _send_waiting(self) -> int:
+        """Send from every outlet's backlog what its connection takes; returns how many messages still wait."""
+        waiting = 0
+        for outlet in self.outlets.values():
+            connection = outlet.connection
+            backlog = outlet.backlog
+            if connection is None:
+                while backlog:  # the harness has nobody to send it through: ours, not the target's loss
+                    source, _ = backlog.popleft()
+                    self.publications.never_sent(source, self.publications.next_seq(source))
+                continue
+            while backlog and connection.writable:
+                source, intended_ns = backlog.popleft()
+                self._send(connection, source, intended_ns, outlet.blocked_ns)
+            if backlog:
+                outlet.blocked_ns = time.monotonic_ns()
+                waiting += len(backlog)
+        return waiting
+
+    def _send(self, connection: Connection, source: int, intended_ns: int, blocked_ns: int) -> None:  # HOT: once per message sent
+        publications = self.publications
+        seq = publications.next_seq(source)
+        sent_ns = time.monotonic_ns()
+        stamper = self._stamper
+        assert stamper is not None
+        payload = stamper.payload(source, seq, intended_ns, sent_ns)
+        token = self._next_token
+        self._next_token = token + 1
+        publications.sent(source, seq, sent_ns)
+        if self._driver.acknowledges:
+            self._pending[token] = (source, seq, sent_ns)
+        connection.publish(self._names[source % self._population.channels], payload, token)
+        if not self._driver.acknowledges:
+            publications.acknowledged(source, seq, sent_ns)
+        self.published_count += 1
+        if intended_ns > blocked_ns:
+            self._lag_ns.append(sent_ns - intended_ns)
+
+    async def _flood(self, phase: Phase, arrival: Flood, start_ns: int) -> None:
+        """Closed loop: as fast as possible with a bounded number in flight; intended is when there was room."""
+        owned = self._owned.tolist()
+        share = phase.messages and _share(phase.messages, self._population.sources, self._owned)
+        end_ns = None if phase.duration_s is None else start_ns + int(phase.duration_s * 1e9)
+        sent = 0
+        while (share is None or sent < share) and (end_ns is None or time.monotonic_ns() < end_ns):
+            room = min(arrival.in_flight - len(self._pending), BATCH_COUNT, (share - sent) if share is not None else BATCH_COUNT)
+            progressed = False
+            for _ in range(max(0, room)):
+                source = owned[sent % len(owned)]
+                outlet = self.outlets[source % self._population.publishers]
+                connection = outlet.connection
+                if connection is None:
+                    self.publications.never_sent(source, self.publications.next_seq(source))
+                elif connection.writable:
+                    self._send(connection, source, time.monotonic_ns(), 0)
+                else:
+                    break
+                sent += 1
+                progressed = True
+            await asyncio.sleep(0 if progressed else TICK_S)
+
+    def _settle_times(self) -> None:
+        """Move collected times into the histograms; called at least every progress interval."""
+        if self._ack_ns:
+            self.ack.record(np.array(self._ack_ns, np.int64))
+            self._ack_ns.clear()
+        if self._lag_ns:
+            lags_ns = np.array(self._lag_ns, np.int64)
+            self.lag.record(lags_ns)
+            self.lag_interval.record(lags_ns)
+            self._lag_ns.clear()
+
+    settle_times = _settle_times
+
+
+def _share(messages: int, sources: int, owned: np.ndarray) -> int:
+    """How many of `messages`, dealt to the sources in turn, fall to the owned ones."""
+    return int(messages // sources * len(owned) + np.searchsorted(owned, messages % sources))

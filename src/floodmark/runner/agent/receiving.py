@@ -1,0 +1,81 @@
+"""Take in what the connections receive: batch it, decode it, account for it, time it.
+
+HOT: `put` is the list's own append; everything else happens once per batch. Memory: a batch is bounded in messages and, by an adapting
+limit, in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from floodmark.drivers.base import Encoding
+from floodmark.ledger.accounts import Accounts
+from floodmark.ledger.decode import decode
+from floodmark.ledger.histogram import Histogram
+
+BATCH_COUNT = 4096
+BATCH_BYTES = 4 * 1024 * 1024
+
+
+class Intake:
+    """The agent's one inbox. `on_frames`, where set, sees each batch (for consumers that count bytes, and for resuming)."""
+
+    def __init__(self, accounts: Accounts, encoding: Encoding, run: int) -> None:
+        self._accounts = accounts
+        self._encoding: Encoding = encoding
+        self._run = run
+        self._inbox: list[tuple[int, bytes, int]] = []
+        self.put = self._inbox.append
+        self._limit_count = 64
+        self._phase_starts: list[tuple[int, str]] = []
+        self.response: dict[str, Histogram] = {}
+        self.service: dict[str, Histogram] = {}
+        self.interval_response = Histogram()
+        self.interval_service = Histogram()
+        self.last_received_ns = 0
+        self.frames_count = 0
+        self.on_frames: list[Callable[[list[tuple[int, bytes, int]]], None]] = []
+
+    def turn(self) -> None:
+        """HOT: called at the end of each read."""
+        if len(self._inbox) >= self._limit_count:
+            self.flush()
+
+    def phase(self, name: str, start_ns: int) -> None:
+        """From `start_ns` on, what is intended belongs to this phase's histograms."""
+        self.response[name], self.service[name] = Histogram(), Histogram()
+        self._phase_starts.append((start_ns, name))
+
+    def flush(self) -> None:
+        """Account for all that has come in."""
+        if not self._inbox:
+            return
+        batch = self._inbox[:]
+        self._inbox.clear()
+        total_bytes = sum([len(frame) for _, frame, _ in batch])
+        self.frames_count += len(batch)
+        self._limit_count = max(8, min(BATCH_COUNT, BATCH_BYTES * len(batch) // (total_bytes + 1)))
+        deliveries = decode(batch, self._encoding)
+        self._accounts.receive(deliveries)
+        for look in self.on_frames:
+            look(batch)
+        measured = deliveries.intact & (deliveries.run == self._run)
+        if not measured.all():
+            deliveries = deliveries.where(measured)
+        if not len(deliveries):
+            return
+        self.last_received_ns = int(deliveries.received_ns[-1])
+        response_ns = deliveries.received_ns - deliveries.intended_ns
+        service_ns = deliveries.received_ns - deliveries.sent_ns
+        self.interval_response.record(response_ns)
+        self.interval_service.record(service_ns)
+        ends = [start for start, _ in self._phase_starts[1:]] + [2**63 - 1]
+        for (start_ns, name), end_ns in zip(self._phase_starts, ends, strict=True):
+            if len(self._phase_starts) == 1:
+                self.response[name].record(response_ns)
+                self.service[name].record(service_ns)
+                return
+            inside = (deliveries.intended_ns >= start_ns) & (deliveries.intended_ns < end_ns)
+            if inside.any():
+                self.response[name].record(response_ns[inside])
+                self.service[name].record(service_ns[inside])

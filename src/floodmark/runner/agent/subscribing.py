@@ -1,0 +1,198 @@
+"""Open an agent's subscriber connections, keep them, and bring them back.
+
+Connections are opened by a fixed crew of tasks, so that ten thousand of them need no ten thousand tasks. Slots of the ledger are given
+out when a subscription is asked for and never reused. A connection that the target drops unasked is counted; what it misses is the
+target's loss, since nobody told the target to end the subscription.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+from floodmark.core.errors import SystemUnderTestError
+from floodmark.drivers.base import Connection, Driver, Sink, Wanted
+from floodmark.ledger.accounts import Accounts
+from floodmark.load.consumers import wants_to_read
+from floodmark.model.scenario import Consumer, Fast
+from floodmark.runner.plan import loopback_for
+
+CREW = 128
+CONSUMER_TICK_S = 0.02
+
+
+class Member:
+    """One subscriber connection: its number in the whole population, its open subscriptions, its channels."""
+
+    __slots__ = ("channels", "connection", "leaving", "number", "slots")
+
+    def __init__(self, number: int, channels: list[int]) -> None:
+        self.number = number
+        self.channels = channels
+        self.slots: list[int] = []
+        self.connection: Connection | None = None
+        self.leaving = False
+
+
+class Crowd:
+    """All subscriber connections of one agent."""
+
+    def __init__(
+        self, *, driver: Driver, url: str, host: str | None, accounts: Accounts, names: list[str], limit_s: float, flush: Callable[[], None]
+    ) -> None:
+        self.members: dict[int, Member] = {}
+        self.refusals: Counter[str] = Counter()
+        self.ended: Counter[str] = Counter()
+        self.disconnects: Counter[str] = Counter()
+        self.last_frame: dict[int, bytes] = {}
+        self._driver = driver
+        self._url = url
+        self._host = host
+        self._accounts = accounts
+        self._names = names
+        self._limit_s = limit_s
+        self._flush = flush
+        self._by_connection: dict[int, Member] = {}
+
+    @property
+    def connected_count(self) -> int:
+        """Connections open now."""
+        return len(self._by_connection)
+
+    async def open(self, members: Iterable[Member], sink: Sink) -> int:
+        """Connect and subscribe these members; returns how many succeeded. Refusals are counted with their reasons."""
+        queue = iter(list(members))
+        done = [0]
+        async with asyncio.TaskGroup() as crew:
+            for _ in range(CREW):
+                crew.create_task(self._work(queue, sink, done))
+        return done[0]
+
+    async def _work(self, queue: Iterator[Member], sink: Sink, done: list[int]) -> None:
+        for member in queue:
+            self.members[member.number] = member
+            try:
+                await self.join(member, sink)
+                done[0] += 1
+            except SystemUnderTestError as exc:
+                self.refusals[str(exc)] += 1
+            except TimeoutError:
+                self.refusals[f"{self._url} confirmed no subscription within {self._limit_s:g} s"] += 1
+
+    async def join(self, member: Member, sink: Sink, *, resume: bool = False) -> None:
+        """Connect one member and subscribe its channels, resuming after what it saw last where asked and possible.
+
+        Raises: SystemUnderTestError when the target refuses, TimeoutError when it takes too long; the connection is closed then.
+        """
+        first = self._names[member.channels[0]]
+        local_host = loopback_for(member.number, self._host)
+        connection = await self._driver.connect(self._url, first, sink, limit_s=self._limit_s, local_host=local_host)
+        member.connection = connection
+        self._by_connection[id(connection)] = member
+        if not resume or not member.slots:
+            member.slots = [self._accounts.open(channel) for channel in member.channels]
+        if resume:
+            self._flush()  # what has come in is seen before it is asked for again
+        wanted = [
+            Wanted(slot=slot, channel=self._names[channel], after=self._position(connection, slot) if resume else None)
+            for slot, channel in zip(member.slots, member.channels, strict=True)
+        ]
+        try:
+            async with asyncio.timeout(self._limit_s):
+                await connection.subscribe(wanted)
+        except BaseException:
+            member.leaving = True
+            connection.abort()
+            raise
+        if not resume:
+            now_ns = time.monotonic_ns()
+            for slot in member.slots:
+                self._accounts.activate(slot, now_ns)
+
+    async def subscribe_anew(self, member: Member) -> None:
+        """Open new subscriptions, with windows of their own, on a connection that is still there."""
+        connection = member.connection
+        if connection is None:
+            raise SystemUnderTestError(f"{self._url} closed the connection meanwhile")
+        member.slots = [self._accounts.open(channel) for channel in member.channels]
+        wanted = [Wanted(slot=slot, channel=self._names[channel]) for slot, channel in zip(member.slots, member.channels, strict=True)]
+        async with asyncio.timeout(self._limit_s):
+            await connection.subscribe(wanted)
+        now_ns = time.monotonic_ns()
+        for slot in member.slots:
+            self._accounts.activate(slot, now_ns)
+
+    def _position(self, connection: Connection, slot: int) -> int | None:
+        frame = self.last_frame.get(slot)
+        return connection.resume_point(frame) if frame is not None else None
+
+    def remember(self, batch: list[tuple[int, bytes, int]]) -> None:
+        """Keep the last frame of each subscription, for resuming; switched on only when a fault needs it."""
+        self.last_frame.update([(slot, frame) for slot, frame, _ in batch])
+
+    def left(self, connection: Connection, reason: str) -> bool:
+        """Note that a connection is gone; says whether it was one of ours."""
+        member = self._by_connection.pop(id(connection), None)
+        if member is None:
+            return False
+        if member.connection is connection:
+            member.connection = None
+        if not member.leaving:
+            self.disconnects[reason] += 1
+        return True
+
+    async def close(self) -> None:
+        """Leave in the protocol's clean way, all within a few seconds, then at once."""
+        members = [member for member in self.members.values() if member.connection is not None]
+        for member in members:
+            member.leaving = True
+        queue = iter(members)
+
+        async def leave() -> None:
+            for member in queue:
+                if member.connection is not None:
+                    await member.connection.close()
+
+        try:
+            async with asyncio.timeout(5.0), asyncio.TaskGroup() as crew:
+                for _ in range(CREW):
+                    crew.create_task(leave())
+        except TimeoutError:
+            for member in members:
+                if member.connection is not None:
+                    member.connection.abort()
+
+
+async def consume(
+    consumer: Consumer, members: list[Member], *, start_ns: int, received_bytes: Callable[[int], int], stop: asyncio.Event
+) -> None:
+    """Make these members read in the way of `consumer` until `stop` is set, then let them read again.
+
+    `received_bytes` tells what a member's connection has taken in so far, by its number.
+    """
+    if isinstance(consumer, Fast) or not members:
+        return
+    paused: set[int] = set()
+    while not stop.is_set():
+        elapsed_ns = time.monotonic_ns() - start_ns
+        for member in members:
+            connection = member.connection
+            if connection is None:
+                continue
+            reads = wants_to_read(consumer, elapsed_ns=elapsed_ns, received_bytes=received_bytes(member.number))
+            if reads and member.number in paused:
+                paused.discard(member.number)
+                connection.resume_reading()
+            elif not reads and member.number not in paused:
+                paused.add(member.number)
+                connection.pause_reading()
+        try:
+            async with asyncio.timeout(CONSUMER_TICK_S):
+                await stop.wait()
+        except TimeoutError:
+            continue
+    for member in members:
+        if member.number in paused and member.connection is not None:
+            member.connection.resume_reading()

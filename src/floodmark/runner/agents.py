@@ -1,0 +1,202 @@
+"""The runner's end of its agents: child processes joined by pipes, a step sent to all of them and answered by all of them.
+
+An agent that dies, or whose answer does not come, makes the run UNKNOWN with the reason. `close` leaves no process behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from floodmark.core.errors import FloodmarkError, HarnessBugError, SystemUnderTestError, UsageError
+from floodmark.runner import wire
+from floodmark.runner.wire import Did, Do, Message, Outcome, Progress, Setup, Trouble
+
+START_LIMIT_S = 30.0
+QUIT_LIMIT_S = 8.0
+
+
+class AgentDiedError(SystemUnderTestError):
+    """An agent process ended although nobody asked it to."""
+
+    def __init__(self, agent: int, code: int | None, log: str) -> None:
+        super().__init__(agent, code, log)
+        self.agent, self.code, self.log = agent, code, log
+
+    def __str__(self) -> str:
+        last = self.log.strip().splitlines()
+        return f"load agent {self.agent} ended by itself (exit code {self.code}{f', last words: {last[-1]}' if last else ''})"
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """The answers of all agents to one step, summed; `worst_s` is the longest."""
+
+    figures: dict[str, float]
+    reasons: dict[str, int]
+    worst_s: float
+
+
+class _Agent:
+    """One child process."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.process = process
+        self.log = log
+        self.waiting: dict[int, asyncio.Future[Message]] = {}
+        self.progress: Progress | None = None
+        self.quitting = False
+        self.error: FloodmarkError | None = None
+
+    def send(self, message: Message) -> None:
+        writer = self.process.stdin
+        if self.error is not None:
+            raise self.error
+        if writer is not None and not writer.is_closing():
+            writer.write(wire.pack(message))
+
+    def fail(self, error: FloodmarkError) -> None:
+        self.error = self.error or error
+        for future in self.waiting.values():
+            if not future.done():
+                future.set_exception(error)
+
+
+class Agents:
+    """All agents of a scenario. `on_progress` is called with each agent's number and its totals."""
+
+    def __init__(self, on_progress: Callable[[int, Progress], None]) -> None:
+        self._agents: list[_Agent] = []
+        self._readers: list[asyncio.Task[None]] = []
+        self._on_progress = on_progress
+        self._next_number = 1
+
+    @property
+    def pids(self) -> list[int]:
+        """The agents' process ids."""
+        return [agent.process.pid for agent in self._agents]
+
+    async def start(self, setups: list[Setup], log_folder: Path, group: asyncio.TaskGroup) -> None:
+        """Start one process per set-up; returns when all have taken theirs. Raises UsageError for what an agent cannot accept."""
+        environment = dict(os.environ, PYTHONUNBUFFERED="1", OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+        for setup in setups:
+            log = log_folder / f"{setup.scenario.id}-agent-{setup.agent}.log"
+            with log.open("wb") as stderr:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "floodmark.runner.agent",
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=stderr,
+                    env=environment,
+                    start_new_session=True,  # Ctrl-C reaches the runner, which then ends its agents in order
+                )
+            agent = _Agent(process, log)
+            self._agents.append(agent)
+            self._readers.append(group.create_task(self._read(agent, setup.agent)))
+        async with asyncio.timeout(START_LIMIT_S):
+            ready = [self._expect(agent, 0) for agent in self._agents]
+            for agent, setup in zip(self._agents, setups, strict=True):
+                agent.send(setup)
+            for future in ready:
+                await future
+
+    def _expect(self, agent: _Agent, number: int) -> asyncio.Future[Message]:
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        agent.waiting[number] = future
+        return future
+
+    async def _read(self, agent: _Agent, index: int) -> None:
+        stream = agent.process.stdout
+        assert stream is not None
+        try:
+            while True:
+                head = await stream.readexactly(wire.HEAD_BYTES)
+                message = wire.unpack(await stream.readexactly(wire.length(head)))
+                match message:
+                    case Progress():
+                        agent.progress = message
+                        self._on_progress(index, message)
+                    case Did() | Outcome():
+                        future = agent.waiting.pop(message.number, None)
+                        if future is not None and not future.done():
+                            future.set_result(message)
+                    case Trouble():
+                        kinds = {"usage": UsageError, "target": SystemUnderTestError}
+                        agent.fail(kinds.get(message.kind, HarnessBugError)(message.text))
+        except asyncio.IncompleteReadError:
+            code = await agent.process.wait()
+            if not agent.quitting:
+                agent.fail(AgentDiedError(index, code, agent.log.read_text("utf-8", "replace")))
+
+    async def ask(self, step: str, *, index: int = 0, at_ns: int = 0, limit_s: float) -> Step:
+        """Let all agents take a step; returns their summed answers.
+
+        Raises: SystemUnderTestError when one of them dies, reports trouble or takes longer than `limit_s`.
+        """
+        answers = await self._ask_all(step, index, at_ns, limit_s)
+        figures: Counter[str] = Counter()
+        reasons: Counter[str] = Counter()
+        worst_s = 0.0
+        for answer in answers:
+            assert isinstance(answer, Did)
+            figures.update(answer.figures)
+            reasons.update(answer.reasons)
+            worst_s = max(worst_s, answer.worst_s)
+        return Step(figures=dict(figures), reasons=dict(reasons.most_common(20)), worst_s=worst_s)
+
+    async def collect(self, *, limit_s: float) -> list[Outcome]:
+        """Fetch everything the agents know, in the order of their numbers."""
+        return [answer for answer in await self._ask_all("collect", 0, 0, limit_s) if isinstance(answer, Outcome)]
+
+    async def _ask_all(self, step: str, index: int, at_ns: int, limit_s: float) -> list[Message]:
+        number = self._next_number
+        self._next_number += 1
+        futures = [self._expect(agent, number) for agent in self._agents]
+        try:
+            for agent in self._agents:
+                agent.send(Do(step=step, number=number, index=index, at_ns=at_ns))
+            async with asyncio.timeout(limit_s) as limit:
+                return [await future for future in futures]
+        except TimeoutError as exc:
+            if not limit.expired():
+                raise
+            raise SystemUnderTestError(f"the step {step!r} was not done within {limit_s:g} s") from exc
+        finally:
+            for agent, future in zip(self._agents, futures, strict=True):
+                agent.waiting.pop(number, None)
+                if future.done() and not future.cancelled():
+                    future.exception()  # seen: the first one was raised already
+
+    async def close(self) -> None:
+        """End all agents: ask, wait a little, then kill. Never raises."""
+        for agent in self._agents:
+            agent.quitting = True
+            with suppress(FloodmarkError, OSError):
+                agent.send(Do(step="quit", number=-1))
+            if agent.process.stdin is not None:
+                agent.process.stdin.close()
+        for agent in self._agents:
+            try:
+                async with asyncio.timeout(QUIT_LIMIT_S):
+                    await agent.process.wait()
+            except TimeoutError:
+                with suppress(ProcessLookupError):
+                    agent.process.kill()
+                await agent.process.wait()
+        for reader in self._readers:
+            reader.cancel()
+
+    def kill(self) -> None:
+        """End all agents at once, for a runner that is being torn down."""
+        for agent in self._agents:
+            agent.quitting = True
+            with suppress(ProcessLookupError):
+                agent.process.kill()

@@ -1,0 +1,116 @@
+"""What runner and agents say to each other: msgpack frames with a 4-byte length, over pipes here and over a broker elsewhere.
+
+The runner sends one `Setup`, then `Do` steps; an agent answers each step with `Did` (same number), and sends `Progress` by itself every
+`PROGRESS_S`. Steps may overlap: a fault runs beside a phase. `collect` is answered with `Outcome`. An agent whose pipe closes ends itself.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+from floodmark.model.scenario import Scenario
+
+PROGRESS_S = 0.25
+FRAME_LIMIT_BYTES = 1 << 30
+_LENGTH = struct.Struct("<I")
+
+
+class Setup(msgspec.Struct, frozen=True, kw_only=True, tag="setup"):
+    """Which slice of which scenario an agent plays. `run` and `warmup_run` mark the stamps."""
+
+    scenario: Scenario
+    url: str
+    agent: int
+    agents: int
+    seed: int
+    run: int
+    warmup_run: int
+
+
+class Do(msgspec.Struct, frozen=True, kw_only=True, tag="do"):
+    """One step: `connect` (wave `index`), `probe`, `phase` and `fault` (by `index`; a phase starts at `at_ns`), `settle`, `give-up`,
+    `collect`, `quit`."""
+
+    step: str
+    number: int
+    index: int = 0
+    at_ns: int = 0
+
+
+class Did(msgspec.Struct, frozen=True, kw_only=True, tag="did"):
+    """The answer to a step: figures to be summed over the agents, and reasons of failures with their counts."""
+
+    number: int
+    figures: dict[str, float] = {}
+    reasons: dict[str, int] = {}
+    worst_s: float = 0.0
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
+    """Running totals of an agent, and the response latencies since the last one (an encoded histogram)."""
+
+    at_ns: int
+    connections: int
+    seen: int
+    published: int
+    acknowledged: int
+    pending: int
+    received: int
+    disconnects: int
+    last_received_ns: int
+    response: bytes
+    service: bytes
+    lag: bytes
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):
+    """Everything an agent knows: its accounts, its publications, its histograms."""
+
+    number: int
+    accounts: bytes
+    publications: bytes
+    response: dict[str, bytes]
+    service: dict[str, bytes]
+    ack: bytes
+    lag: bytes
+    figures: dict[str, float]
+    reasons: dict[str, int]
+    first_intended_ns: int
+    last_received_ns: int
+
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True, tag="trouble"):
+    """An agent cannot go on: `kind` is `usage`, `target` or `bug`."""
+
+    kind: str
+    text: str
+
+
+Message = Setup | Do | Did | Progress | Outcome | Trouble
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Message).decode
+
+
+def pack(message: Message) -> bytes:
+    """Encode one message with its length in front."""
+    body = _encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+def unpack(body: bytes) -> Message:
+    """Decode one message without its length."""
+    message: Message = _decode(body)
+    return message
+
+
+def length(head: bytes) -> int:
+    """Read the length in front of a message; raises ValueError beyond the limit."""
+    (size,) = _LENGTH.unpack(head)
+    if size > FRAME_LIMIT_BYTES:
+        raise ValueError(f"a message of {size} bytes is beyond the limit of {FRAME_LIMIT_BYTES}")
+    return int(size)
+
+
+HEAD_BYTES = _LENGTH.size
