@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 
 import numpy as np
@@ -14,50 +13,7 @@ from floodmark.core.errors import HarnessBugError
 from floodmark.ledger import publications as publications_module
 from floodmark.ledger.publications import NEVER_NS, Publications
 
-
-@dataclasses.dataclass
-class Sent:
-    """One sequence as the slow model keeps it; `ack_ns` is None when it was never acknowledged."""
-
-    sent_ns: int
-    ack_ns: int | None = None
-    unsent: bool = False
-
-
-def play(publications: Publications, publisher: int, seed: int, count: int, *, trouble_ratio: float, in_flight: int) -> list[Sent]:
-    """Publish `count` messages with acknowledgements out of order, failures, drops of our own and words never spoken."""
-    rng = random.Random(seed)
-    log: list[Sent] = []
-    waiting: list[int] = []
-    now_ns = 1000
-
-    def settle() -> None:
-        seq = waiting.pop(rng.randrange(len(waiting)) if rng.random() < trouble_ratio else 0)
-        kind = rng.choice(["failed", "silent", "ack"]) if rng.random() < trouble_ratio else "ack"
-        if kind == "failed":
-            publications.failed(publisher, seq)
-        elif kind == "ack":
-            log[seq].ack_ns = now_ns
-            publications.acknowledged(publisher, seq, now_ns)
-
-    for _ in range(count):
-        seq = publications.next_seq(publisher)
-        now_ns += rng.randrange(3)
-        log.append(Sent(now_ns))
-        if rng.random() < trouble_ratio / 2:
-            publications.never_sent(publisher, seq)
-            log[seq].unsent = True
-            continue
-        publications.sent(publisher, seq, now_ns)
-        waiting.append(seq)
-        while len(waiting) > rng.randrange(in_flight + 1):
-            now_ns += rng.randrange(3)
-            settle()
-    while waiting:
-        now_ns += 1
-        settle()
-    return log
-
+from .model import play
 
 PLAYS = {
     "seed": st.integers(0, 2**32),

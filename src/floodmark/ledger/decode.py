@@ -8,6 +8,7 @@ Input: (slot, frame, received_ns) in arrival order. Not here: what is expected (
 from __future__ import annotations
 
 from binascii import unhexlify
+from collections.abc import Iterable
 from zlib import crc32
 
 import numpy as np
@@ -122,7 +123,7 @@ def _checksums(frames: tuple[bytes, ...], covered: int, head_end: int, lengths: 
 
 
 def _read_again(deliveries: Deliveries, rows: Ints, frames: tuple[bytes, ...], encoding: Encoding) -> None:
-    likely_offset = max(frames[0].find(MAGIC), 0) if encoding == "binary" else 0
+    likely_offset = _likely_offset(frames, encoding)
     for row in rows.tolist():
         stamp = read(frames[row], encoding, likely_offset=likely_offset)
         deliveries.readable[row] = stamp is not None
@@ -131,8 +132,16 @@ def _read_again(deliveries: Deliveries, rows: Ints, frames: tuple[bytes, ...], e
             getattr(deliveries, name)[row] = -1 if stamp is None else _signed(getattr(stamp, name))
 
 
+def _likely_offset(frames: Iterable[bytes], encoding: Encoding) -> int:
+    """Say where a binary stamp with a damaged marker is looked for: where the first undamaged one of the batch is."""
+    if encoding == "text":
+        return 0  # text stamps are found without
+    return next((at for frame in frames if (at := frame.find(MAGIC)) >= 0), 0)
+
+
 def _decode_scalar(batch: list[tuple[int, bytes, int]], encoding: Encoding) -> Deliveries:
-    stamps = [read(frame, encoding) for _, frame, _ in batch]
+    likely_offset = _likely_offset((frame for _, frame, _ in batch), encoding)
+    stamps = [read(frame, encoding, likely_offset=likely_offset) for _, frame, _ in batch]
     numbers = np.array(
         [
             (-1, -1, -1, -1, -1) if s is None else (s.run, s.publisher, _signed(s.seq), _signed(s.intended_ns), _signed(s.sent_ns))

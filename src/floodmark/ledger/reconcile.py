@@ -156,9 +156,10 @@ class _Sheet:
         required = below(index.acknowledged_below, window.required_low, window.required_high)
         possible = below(index.attempted_below, window.possible_low, window.possible_high)
         unsent = holes.floor_seq - attempted
-        self.never_attempted[row] -= min(holes.missing_written_off, unsent)
-        gone = max(0, holes.missing_written_off - unsent)
-        hurt = min(holes.damaged_written_off, attempted - gone)
+        gone_unsent = min(holes.missing_written_off, unsent)
+        hurt_unsent = min(holes.damaged_written_off, unsent - gone_unsent)
+        self.never_attempted[row] -= gone_unsent + hurt_unsent
+        gone, hurt = holes.missing_written_off - gone_unsent, holes.damaged_written_off - hurt_unsent
         free = attempted - required
         missing[row] += max(0, gone - free)
         damaged_required[row] += max(0, hurt - max(0, free - gone))
@@ -178,6 +179,7 @@ class _Sheet:
         return absorbed
 
     def _prove(self, delivered_required: Ints, placed_required: Ints) -> None:
+        """Check the invariant row by row, also against the count that was kept message by message."""
         wrong = (
             (self.acknowledged != delivered_required + self.lost + placed_required)
             | (self.attempted < self.acknowledged)
@@ -186,13 +188,15 @@ class _Sheet:
             | (self.indeterminate < 0)
             | (delivered_required < 0)
             | (delivered_required > self.delivered)
+            | (self.accounts.delivered[self.account] != self.delivered + self.never_attempted)  # counted one by one as they came
         )
         for row in np.flatnonzero(wrong).tolist():
             raise HarnessBugError(
                 f"the account of subscription {int(self.slot[row])} and publisher {int(self.publisher[row])} does not add up: "
                 f"attempted {int(self.attempted[row])}, acknowledged {int(self.acknowledged[row])}, delivered {int(self.delivered[row])}, "
                 f"of which {int(delivered_required[row])} acknowledged, lost {int(self.lost[row])}, corrupted {int(placed_required[row])}, "
-                f"indeterminate {int(self.indeterminate[row])}"
+                f"indeterminate {int(self.indeterminate[row])}, "
+                f"never attempted {int(self.never_attempted[row])}; counted on arrival {int(self.accounts.delivered[self.account[row]])}"
             )
 
     def delivery(self) -> Delivery:
