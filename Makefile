@@ -8,7 +8,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-CODE := src tests bench examples
+CODE := $(wildcard src tests bench examples)
 JOBS ?= 2
 
 # The first interpreter that is new enough; `make PYTHON=/path/to/python` overrides the choice.

@@ -24,7 +24,7 @@ FORBIDDEN = [
     pytest.param("judge", "floodmark.monitor", id="siblings-judge-monitor"),
     pytest.param("drivers", "floodmark.load", id="siblings-drivers-load"),
     pytest.param("monitor", "floodmark.runner", id="monitor-below-runner"),
-    pytest.param("runner", "floodmark.report", id="runner-below-report"),
+    pytest.param("report", "floodmark.runner", id="report-below-runner"),
     pytest.param("ledger", "asyncio", id="ledger-no-event-loop"),
     pytest.param("ledger", "socket", id="ledger-no-socket"),
     pytest.param("ledger", "time", id="ledger-no-clock"),
@@ -43,6 +43,7 @@ ALLOWED = [
     ("live", "floodmark.systems.hub"),
     ("ledger", "floodmark.model"),
     ("runner", "floodmark.load"),
+    ("runner", "floodmark.report"),
 ]
 SYSTEMS = ("pipeline", "hub", "conductor", "fleet")
 ROOMS = ("report", "live", "suites", "runner", "load", "faults", "monitor", "judge", "drivers", "ledger", "model", "core")
