@@ -85,9 +85,10 @@ def _product(number: str, factor: float) -> float:
 
 def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
     for factor, unit in steps:
-        if float(f"{abs(value):.3g}") >= factor:
+        if float(f"{abs(value) / factor:.3g}") >= 1:  # as it will be shown: 0.9996 s is 1 s
             return f"{_short(value / factor)} {unit}"
-    return f"{_short(value)} {steps[-1][1]}" if steps[-1][0] == 1 else f"{_short(value / steps[-1][0])} {steps[-1][1]}"
+    factor, unit = steps[-1]
+    return f"{_short(value / factor)} {unit}"
 
 
 def _short(value: float) -> str:

@@ -23,6 +23,7 @@ from floodmark.model.verdict import Verdict
 # Dividing two counts and reading the limit from text are each off by one bit at most (1.1e-16). One loss in 10^12 must still show.
 _SAME_RATIO = 1e-14
 _ANOMALIES = frozenset({"lost", "duplicated", "reordered", "corrupted", "unexpected"})
+_BEHIND = {"delivery_ratio": ("lost", "corrupted")}  # metrics made of anomaly counts
 _ORDERINGS: dict[str, Callable[[float, float], bool]] = {"<": operator.lt, ">": operator.gt, "<=": operator.lt, ">=": operator.gt}
 
 
@@ -109,8 +110,8 @@ def _holds(value: float, sign: str, limit: float, dimension: Dimension) -> bool:
 
 def _is_evidence(metric: Metric, values: dict[str, float]) -> bool:
     """Whether a broken promise was seen although nothing was delivered."""
-    counted = "lost" if metric.name == "delivery_ratio" else metric.name
-    return counted in _ANOMALIES and values.get(counted, 0) > 0
+    counted = _BEHIND.get(metric.name, (metric.name,))
+    return any(name in _ANOMALIES and values.get(name, 0) > 0 for name in counted)
 
 
 def _why_missing(criterion: Criterion, seen: Observations) -> str:

@@ -105,8 +105,8 @@ METRICS: dict[str, Metric] = _table(
 def reference() -> str:
     """Write every metric as one Markdown table, in the registry's order; `docs/criteria.md` holds exactly this text."""
     rows = [
-        f"| `{metric.name}` | {metric.text} | {metric.dimension.value}: {_units(metric.dimension)} | {'yes' if metric.needs_delivery else ''} |"
-        for metric in METRICS.values()
+        f"| `{name}` | {metric.text} | {metric.dimension.value}: {_units(metric.dimension)} | {'yes' if metric.needs_delivery else 'no'} |"
+        for name, metric in METRICS.items()
     ]
     return "\n".join(["| metric | what it is | takes | needs a delivery |", "|---|---|---|---|", *rows, ""])
 

@@ -166,4 +166,4 @@ def _one_line(text: str) -> str:
 
 def _short(value: object) -> str:
     text = _one_line(repr(value))
-    return text if len(text) <= 60 else f"{text[:60]}..."
+    return text if len(text) <= 60 else f"{text[:60]}…"

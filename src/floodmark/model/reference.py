@@ -1,17 +1,22 @@
 """The reference tables of a scenario's keys, written from the structs themselves, so that they cannot fall behind.
 
-Output: Markdown. `docs/scenarios.md` holds exactly this text, and a test compares them.
+Output: Markdown. `docs/scenarios.md` holds exactly this text below its marker, as `docs/criteria.md` does for the metrics, and a test
+compares them. After a change: `python -m floodmark.model.reference docs`.
 """
 
 from __future__ import annotations
 
 import inspect as python
+import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import inspect
 
+from floodmark.core.errors import UsageError
 from floodmark.core.units import UNITS, Dimension
+from floodmark.model import metrics
 from floodmark.model.arrival import Arrival
 from floodmark.model.criterion import Criterion
 from floodmark.model.record import written
@@ -26,6 +31,7 @@ _STRUCTS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("`[[faults]]`", Fault),
 )
 _UNIONS: tuple[tuple[str, Any], ...] = (("`phases.arrival`", Arrival), ("`population.consumer`", Consumer))
+MARKER = "<!-- Below this line: written from the code by `python -m floodmark.model.reference docs`; edits are lost. -->\n\n"
 
 
 def reference() -> str:
@@ -38,6 +44,19 @@ def reference() -> str:
         parts.append(f"## {title}\n\nOne of these, chosen by `{structs[0].tag_field}`.\n")
         parts += [_section(f'`{entry.tag_field} = "{entry.tag}"`', entry, "###") for entry in structs]
     return "\n".join(parts)
+
+
+def renew(folder: Path) -> None:
+    """Write the tables anew into `scenarios.md` and `criteria.md`, below the marker; what stands above it is kept.
+
+    Raises: UsageError when a page has no marker; pages already written stay so.
+    """
+    for name, tables in (("scenarios.md", reference()), ("criteria.md", metrics.reference())):
+        page = folder / name
+        above, marker, _ = page.read_text(encoding="utf-8").partition(MARKER)
+        if not marker:
+            raise UsageError(f"{page}: the line {MARKER.strip()!r} is missing; put it where the tables belong")
+        page.write_text(above + marker + tables, encoding="utf-8")
 
 
 def _section(title: str, shape: inspect.Type, level: str) -> str:
@@ -86,3 +105,7 @@ def _default(field: inspect.Field) -> str:
         return "required"
     value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
     return "not set" if value is None else f"`{written(value)}`"
+
+
+if __name__ == "__main__":
+    renew(Path(sys.argv[1]))

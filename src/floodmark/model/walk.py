@@ -248,7 +248,7 @@ def _told(raw: object) -> str:
     if isinstance(raw, list | tuple):
         return "a list"
     text = repr(raw)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _wrong(place: str, wanted: str, raw: object) -> UsageError:
