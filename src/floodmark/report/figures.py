@@ -183,6 +183,13 @@ def first_anomaly(result: RunResult) -> tuple[ScenarioResult, Finding] | None:
     return None
 
 
+def sequence(finding: Finding) -> str:
+    """The sequence numbers that bound a finding; a dash when the stamp could not be read."""
+    if finding.first_seq < 0:
+        return NONE
+    return str(finding.first_seq) if finding.first_seq == finding.last_seq else f"{finding.first_seq}–{finding.last_seq}"
+
+
 def criteria_summary(scenario: ScenarioResult) -> str:
     """How many criteria hold, and the first that does not."""
     held = sum(one.verdict is Verdict.PASS for one in scenario.criteria)
@@ -192,6 +199,20 @@ def criteria_summary(scenario: ScenarioResult) -> str:
             if one.verdict is verdict:
                 return f"{text}; {one.text}: {observed(one) if one.observed is not None else 'no evidence'}"
     return text if scenario.criteria else "none judged"
+
+
+def delivered(scenario: ScenarioResult, name: str) -> str:
+    """One count of the delivery account; a dash when nothing was attempted, since 0 lost of nothing is no figure."""
+    return count(getattr(scenario.delivery, name)) if scenario.delivery.attempted else NONE
+
+
+def started(moment: str) -> str:
+    """An ISO 8601 moment as a person writes it.
+
+    >>> started("2026-01-31T14:25:01+00:00")
+    '2026-01-31 14:25:01 UTC'
+    """
+    return moment.replace("T", " ", 1).replace("+00:00", " UTC")
 
 
 def account(scenario: ScenarioResult) -> list[Row]:

@@ -27,7 +27,8 @@ def render(document: RunDocument) -> str:
 def _opening(document: RunDocument) -> Iterator[str]:
     yield f"# {figures.MARKS[document.verdict]} {document.verdict.value}: {_text(figures.headline(document))}"
     scale = "" if document.scale == 1 else f" · scale {document.scale:g}"
-    yield f"floodmark {_text(document.version)} · started {_text(document.started)} · seed {document.seed}{scale} · {_code(document.run)}"
+    started = _text(figures.started(document.started))
+    yield f"floodmark {_text(document.version)} · started {started} · seed {document.seed}{scale} · {_code(document.run)}"
     if document.scenarios:
         rows = [
             (
@@ -35,8 +36,8 @@ def _opening(document: RunDocument) -> Iterator[str]:
                 _code(scenario.id),
                 _text(scenario.plan),
                 _code(figures.criteria_summary(scenario)),
-                figures.count(scenario.delivery.delivered),
-                figures.count(scenario.delivery.lost),
+                figures.delivered(scenario, "delivered"),
+                figures.delivered(scenario, "lost"),
                 figures.rate(scenario.throughput_hz),
                 figures.latency(scenario.latency_ns.response.p99),
                 figures.size(scenario.target.rss_bytes_peak),
@@ -55,8 +56,8 @@ def _scenario(scenario: ScenarioResult) -> Iterator[str]:
         if sentence:
             yield f"> {_text(sentence)}"
     if scenario.criteria:
-        rows = [(_code(one.text), figures.observed(one), one.verdict.value, _text(one.note)) for one in scenario.criteria]
-        yield _table(("criterion", "observed", "verdict", "note"), rows, left=1)
+        rows = [(one.verdict.value, _code(one.text), _text(one.note), figures.observed(one)) for one in scenario.criteria]
+        yield _table(("verdict", "criterion", "note", "observed"), rows, left=3)
     yield _rows("delivery", figures.account(scenario))
     yield _latencies(scenario)
     yield _rows("target", figures.target_cost(scenario)) if scenario.target.rss_bytes_peak else "The target's processes could not be seen."
@@ -80,15 +81,17 @@ def _findings(scenario: ScenarioResult) -> Iterator[str]:
         (
             one.anomaly.value,
             "yes" if one.violation else "no",
+            _text(one.detail),
             figures.count(one.count),
             str(one.subscription),
             str(one.publisher),
-            f"{one.first_seq} to {one.last_seq}",
-            _text(one.detail),
+            figures.sequence(one),
         )
         for one in scenario.findings[:_FINDINGS_SHOWN]
     ]
-    yield _table(("finding", "breaks the guarantee", "count", "subscription", "publisher", "sequence", "detail"), rows, left=2)
+    yield _table(
+        ("finding", "breaks the guarantee", "both ends' records", "messages", "subscription", "publisher", "sequence"), rows, left=3
+    )
     if len(scenario.findings) > _FINDINGS_SHOWN:
         yield f"The first {_FINDINGS_SHOWN} of {len(scenario.findings)}; all of them are in findings.jsonl."
 

@@ -151,13 +151,16 @@ def _paint(figure: Any, panels: Sequence[tuple[_Panel, list[tuple[_Stroke, Curve
 
 def _dress(axes: Any, panel: _Panel, *, last: bool) -> None:
     """Take away what is not needed to read the curves: ticks, box, vertical grid."""
+    from matplotlib.ticker import MaxNLocator
+
     for side in ("top", "left", "right"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set(color=_STAND_INS["muted"], linewidth=0.7)
     axes.grid(axis="y", color=_STAND_INS["line"], linewidth=0.7)
     axes.set_axisbelow(True)
     axes.tick_params(which="both", length=0, labelsize=10.5, labelcolor=_STAND_INS["muted"], labelbottom=last)
-    axes.text(-_LEFT / (_WIDTH - _LEFT - _RIGHT), 1.07, panel.title, transform=axes.transAxes, color=_STAND_INS["ink"], weight="bold")
+    axes.text(-_LEFT / (_WIDTH - _LEFT - _RIGHT), 1.1, panel.title, transform=axes.transAxes, color=_STAND_INS["ink"], weight="bold")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=9, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
 
 

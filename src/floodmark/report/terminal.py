@@ -25,6 +25,7 @@ from floodmark.report import figures
 
 PLAIN_EVERY_S = 5.0
 PAINT_EVERY_S = 0.1
+_WIDE_COLUMNS = 100
 _STYLES: dict[Verdict, str] = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.UNKNOWN: "bold yellow"}
 
 
@@ -116,12 +117,12 @@ class Progress:
             ),
         )
         if result.verdict is not Verdict.PASS:
-            line.append(f"\n           {figures.clean(result.note or figures.criteria_summary(result))}", style="yellow")
+            line.append(f"\n           {_why(result)}", style="yellow")
         self._seen = {}
-        if not self._quiet:
-            self._console.print(line, soft_wrap=True)
         if self._live is not None:
             self._live.update(Text(""), refresh=True)
+        if not self._quiet:
+            self._console.print(line, soft_wrap=True)
 
     def _line(self) -> Text:
         elapsed = f"{self._clock() - self._started_s:.0f} s"
@@ -136,45 +137,56 @@ class Progress:
 
 def show_result(result: RunResult, *, command: str, console: Console | None = None) -> None:
     """Print the end of a run: verdict, scenarios, first anomaly, run folder, and the command that runs it again."""
-    (console or stderr_console()).print(summary(result, command=command))
+    out = console or stderr_console()
+    out.print(summary(result, command=command, columns=out.width))
 
 
-def summary(result: RunResult, *, command: str) -> Group:
-    """What `show_result` prints."""
+def summary(result: RunResult, *, command: str, columns: int) -> Group:
+    """What `show_result` prints on a terminal that is `columns` wide."""
     parts: list[Rule | Table | Text] = [
         Rule(style="dim"),
         Text.assemble(_verdict(result.verdict), "  ", (figures.headline(result), "bold")),
     ]
     if result.scenarios:
-        parts.append(_table(result))
+        parts += [Text(""), _table(result, memory=columns >= _WIDE_COLUMNS), Text("")]
     found = figures.first_anomaly(result)
     if found is not None:
         scenario, finding = found
-        text = f"{finding.count:,} {finding.anomaly.value} in {scenario.id}: {finding.detail}"
-        parts.append(Text.assemble(("first anomaly  ", "dim"), figures.clean(text)))
-    parts.append(Text.assemble(("run folder     ", "dim"), figures.clean(result.run)))
-    parts.append(Text.assemble(("run it again   ", "dim"), figures.clean(command)))
+        parts.append(_fact("first anomaly", f"{finding.count:,} {finding.anomaly.value} in {scenario.id}: {finding.detail}"))
+    parts.append(_fact("run folder", result.run))
+    parts.append(_fact("run it again", command))
     return Group(*parts)
 
 
-def _table(result: RunResult) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+def _fact(name: str, text: str) -> Text:
+    return Text.assemble((f"{name:<15}", "dim"), " ".join(figures.clean(text).split()))
+
+
+def _why(scenario: ScenarioResult) -> str:
+    """What kept a scenario from passing, on one line."""
+    return " ".join(figures.clean(scenario.note or figures.criteria_summary(scenario)).split())
+
+
+def _table(result: RunResult, *, memory: bool) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("verdict", no_wrap=True)
-    table.add_column("scenario", overflow="fold", min_width=16)
-    table.add_column("criteria", overflow="fold")
-    for name in ("delivered", "lost", "throughput", "p99", "memory"):
+    table.add_column("scenario", overflow="fold", ratio=1)
+    for name in ("delivered", "lost", "throughput", "p99", *(["memory"] if memory else [])):
         table.add_column(name, justify="right", no_wrap=True)
     for scenario in result.scenarios:
-        table.add_row(
-            _verdict(scenario.verdict),
-            Text(figures.clean(scenario.id)),
-            Text(figures.clean(figures.criteria_summary(scenario)), style="" if scenario.verdict is not Verdict.PASS else "dim"),
-            figures.count(scenario.delivery.delivered),
-            Text(figures.count(scenario.delivery.lost), style="bold" if scenario.delivery.lost else "dim"),
+        what = Text(figures.clean(scenario.id))
+        if scenario.verdict is not Verdict.PASS:
+            what.append(f"\n{_why(scenario)}", style="dim")
+        lost = figures.delivered(scenario, "lost")
+        cells: list[str | Text] = [
+            figures.delivered(scenario, "delivered"),
+            Text(lost, style="bold" if scenario.delivery.lost else "dim"),
             figures.rate(scenario.throughput_hz),
             figures.latency(scenario.latency_ns.response.p99),
-            figures.size(scenario.target.rss_bytes_peak),
-        )
+        ]
+        if memory:
+            cells.append(figures.size(scenario.target.rss_bytes_peak))
+        table.add_row(_verdict(scenario.verdict), what, *cells)
     return table
 
 

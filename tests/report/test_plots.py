@@ -1,0 +1,76 @@
+"""The picture of a scenario: what is drawn, what is left out, and whose colours it has."""
+
+from __future__ import annotations
+
+import math
+import re
+from xml.etree import ElementTree as ET
+
+from floodmark.report import plots
+from floodmark.report.series import Timeline, mark_rows, timeline
+from tests.report import made
+
+
+def sampled() -> Timeline:
+    """A whole run over time."""
+    rows, marks = made.sampled()
+    return timeline([*rows, *mark_rows(marks)])
+
+
+def words(svg: str) -> list[str]:
+    """The texts of a picture."""
+    return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+
+
+def test_draw_names_panels_curves_and_marks() -> None:
+    shown = words(plots.draw(sampled(), name="case"))
+
+    assert {"Rate per second", "Latency, log scale", "Resident memory"} <= set(shown)
+    assert {"published", "delivered", "response p99", "service p99", "target", "floodmark"} <= set(shown)
+    assert {"phase ramp", "phase steady", "fault: stall 1 s", "drain"} <= set(shown)
+
+
+def test_draw_uses_the_colours_of_the_page_only() -> None:
+    svg = plots.draw(sampled(), name="case")
+
+    assert set(re.findall(r"#[0-9a-fA-F]{6}\b", svg)) == set()
+    assert {"var(--plot-a)", "var(--plot-b)", "var(--mark)"} <= set(re.findall(r"var\(--[a-z-]+\)", svg))
+
+
+def test_draw_same_timeline_twice_gives_the_same_picture() -> None:
+    assert plots.draw(sampled(), name="case") == plots.draw(sampled(), name="case")
+
+
+def test_draw_nothing_to_draw_gives_nothing() -> None:
+    assert plots.draw(timeline([]), name="case") == ""
+    assert (
+        plots.draw(timeline([(0.0, "target_fds", 3.0), (0.0, "response_p99_ns", 0.0), (0.0, "published_hz", math.nan)]), name="case") == ""
+    )
+
+
+def test_draw_panel_without_samples_is_left_out() -> None:
+    shown = words(plots.draw(timeline([(0.0, "target_rss_bytes", 1e6), (1.0, "target_rss_bytes", 2e6)]), name="case"))
+
+    assert "Resident memory" in shown
+    assert "Rate per second" not in shown
+
+
+def test_draw_single_sample_is_a_dot() -> None:
+    svg = plots.draw(timeline([(0.0, "published_hz", 5.0)]), name="case")
+
+    assert "<use" in svg
+
+
+def test_draw_is_well_formed_whatever_it_is_named() -> None:
+    svg = plots.draw(sampled(), name='a "quoted" <name> & more')
+
+    root = ET.fromstring(svg.replace("xlink:href", "href"))
+
+    assert root.tag == "svg"
+    assert root.get("role") == "img"
+
+
+def test_draw_mark_in_letters_the_font_lacks_does_not_warn() -> None:
+    seen = timeline([(0.0, "published_hz", 5.0), (4.0, "published_hz", 6.0), (2.0, "mark:相 $x^2$", 1.0)])
+
+    assert "相 $x^2$" in words(plots.draw(seen, name="case"))
