@@ -21,7 +21,8 @@ class Stat:
     parent: int
     started_ticks: int  # since boot; with the PID it names a process for good, as a reused PID starts later
     ended: bool  # a zombie: it holds no memory, only its exit status and its CPU time
-    cpu_ticks: int  # its own and that of the children it has waited for
+    own_ticks: int  # CPU time of all its threads, those that ended too
+    waited_ticks: int  # CPU time of children that ended and were waited for, with their own children in turn
     threads: int
     resident_bytes: int
 
@@ -52,7 +53,8 @@ def parse_stat(content: bytes) -> Stat:
         parent=int(field[1]),
         started_ticks=int(field[19]),
         ended=field[0] in (b"Z", b"X"),
-        cpu_ticks=int(field[11]) + int(field[12]) + int(field[13]) + int(field[14]),
+        own_ticks=int(field[11]) + int(field[12]),
+        waited_ticks=int(field[13]) + int(field[14]),
         threads=int(field[17]),
         resident_bytes=int(field[21]) * PAGE_BYTES,
     )

@@ -18,7 +18,7 @@ from floodmark.core.errors import UsageError
 from floodmark.monitor.process import ProcessTree
 from floodmark.monitor.sample import Peak, ProcessSample, SystemSample
 from floodmark.monitor.series import Series
-from floodmark.monitor.sockets import sample_system
+from floodmark.monitor.system import sample_system
 
 SHORTEST_INTERVAL_S = 0.1
 UNIQUE_INTERVAL_S = 2.0
@@ -59,6 +59,8 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 class Watch:
     """Watches named trees, such as "target" and "harness".
 
+    A tree inside another one, such as a target that the harness has started, counts for itself only.
+
     Args:
         trees: name -> root PID, or a tree made before.
         interval_s: between samples, at least 0.1.
@@ -93,7 +95,10 @@ class Watch:
             self.follow(name, tree)
 
     def follow(self, name: str, tree: ProcessTree | int) -> None:
-        """Add a tree, or replace one whose root was restarted; its samples and peaks go on under the same name."""
+        """Add a tree, or replace one whose root was restarted.
+
+        Its samples and peaks go on under the same name; `cpu_s` begins anew with the new root.
+        """
         self._trees[name] = tree if isinstance(tree, ProcessTree) else ProcessTree(tree)
         self._series.setdefault(name, Series(self._capacity_count))
 
@@ -114,7 +119,8 @@ class Watch:
         unique = self._unique and (self._unique_ns is None or now_ns - self._unique_ns >= UNIQUE_INTERVAL_S * 1e9)
         if unique:
             self._unique_ns = now_ns
-        found = {name: tree.sample(now_ns, unique=unique) for name, tree in self._trees.items()}
+        roots = frozenset(tree.pid for tree in self._trees.values())
+        found = {name: tree.sample(now_ns, unique=unique, apart=roots) for name, tree in self._trees.items()}
         for name, sample in found.items():
             if sample is not None:
                 self._series[name].add(sample)

@@ -27,10 +27,11 @@ class StepSchedule(Stairs):
 
     def stretch_of(self, index: int) -> Stretch:
         """Return the last step before which at most `index` messages were intended."""
-        # The root of N_k = index as a float is the guess; the exact N_k decides.
+        # The root of N_k = index as a float is the guess, in the form that does not cancel; the exact N_k decides.
         slope = float(self._rise / 2 * self._every_ns)
         linear = float((self._from - self._rise / 2) * self._every_ns)
-        k = max(0, math.floor((math.sqrt(max(0.0, linear * linear + 4 * slope * index)) - linear) / (2 * slope)))
+        root = math.sqrt(linear * linear + 4 * slope * index)
+        k = math.floor(2 * index / (linear + root) if linear > 0 else (root - linear) / (2 * slope))
         while k > 0 and self._before(k) > index:
             k -= 1
         while self._before(k + 1) <= index:
