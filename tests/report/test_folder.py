@@ -85,7 +85,7 @@ def test_open_unknown_run_names_the_nearest(written: Write) -> None:
 
 
 def test_open_without_any_run_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there are no runs .*floodmark run makes one"):
+    with pytest.raises(UsageError, match=r"there are no runs .*floodmark run makes one"):
         RunFolder.open("latest", base=tmp_path / "runs")
 
 

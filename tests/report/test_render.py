@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from floodmark.core.errors import UsageError
+from floodmark.model.result import ScenarioResult
 from floodmark.report import FILES, FORMATS, RunFolder, render, write_reports
 from tests.report import made
 
@@ -24,7 +25,7 @@ def test_render_unknown_format_names_the_known(written: Write) -> None:
 
 
 @pytest.mark.parametrize("scenarios", [(), (made.unknown(),), (made.passed(1), made.failed(2))], ids=["empty", "unknown", "mixed"])
-def test_write_reports_any_run_fills_the_folder(written: Write, scenarios: tuple[made.ScenarioResult, ...]) -> None:
+def test_write_reports_any_run_fills_the_folder(written: Write, scenarios: tuple[ScenarioResult, ...]) -> None:
     folder = written(*scenarios)
 
     paths = write_reports(folder)

@@ -19,9 +19,9 @@ from floodmark.report import figures
 from floodmark.report.series import Curve, Mark, Timeline, thin
 
 POINTS = 360
-_WIDTH, _PANEL_HEIGHT, _TOP, _BOTTOM, _LEFT, _RIGHT, _GAP = 920, 118, 34, 34, 66, 128, 34  # units of the viewBox, about pixels
+_WIDTH, _PANEL_HEIGHT, _TOP, _BOTTOM, _LEFT, _RIGHT, _GAP = 920, 118, 52, 34, 66, 128, 34  # units of the viewBox, about pixels
 _MARKS_LIMIT = 60
-_MARK_ROWS = 2
+_MARK_ROWS, _MARK_UNITS = 2, 12  # between the first panel and its title
 _LABEL_UNITS, _CHARACTER_UNITS = 13, 5.6
 
 #: CSS variable of the page, and the colour that stands for it while matplotlib draws; no two alike, none that matplotlib writes by itself.
@@ -129,7 +129,7 @@ def _paint(figure: Any, panels: Sequence[tuple[_Panel, list[tuple[_Stroke, Curve
         low = height - _TOP - (place + 1) * _PANEL_HEIGHT - place * _GAP
         axes = figure.add_axes((_LEFT / _WIDTH, low / height, (_WIDTH - _LEFT - _RIGHT) / _WIDTH, _PANEL_HEIGHT / height), facecolor="none")
         axes.set_xlim(first_s, last_s)
-        _dress(axes, panel, last=place == len(panels) - 1)
+        _dress(axes, panel, last=place == len(panels) - 1, lifted=place == 0 and bool(shown))
         for stroke, curve in curves:
             axes.plot(
                 curve.t_s,
@@ -149,7 +149,7 @@ def _paint(figure: Any, panels: Sequence[tuple[_Panel, list[tuple[_Stroke, Curve
             _name_marks(axes, shown, (_WIDTH - _LEFT - _RIGHT) / (last_s - first_s))
 
 
-def _dress(axes: Any, panel: _Panel, *, last: bool) -> None:
+def _dress(axes: Any, panel: _Panel, *, last: bool, lifted: bool) -> None:
     """Take away what is not needed to read the curves: ticks, box, vertical grid."""
     from matplotlib.ticker import MaxNLocator
 
@@ -159,7 +159,8 @@ def _dress(axes: Any, panel: _Panel, *, last: bool) -> None:
     axes.grid(axis="y", color=_STAND_INS["line"], linewidth=0.7)
     axes.set_axisbelow(True)
     axes.tick_params(which="both", length=0, labelsize=10.5, labelcolor=_STAND_INS["muted"], labelbottom=last)
-    axes.text(-_LEFT / (_WIDTH - _LEFT - _RIGHT), 1.1, panel.title, transform=axes.transAxes, color=_STAND_INS["ink"], weight="bold")
+    title = 1 + (11 + (_MARK_ROWS * _MARK_UNITS if lifted else 0)) / _PANEL_HEIGHT
+    axes.text(-_LEFT / (_WIDTH - _LEFT - _RIGHT), title, panel.title, transform=axes.transAxes, color=_STAND_INS["ink"], weight="bold")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=9, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
 
@@ -232,11 +233,11 @@ def _name_marks(axes: Any, marks: Sequence[Mark], units_per_s: float) -> None:
         left = (mark.t_s - first_s) * units_per_s
         text = _short(mark.text)
         for row in range(_MARK_ROWS):
-            if left >= taken[row] and left + _LEFT >= 150 - 150 * row:
+            if left >= taken[row]:
                 taken[row] = left + _CHARACTER_UNITS * len(text) + 10
                 axes.text(
                     mark.t_s,
-                    1.0 + (5 + row * 12) / _PANEL_HEIGHT,
+                    1.0 + (5 + row * _MARK_UNITS) / _PANEL_HEIGHT,
                     text,
                     transform=axes.get_xaxis_transform(),
                     color=_STAND_INS["mark"],
