@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from floodmark.core.errors import HarnessBugError
 from floodmark.ledger import publications as publications_module
-from floodmark.ledger.publications import NEVER_NS, Publications
+from floodmark.ledger.inbox import NEVER_NS
+from floodmark.ledger.publications import Publications
 
 from .model import play
 

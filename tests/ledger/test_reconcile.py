@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from floodmark.core.errors import HarnessBugError, UsageError
-from floodmark.ledger.accounts import NEVER_NS, Accounts
+from floodmark.ledger.accounts import Accounts
 from floodmark.ledger.decode import decode
+from floodmark.ledger.inbox import NEVER_NS
 from floodmark.ledger.publications import Publications
 from floodmark.ledger.reconcile import Reckoning, reconcile
 from floodmark.ledger.stamp import Encoding, Stamper

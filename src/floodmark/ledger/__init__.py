@@ -7,7 +7,7 @@ all of it between processes. Pure code: no asyncio, no sockets, no clock; every 
 from floodmark.ledger.accounts import Accounts
 from floodmark.ledger.decode import decode
 from floodmark.ledger.histogram import Histogram
-from floodmark.ledger.inbox import Deliveries
+from floodmark.ledger.inbox import NEVER_NS, Deliveries
 from floodmark.ledger.publications import Publications
 from floodmark.ledger.reconcile import Reckoning, reconcile
 from floodmark.ledger.stamp import Encoding, Stamp, Stamper, read
@@ -21,6 +21,7 @@ from floodmark.ledger.wire import (
 )
 
 __all__ = [
+    "NEVER_NS",
     "Accounts",
     "Deliveries",
     "Encoding",

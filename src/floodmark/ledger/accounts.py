@@ -16,10 +16,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from floodmark.core.errors import HarnessBugError, UsageError
-from floodmark.ledger.holes import DAMAGED, MISSING, Holes, Tally
-from floodmark.ledger.inbox import Bools, Deliveries, Ints
+from floodmark.ledger.holes import CORRUPTED, DAMAGED, DUPLICATED, MISSING, REORDERED, Holes, Tally
+from floodmark.ledger.inbox import NEVER_NS, Bools, Deliveries, Ints
 
-NEVER_NS = 2**63 - 1  # a window edge that did not happen
 HOLES_PER_ACCOUNT = 4096
 HOLES_TOTAL = 1_000_000  # ranges in all accounts together, about 120 MB; beyond it an account keeps HOLES_WHEN_FULL
 HOLES_WHEN_FULL = 16
@@ -188,7 +187,7 @@ class Accounts:
                     next_seq += 1
                 elif not (0 <= seq < next_seq and holes.damage(seq, limit)):
                     self.anonymous[account // self.ranks] += 1
-                holes.corrupted.add(seq)
+                holes.add(CORRUPTED, seq)
             elif seq >= next_seq:
                 if seq > next_seq:
                     holes.open(next_seq, seq, MISSING, limit)
@@ -197,14 +196,14 @@ class Accounts:
             else:
                 kind = holes.fill(seq, limit)
                 if kind is None:
-                    holes.duplicated.add(seq)
+                    holes.add(DUPLICATED, seq)
                     self.duplicated_count += 1
                     continue
                 delivered_count += 1
                 if kind == DAMAGED:  # the damaged one was another message, or another copy
                     self.anonymous[account // self.ranks] += 1
                 if kind == MISSING or seq + 1 < next_seq:
-                    holes.reordered.add(seq)
+                    holes.add(REORDERED, seq)
                     self.reordered_count += 1
         self.next_seq[account] = next_seq
         self.delivered[account] += delivered_count

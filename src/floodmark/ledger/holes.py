@@ -10,7 +10,8 @@ from __future__ import annotations
 from bisect import bisect_right
 
 SAMPLE_COUNT = 8
-MISSING, DAMAGED = 0, 1
+MISSING, DAMAGED = 0, 1  # kinds of holes
+DUPLICATED, REORDERED, CORRUPTED = range(3)  # kinds of tallies
 
 
 class Tally:
@@ -35,27 +36,31 @@ class Tally:
         return self.count, self.low, self.high, self.sample
 
 
+NOTHING = Tally()  # read where no tally was begun; never added to
+
+
 class Holes:
     """The anomalies of one account: its holes, oldest first, and what was seen twice, late or damaged."""
 
-    __slots__ = (
-        "corrupted",
-        "damaged_written_off",
-        "duplicated",
-        "ends",
-        "floor_seq",
-        "kinds",
-        "missing_written_off",
-        "reordered",
-        "starts",
-    )
+    __slots__ = ("damaged_written_off", "ends", "floor_seq", "kinds", "missing_written_off", "starts", "tallies")
 
     def __init__(self) -> None:
         self.starts: list[int] = []
         self.ends: list[int] = []
         self.kinds: list[int] = []
         self.floor_seq = self.missing_written_off = self.damaged_written_off = 0
-        self.duplicated, self.reordered, self.corrupted = Tally(), Tally(), Tally()
+        self.tallies: dict[int, Tally] = {}  # begun when needed: most accounts with holes are late joiners and never need one
+
+    def add(self, kind: int, seq: int) -> None:
+        """Count one duplicated, reordered or corrupted message."""
+        tally = self.tallies.get(kind)
+        if tally is None:
+            tally = self.tallies[kind] = Tally()
+        tally.add(seq)
+
+    def tally(self, kind: int) -> Tally:
+        """Give what was counted of a kind, to read."""
+        return self.tallies.get(kind, NOTHING)
 
     def open(self, start: int, end: int, kind: int, limit: int) -> None:
         """Open [start, end) above every other hole; beyond `limit` ranges the lowest are written off."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+NEVER_NS = 2**63 - 1  # a time that did not come: a window not opened, or not closed
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,10 +15,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from floodmark.core.errors import HarnessBugError
-from floodmark.ledger.inbox import Ints
+from floodmark.ledger.inbox import NEVER_NS, Ints
 from floodmark.ledger.ranges import RangeIndex, Ranges
 
-NEVER_NS = 2**63 - 1
 CHECKPOINTS_TOTAL = 4_000_000  # 16 bytes each, both kinds and all publishers together
 RANGES_PER_PUBLISHER = 65_536
 

@@ -35,7 +35,6 @@ _PUBLICATION_COUNTS = ("attempted_count", "acknowledged_count", "failed_count", 
 _PUBLISHER_COLUMNS = ("attempted_end", "resolved_end", "first_sent_ns", "last_sent_ns", "last_ack_ns")
 _SLOT_COLUMNS = ("channel", "active_ns", "closed_ns", "anonymous")
 _ACCOUNT_COLUMNS = ("next_seq", "delivered")
-_TALLIES = ("duplicated", "reordered", "corrupted")
 
 
 class _AccountsWire(msgspec.Struct, array_like=True):
@@ -50,7 +49,7 @@ class _AccountsWire(msgspec.Struct, array_like=True):
     account_columns: list[bytes]
     seen: bytes
     holes: list[bytes]  # owner, number of ranges, floor, two written-off counts; then start, end, kind of every range
-    tallies: list[tuple[int, int, _TallyWire]]  # which of _TALLIES, account
+    tallies: list[tuple[int, int, _TallyWire]]  # kind, account
     corrupted_strays: dict[int, int]
     unexpected: list[tuple[int, int, int, _TallyWire]]  # slot, why, first publisher
 
@@ -82,12 +81,7 @@ def accounts_to_wire(accounts: Accounts) -> bytes:
             seen=np.packbits(accounts.seen[:slots]).tobytes(),
             holes=[_pack(np.array(heads, np.int64).ravel())]
             + [_pack(np.array([n for _, h in held for n in getattr(h, name)], np.int64)) for name in ("starts", "ends", "kinds")],
-            tallies=[
-                (which, account, tally.wire())
-                for account, h in held
-                for which, tally in enumerate((h.duplicated, h.reordered, h.corrupted))
-                if tally.count
-            ],
+            tallies=[(kind, account, tally.wire()) for account, h in held for kind, tally in sorted(h.tallies.items())],
             corrupted_strays=accounts.corrupted_strays,
             unexpected=[
                 (slot, why, accounts.unexpected_publisher[slot, why], tally.wire()) for (slot, why), tally in accounts.unexpected.items()
@@ -122,8 +116,8 @@ def accounts_from_wire(data: bytes) -> Accounts:
         holes.floor_seq, holes.missing_written_off, holes.damaged_written_off = floor_seq, missing, damaged
         at += ranges
     accounts.holes_count = at
-    for which, account, tally in wire.tallies:
-        setattr(accounts.holes[account], _TALLIES[which], Tally(*tally))
+    for kind, account, tally in wire.tallies:
+        accounts.holes[account].tallies[kind] = Tally(*tally)
     accounts.corrupted_strays = wire.corrupted_strays
     for slot, why, publisher, tally in wire.unexpected:
         accounts.unexpected[slot, why], accounts.unexpected_publisher[slot, why] = Tally(*tally), publisher
