@@ -7,6 +7,7 @@ parked, nothing more is read from it and frames that were already read wait in `
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from floodmark.systems.hub.hub import Hub
     from floodmark.systems.hub.limits import User
 
+OPERATIONS_MAX = 100_000  # under way at once on one connection, of every kind
 _RECENT_IDS = 256  # operations that ended: a `complete` for one of them has crossed ours on the wire and is no mistake
 _CONTROL_BACKLOG_BYTES = 64 * 1024  # answers that a client does not read, before we stop reading its questions
 
@@ -54,6 +56,7 @@ class Connection(WSListener):
     """A client of the hub."""
 
     __slots__ = (
+        "_blocked_by",
         "_control_bytes",
         "_fragments",
         "_held",
@@ -103,6 +106,7 @@ class Connection(WSListener):
         self._fragments: bytearray | None = None
         self._recent_ids: deque[str] | None = None
         self._paused_reading = False
+        self._blocked_by: PublishJob | None = None  # reading stopped for this publish
         self._control_bytes = 0
         self._next_ping_s = 0.0  # the first one is due at once
 
@@ -114,6 +118,9 @@ class Connection(WSListener):
         underlying = transport.underlying_transport
         high = self._hub.settings.write_buffer_bytes
         underlying.set_write_buffer_limits(high=high, low=high // 4)
+        if self._hub.settings.socket_send_bytes:
+            raw = underlying.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._hub.settings.socket_send_bytes)
         self._write = underlying.write
         self._writelines = underlying.writelines
         self._hub.opened(self)
@@ -246,10 +253,14 @@ class Connection(WSListener):
         self._transport.send_close(code, reason.encode()[:123])  # type: ignore[arg-type]  # any int; picows names only the standard ones
 
     def drain(self) -> None:
-        """Complete every operation, tell the client so, and close with 1001."""
-        for operation in list(self.operations.values()):
+        """Complete every operation, tell the client so, and close with 1001; a publish that is still waiting is refused."""
+        for operation_id, operation in list(self.operations.items()):
             if isinstance(operation, Subscription):
                 self.complete_operation(operation, tell=True)
+            else:
+                operation.cancel()
+                del self.operations[operation_id]
+                self._refuse(operation_id, [ServerDraining("the hub is shutting down").as_graphql()])
         self.close(Close.GOING_AWAY, "the hub is shutting down")
 
     def beat(self, now_s: float, interval_s: float, limit_s: float) -> None:
@@ -262,6 +273,12 @@ class Connection(WSListener):
         elif now_s - self.ping_sent_s >= limit_s and not self._paused_reading:
             self.close(Close.PROTOCOL, "pong_timeout")
 
+    def end_expired(self, now_s: float) -> None:
+        """Complete the subscriptions whose life time is over."""
+        for operation in list(self.operations.values()):
+            if isinstance(operation, Subscription) and 0 < operation.expires_s <= now_s:
+                self.complete_operation(operation, tell=True)
+
     def abort(self) -> None:
         """Cut the connection now, whatever is still unsent."""
         self._transport.disconnect(False)
@@ -270,9 +287,9 @@ class Connection(WSListener):
         if wanted == self._paused_reading:
             self._paused_reading = not wanted
             if wanted:
-                self._transport.underlying_transport.resume_reading()  # type: ignore[attr-defined]  # typed as write-only
+                self._transport.underlying_transport.resume_reading()
             else:
-                self._transport.underlying_transport.pause_reading()  # type: ignore[attr-defined]
+                self._transport.underlying_transport.pause_reading()
 
     @property
     def reading_paused(self) -> bool:
@@ -331,6 +348,10 @@ class Connection(WSListener):
     def _start(self, operation_id: str, payload: SubscribePayload) -> None:
         hub = self._hub
         assert self.user is not None  # set by admit
+        if len(self.operations) >= OPERATIONS_MAX:
+            hub.limits.violated("pending_operations")
+            self._refuse(operation_id, [RateLimitExceeded(f"{OPERATIONS_MAX} operations are under way, the limit").as_graphql()])
+            return
         try:
             if hub.draining:
                 raise ServerDraining("the hub is shutting down")
@@ -360,15 +381,20 @@ class Connection(WSListener):
             self._published(operation_id, operation, job, error)
 
         job = PublishJob(events, done)
-        if not self._hub.publish(job):
-            self.operations[operation_id] = Parked(job)
-            if self._hub.parks_connections and self._held is None:
+        if not self._hub.submit(job):
+            self.operations[operation_id] = Pending(job)
+            if self._hub.bus.full and self._blocked_by is None:
+                self._blocked_by = job
                 self._held = deque()
                 self._read(False)
 
     def _published(self, operation_id: str, operation: PublishOperation, job: PublishJob, error: Exception | None) -> None:
         """Acknowledge a publish, and read on if the connection had stopped for it."""
-        was_parked = self.operations.pop(operation_id, None) is not None
+        if error is None:
+            self._hub.count_published(job)
+        if self.state >= ConnectionState.CLOSING:
+            return
+        self.operations.pop(operation_id, None)
         if error is None:
             events = job.events
             answer = operation.answer(events[0].id, events[0].offset, len(events)) if events else operation.answer("", 0, 0)
@@ -377,18 +403,21 @@ class Connection(WSListener):
         else:
             failure = error if isinstance(error, HubError) else InternalError(str(error))
             self._refuse(operation_id, [failure.as_graphql()])
-        if was_parked:
+        if job is self._blocked_by:
+            self._blocked_by = None
             self._hub.later(self._release)
 
     def _release(self) -> None:
-        """Work off the frames that waited behind a parked publish; another one may park them again."""
+        """Work off the frames that waited behind a publish, until another one has to wait."""
         held = self._held
-        if held is None or any(isinstance(operation, Parked) for operation in self.operations.values()):
+        if held is None or self._blocked_by is not None:
             return
         self._held = None
-        while held and self.state < ConnectionState.CLOSING:
+        while held:
+            if self.state >= ConnectionState.CLOSING:
+                return
             self._on_text(held.popleft())
-            if self._held is not None:  # parked again: keep the order
+            if self._held is not None:  # blocked again; keep the order
                 self._held.extend(held)
                 return
         if not self.paused or self._control_bytes <= _CONTROL_BACKLOG_BYTES:
@@ -405,6 +434,14 @@ class Connection(WSListener):
             self.complete_operation(operation, tell=self.dialect is LEGACY)
         else:
             operation.cancel()
+            del self.operations[operation_id]
+            self.remember(operation_id)
+
+    def answered(self, operation_id: str, payload: bytes) -> None:
+        """A general operation has its result."""
+        if self.operations.pop(operation_id, None) is not None:
+            self.remember(operation_id)
+            self.send(self.dialect.next_frame(operation_id, payload) + self.dialect.complete_frame(operation_id))
 
     # ends of operations
 
@@ -442,8 +479,8 @@ class Connection(WSListener):
         self.operations.clear()
 
 
-class Parked:
-    """A publish that waits for room. Cancelling it stops what is not yet in the log; what is there stays, un-acknowledged."""
+class Pending:
+    """A publish that is not in the log yet. Cancelling it stops what is not yet in the log; what is there stays, un-acknowledged."""
 
     __slots__ = ("job",)
 

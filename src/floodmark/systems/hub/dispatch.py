@@ -10,20 +10,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from floodmark.systems.hub.errors import EventsLagged, SubscriptionRejected
 from floodmark.systems.hub.event import Event
 from floodmark.systems.hub.log import ChannelLog
 from floodmark.systems.hub.metrics import Counters
 from floodmark.systems.hub.settings import HubSettings, Policy
-from floodmark.systems.hub.subscription import Group, Subscription
-
-if TYPE_CHECKING:
-    from floodmark.systems.hub.connection import Connection
+from floodmark.systems.hub.subscription import Group, Receiver, Subscription
 
 WILDCARD = "*"
 _RUN_BYTES = 64 * 1024  # a laggard is served in runs of about this many bytes
+_REFILL_S = 0.02  # how often throttled subscriptions are served
+_NO_LIMIT = 1 << 60
 _TURN_BYTES = 512 * 1024  # and at most this many per connection and turn, so that nobody starves
 
 
@@ -39,11 +38,14 @@ class Dispatcher:
         self._loop = loop
         self._scheduled = False
         self._fresh: list[ChannelLog] = []  # logs with events newer than their `flushed`
-        self._dirty: list[Connection] = []  # connections with output to write this turn
-        self._behind: dict[Connection, None] = {}  # connections that can take more right now
-        self._runs: dict[tuple[Group, int], tuple[bytes, int, int]] = {}
+        self._dirty: list[Receiver] = []  # connections with output to write this turn
+        self._behind: dict[Receiver, None] = {}  # connections that can take more right now
+        self._runs: dict[tuple[Group, int], tuple[Any, int, int]] = {}
         self._rendered: dict[tuple[Event, tuple[object, ...]], bytes] = {}
-        self._pending_events = 0
+        self._throttled: dict[Receiver, None] = {}
+        self.throttled_count = 0
+        if settings.rate_limits and settings.events_per_subscription_hz:
+            self._deliver = self._deliver_paced  # type: ignore[method-assign]  # chosen once, so that the fast path has no test for it
         self.on_room: Callable[[ChannelLog], None] = lambda log: None  # the intake's: waiters of this log may try again
 
     # Logs
@@ -64,6 +66,17 @@ class Dispatcher:
             if channel == WILDCARD:
                 self._wildcard = log
         return log
+
+    def lagging_count(self) -> int:
+        """Count the subscriptions that are behind now."""
+        return sum(len(log.laggards) for log in self.logs.values())
+
+    def queue_depth_max(self) -> int:
+        """Find the deepest queue of a subscription now."""
+        deepest = 0
+        for log in self.logs.values():
+            deepest = max(deepest, log.head - log.flushed, *(each.queue_depth() for each in log.laggards))
+        return deepest
 
     def _close_if_idle(self, log: ChannelLog) -> None:
         if log.idle and log.flushed == log.head:
@@ -136,7 +149,7 @@ class Dispatcher:
             self._scheduled = True
             self._loop.call_soon(self.flush)
 
-    def send(self, connection: Connection, data: bytes) -> None:
+    def send(self, connection: Receiver, data: bytes) -> None:
         """Queue control bytes (answers, errors) behind whatever this turn has already queued for the connection."""
         if not connection.out:
             self._dirty.append(connection)
@@ -171,7 +184,7 @@ class Dispatcher:
             if not batch:
                 return
         blob = group.encode(batch, self._rendered)
-        self._count(batch, len(group.live), len(blob))
+        self.count(batch[0], len(batch) * len(group.live))
         dirty = self._dirty
         for connection in group.live.values():
             out = connection.out
@@ -179,11 +192,40 @@ class Dispatcher:
                 dirty.append(connection)
             out.append(blob)
 
-    def _count(self, batch: list[Event], receivers: int, size_bytes: int) -> None:
-        counters = self.counters
-        counters.delivered += len(batch) * receivers
-        counters.delivered_bytes += size_bytes * receivers
-        counters.delivery_latency.observe_since(batch[0].received_ns, time.monotonic_ns(), len(batch) * receivers)
+    def _deliver_paced(self, group: Group, batch: list[Event]) -> None:
+        """The same for a hub with a rate per subscription: whoever has used it up falls behind and is served as its bucket refills."""
+        accepted = [event for event in batch if group.predicate is None or group.predicate(event)]
+        if not accepted:
+            return
+        blob = group.encode(accepted, self._rendered)
+        now_s, cursor, served = self._loop.time(), group.log.flushed + 1 - len(batch), 0
+        for subscription, connection in list(group.live.items()):
+            if subscription.bucket is not None and not subscription.bucket.take(len(accepted), now_s):
+                self.fall_behind(subscription, cursor)
+                self._throttle(connection)
+                continue
+            if not connection.out:
+                self._dirty.append(connection)
+            connection.out.append(blob)
+            served += 1
+        self.count(accepted[0], len(accepted) * served)
+
+    def _throttle(self, connection: Receiver) -> None:
+        """Serve a connection again in a moment; one timer for all of them."""
+        self.throttled_count += 1
+        if not self._throttled:
+            self._loop.call_later(_REFILL_S, self._refilled)
+        self._throttled[connection] = None
+
+    def _refilled(self) -> None:
+        throttled, self._throttled = self._throttled, {}
+        for connection in throttled:
+            self.can_take_more(connection)
+
+    def count(self, event: Event, deliveries: int) -> None:
+        """Count deliveries of a run; its first event, the one that waited longest, stands for the latency."""
+        self.counters.delivered += deliveries
+        self.counters.delivery_latency.observe_since(event.received_ns, time.monotonic_ns(), deliveries)
 
     def _write(self) -> None:
         while self._dirty:
@@ -225,7 +267,7 @@ class Dispatcher:
         if log.waiters:
             self.on_room(log)
 
-    def can_take_more(self, connection: Connection) -> None:
+    def can_take_more(self, connection: Receiver) -> None:
         """The socket of a connection has drained, or it has just got its first laggard: serve it this turn."""
         self._behind[connection] = None
         self.schedule()
@@ -235,7 +277,7 @@ class Dispatcher:
         for connection in behind:
             self._catch_up(connection)
 
-    def _catch_up(self, connection: Connection) -> None:
+    def _catch_up(self, connection: Receiver) -> None:
         """Serve the laggards of one connection in turns until its socket is full, its share of this turn is used up, or all is sent."""
         budget = _TURN_BYTES
         while connection.lagging and not connection.paused:
@@ -251,14 +293,22 @@ class Dispatcher:
                 budget -= sent_bytes
                 served = served or sent_bytes > 0 or not subscription.lagging
             if not served:
-                return
+                return  # all that is left is throttled
 
     def _serve(self, subscription: Subscription) -> int:
         """Send the next run of events to a laggard, and put it back into its group when that was the last one."""
         group = subscription.group
         log = group.log
-        blob, count, following = self._run(group, subscription.cursor)
-        was_at = subscription.cursor
+        allowed = _NO_LIMIT
+        if subscription.bucket is not None:
+            allowed = int(subscription.bucket.available(self._loop.time()))
+            if allowed < 1:
+                self._throttle(subscription.connection)
+                return 0
+        blob, count, following = self._run(group, subscription.cursor, allowed)
+        if subscription.bucket is not None:
+            subscription.bucket.take(count, self._loop.time())
+        was_at, was_bytes = subscription.cursor, subscription.cursor_bytes
         subscription.cursor = following
         subscription.cursor_bytes = log.bytes_before(following)
         if following > log.flushed:
@@ -267,27 +317,29 @@ class Dispatcher:
         elif log.waiters and was_at <= log.gate:
             self.on_room(log)
         if count:
-            self.counters.delivered += count
-            self.counters.delivered_bytes += len(blob)
+            self.count(log.entries[was_at - log.first], count)
             subscription.connection.write_now(blob)
+        sent_bytes = subscription.cursor_bytes - was_bytes
         log.trim()
-        return len(blob) + 1
+        return sent_bytes + 1
 
-    def _run(self, group: Group, cursor: int) -> tuple[bytes, int, int]:
+    def _run(self, group: Group, cursor: int, allowed: int) -> tuple[Any, int, int]:
         """Build the run of a group that starts at a position: bytes, number of events in it, position behind it."""
-        known = self._runs.get((group, cursor))
+        known = self._runs.get((group, cursor)) if allowed == _NO_LIMIT else None
         if known is not None:
             return known
         log = group.log
         start = cursor - log.first
         stop = log.flushed + 1 - log.first
         end, size_bytes = start, 0
-        while end < stop and size_bytes < _RUN_BYTES:
+        while end < stop and end - start < allowed and size_bytes < _RUN_BYTES:
             size_bytes += len(log.entries[end].data) + 64
             end += 1
         events = log.entries[start:end]
         if group.predicate is not None:
             events = [event for event in events if group.predicate(event)]
-        blob = group.encode(events, self._rendered) if events else b""
-        known = self._runs[group, cursor] = (blob, len(events), log.first + end)
+        blob = group.encode(events, self._rendered) if events else None
+        known = (blob, len(events), log.first + end)
+        if allowed == _NO_LIMIT:
+            self._runs[group, cursor] = known
         return known

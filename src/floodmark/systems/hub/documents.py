@@ -55,7 +55,7 @@ class DocumentError(HubError):
 
 
 def _located(error: GraphQLError) -> dict[str, Any]:
-    return {**error.formatted, "extensions": {"code": "GRAPHQL_VALIDATION_FAILED"}}  # type: ignore[dict-item]  # a TypedDict, widened
+    return {**error.formatted, "extensions": {"code": "GRAPHQL_VALIDATION_FAILED"}}
 
 
 class Argument:

@@ -24,7 +24,7 @@ def route(hub: Hub, request: WSUpgradeRequest) -> Connection | WSUpgradeResponse
     """Choose the answer; None is 404."""
     path = request.path.partition(b"?")[0]
     if path == b"/metrics":
-        return _plain(HTTPStatus.OK, hub.metrics_text().encode(), "text/plain; version=0.0.4; charset=utf-8")
+        return _plain(HTTPStatus.OK, hub.snapshot().prometheus().encode(), "text/plain; version=0.0.4; charset=utf-8")
     if path == b"/healthz":
         health = {"status": "draining" if hub.draining else "ok", "connections": len(hub.connections), "mode": hub.bus.mode}
         return _plain(HTTPStatus.SERVICE_UNAVAILABLE if hub.draining else HTTPStatus.OK, encode_json(health), "application/json")

@@ -25,9 +25,17 @@ class Event:
     __slots__ = ("_value", "channel", "correlation_id", "data", "event_type", "id", "offset", "received_ns", "timestamp_s")
 
     def __init__(
-        self, *, id: str, event_type: str, data: bytes, channel: str, timestamp_s: float, correlation_id: str | None, received_ns: int = 0
+        self,
+        *,
+        event_id: str,
+        event_type: str,
+        data: bytes,
+        channel: str,
+        timestamp_s: float,
+        correlation_id: str | None,
+        received_ns: int = 0,
     ) -> None:
-        self.id = id
+        self.id = event_id
         self.event_type = event_type
         self.data = data  # JSON text
         self.channel = channel
@@ -43,6 +51,20 @@ class Event:
         if self._value is _UNDECODED:
             self._value = json.loads(self.data)
         return self._value
+
+    def with_data(self, data: bytes) -> Event:
+        """Copy the event with other data."""
+        copy = Event(
+            event_id=self.id,
+            event_type=self.event_type,
+            data=data,
+            channel=self.channel,
+            timestamp_s=self.timestamp_s,
+            correlation_id=self.correlation_id,
+            received_ns=self.received_ns,
+        )
+        copy.offset = self.offset
+        return copy
 
     @property
     def id_json(self) -> bytes:
@@ -78,6 +100,14 @@ class Event:
     def typename_json(self) -> bytes:
         """What `__typename` answers."""
         return b'"Event"'
+
+
+def json_equal(left: bytes, right: bytes) -> bool | None:
+    """Tell if two JSON texts have the same value; None if one of them is no JSON."""
+    try:
+        return bool(json.loads(left) == json.loads(right))
+    except ValueError:
+        return None
 
 
 class EventIds:

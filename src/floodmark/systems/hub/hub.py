@@ -7,6 +7,7 @@ every connection, answers `/metrics` and `/healthz`, drains. Use it as an async 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
 from collections.abc import Callable
@@ -14,29 +15,38 @@ from typing import Any, Self
 
 import msgspec
 import picows
-from graphql import execute
+from graphql import ExecutionResult, execute
 
 from floodmark.core.errors import UsageError
-from floodmark.systems.hub import endpoints
+from floodmark.systems.hub import endpoints, resolvers
+from floodmark.systems.hub.bus.base import Bus
+from floodmark.systems.hub.bus.fallback import FallbackBus
+from floodmark.systems.hub.bus.jetstream import JetStreamBus
 from floodmark.systems.hub.bus.memory import MemoryBus
 from floodmark.systems.hub.connection import Connection
 from floodmark.systems.hub.credentials import Credentials
 from floodmark.systems.hub.dispatch import WILDCARD, Dispatcher
 from floodmark.systems.hub.documents import Documents, EventsOperation, GeneralOperation, PublishOperation, Variables
-from floodmark.systems.hub.errors import HubError, InternalError, InvalidMessage, SubscriptionRejected
+from floodmark.systems.hub.errors import InvalidMessage, RateLimitExceeded, SubscriptionRejected
 from floodmark.systems.hub.event import Event, EventIds, encode_json
 from floodmark.systems.hub.filters import Condition, compile_filter
-from floodmark.systems.hub.intake import Intake, PublishJob
-from floodmark.systems.hub.limits import Limits
-from floodmark.systems.hub.metrics import Counters
-from floodmark.systems.hub.protocol import Close, ConnectionState, SubscriptionState
+from floodmark.systems.hub.intake import PublishJob
+from floodmark.systems.hub.liar import Liar
+from floodmark.systems.hub.limits import Limits, TokenBucket
+from floodmark.systems.hub.metrics import Counters, Snapshot
+from floodmark.systems.hub.protocol import ConnectionState, SubscriptionState
 from floodmark.systems.hub.schema import SCHEMA
 from floodmark.systems.hub.settings import HubSettings
+from floodmark.systems.hub.snapshots import Peers
+from floodmark.systems.hub.streams import EventStream
 from floodmark.systems.hub.subscription import Group, Subscription
 from floodmark.systems.hub.sweep import Sweep
 
 _decode_conditions = msgspec.json.Decoder(list[Condition] | None).decode
 _log = logging.LoggerAdapter(logging.getLogger("floodmark.hub"))  # an adapter: picows makes a Logger per connection out of a plain one
+
+GENERAL_OPERATIONS_MAX = 1000  # at once: queries and mutations of several fields
+CHANNEL_NAME_MAX = 512  # characters
 
 
 class Hub:
@@ -55,16 +65,17 @@ class Hub:
         self.connections: dict[Connection, None] = {}
         self.active_subscriptions = 0
         self.draining = False
-        self.parks_connections = True
         self.now_s = time.monotonic()  # the clock of everything slow; the sweep moves it
         self.port = 0
         self.dispatcher: Dispatcher
-        self._intake: Intake
+        self.bus: Bus
         self._ids = EventIds()
         self._loop: asyncio.AbstractEventLoop
         self._server: asyncio.Server | None = None
-        self._empty: asyncio.Event | None = None
-        self._sweep: Sweep
+        self._peers: Peers | None = None
+        self._sweep = Sweep(self)
+        self._tasks: set[asyncio.Task[None]] = set()  # general operations under way; stop() cancels them
+        self._streams: dict[EventStream, None] = {}
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -74,16 +85,37 @@ class Hub:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen.
+        """Connect the bus and listen.
 
-        Raises: UsageError when the port is taken or the host is not ours.
+        Raises: UsageError when the port is taken or the host is not ours; EventBusError when there is no bus.
         """
         self._loop = asyncio.get_running_loop()
-        self._empty = asyncio.Event()
-        self.dispatcher = Dispatcher(self.settings, self.counters, self._loop)
-        self.bus = MemoryBus(self.dispatcher)
-        self._intake = Intake(self.dispatcher, self.bus.append)
-        self._sweep = Sweep(self)
+        dispatcher_class = Liar if self.settings.lies else Dispatcher
+        self.dispatcher = dispatcher_class(self.settings, self.counters, self._loop)
+        self.bus = self._make_bus()
+        await self.bus.start()
+        try:
+            await self._listen()
+            if isinstance(self.bus, JetStreamBus):
+                self._peers = Peers(self.bus.client, self._own_snapshot)
+                await self._peers.start()
+        except BaseException:
+            await self.bus.stop()
+            raise
+        self._sweep.start(self._loop)
+
+    def _make_bus(self) -> Bus:
+        def named(name: str) -> Bus:
+            if name == "memory":
+                return MemoryBus(self.dispatcher)
+            if name.startswith("nats://"):
+                return JetStreamBus(name, self.dispatcher, seed=self.settings.seed)
+            raise UsageError(f"there is no bus {name!r}; use memory or nats://host:port")
+
+        first = named(self.settings.bus)
+        return FallbackBus(first, named(self.settings.bus_fallback)) if self.settings.bus_fallback else first
+
+    async def _listen(self) -> None:
         try:
             self._server = await picows.ws_create_server(
                 lambda request: endpoints.route(self, request),
@@ -93,34 +125,42 @@ class Hub:
                 read_buffer_init_size=2048,
                 logger_name=_log,
                 backlog=4096,
+                reuse_port=self.settings.reuse_port,
             )
         except OSError as exc:
             where = f"{self.settings.host}:{self.settings.port}"
             raise UsageError(f"the hub cannot listen on {where} ({exc.strerror or exc}); choose another --port or --host") from None
         self.port = self._server.sockets[0].getsockname()[1]
-        self._sweep.start(self._loop)
 
     async def stop(self) -> None:
-        """Drain: complete every operation, close every connection with 1001, and cut after the grace what has not gone by then."""
+        """Drain: deliver what is queued, complete every operation, close every connection with 1001; cut what is left after the grace."""
         if self._server is None:
             return
         self.draining = True
         self._server.close()
+        deadline_s = self._loop.time() + self.settings.shutdown_grace_s
         self.dispatcher.flush()
+        await self._until(lambda: not self.dispatcher.lagging_count(), deadline_s - self.settings.shutdown_grace_s / 2)
+        for stream in list(self._streams):
+            stream.close()
         for connection in list(self.connections):
             connection.drain()
-        assert self._empty is not None
-        if self.connections:
-            self._empty.clear()
-            try:
-                async with asyncio.timeout(self.settings.shutdown_grace_s):
-                    await self._empty.wait()
-            except TimeoutError:
-                for connection in list(self.connections):
-                    connection.abort()
-                await self._empty.wait()
+        await self._until(lambda: not self.connections, deadline_s)
+        for connection in list(self.connections):
+            connection.abort()
+        await self._until(lambda: not self.connections, deadline_s + 1.0)
+        for task in list(self._tasks):
+            task.cancel()
         self._sweep.stop()
+        if self._peers is not None:
+            await self._peers.stop()
+        await self.bus.stop()
         self._server = None
+
+    async def _until(self, condition: Callable[[], bool], deadline_s: float) -> None:
+        """Wait for something that many small events bring about, so it is looked at rather than signalled."""
+        while not condition() and self._loop.time() < deadline_s:  # noqa: ASYNC110  no event marks the end of a drain
+            await asyncio.sleep(0.01)
 
     @property
     def url(self) -> str:
@@ -140,8 +180,7 @@ class Hub:
         if connection.user is not None:
             self.limits.leave(connection.user_name)
             connection.user = None
-        if not self.connections and self._empty is not None:
-            self._empty.set()
+        self.counters.connection_uptime.observe(self.now_s - connection.opened_s)
 
     def admit(self, connection: Connection, payload: dict[str, Any]) -> None:
         """Check a connection_init.
@@ -176,8 +215,8 @@ class Hub:
         Raises: HubError when it is refused; nothing is left behind then.
         """
         channel = operation.channel.scalar(str, variables)
-        if not channel:
-            raise SubscriptionRejected("channel must not be empty")
+        if not channel or len(channel) > CHANNEL_NAME_MAX:
+            raise SubscriptionRejected(f"a channel has 1 to {CHANNEL_NAME_MAX} characters")
         after = operation.after.scalar(int, variables)
         filter_json = operation.filter.json(variables)
         user = connection.user
@@ -188,6 +227,9 @@ class Hub:
         subscription = Subscription(operation_id, connection, group)
         if self.settings.subscription_lifetime_s:
             subscription.expires_s = self.now_s + self.settings.subscription_lifetime_s
+        if self.settings.rate_limits and self.settings.events_per_subscription_hz:
+            rate_hz = self.settings.events_per_subscription_hz
+            subscription.bucket = TokenBucket(capacity=max(rate_hz, 1.0), refill_hz=rate_hz, now_s=self._loop.time())
         if after is None:
             cursor = log.head + 1
         else:
@@ -242,66 +284,154 @@ class Hub:
         Raises: HubError for a missing channel or a payload beyond the limit.
         """
         channel = operation.channel.scalar(str, variables)
-        if not channel or channel == WILDCARD:
-            raise InvalidMessage(f"cannot publish to the channel {channel!r}; name one channel")
+        if not channel or channel == WILDCARD or len(channel) > CHANNEL_NAME_MAX:
+            raise InvalidMessage(f"cannot publish to the channel {str(channel)[:40]!r}; name one channel")
         data = operation.data.json(variables)
         event_type = operation.event_type.scalar(str, variables) or "event"
         correlation_id = operation.correlation_id.scalar(str, variables)
-        if operation.many:
-            items = [bytes(raw) for raw in _decode_items(data)]
-        else:
-            items = [data]
+        items = [bytes(raw) for raw in _decode_items(data)] if operation.many else [data]
         limit = self.settings.event_payload_bytes
         if max(map(len, items), default=0) > limit:
             self.limits.violated("event_payload_bytes")
             raise InvalidMessage(f"an event's data may have {limit} bytes, this one has {max(map(len, items))}", {"limit": limit})
-        now_s, now_ns = time.time(), time.monotonic_ns()
-        return [
-            Event(
-                id=self._ids.next(),
-                event_type=event_type,
-                data=item,
-                channel=channel,
-                timestamp_s=now_s,
-                correlation_id=correlation_id,
-                received_ns=now_ns,
-            )
-            for item in items
-        ]
+        return [self._event(channel, item, event_type, correlation_id) for item in items]
 
-    def publish(self, job: PublishJob) -> bool:
-        """Take a publish; True if it is in the log already."""
-        self.counters.published += len(job.events)
-        return self._intake.submit(job)
+    def _event(self, channel: str, data: bytes, event_type: str, correlation_id: str | None) -> Event:
+        return Event(
+            event_id=self._ids.next(),
+            event_type=event_type,
+            data=data,
+            channel=channel,
+            timestamp_s=time.time(),
+            correlation_id=correlation_id,
+            received_ns=time.monotonic_ns(),
+        )
+
+    def submit(self, job: PublishJob) -> bool:
+        """Take a publish; True if it was acknowledged already."""
+        return self.bus.publish(job)
+
+    def count_published(self, job: PublishJob) -> None:
+        """The events of a publish stand in the log."""
+        counters = self.counters
+        counters.published += len(job.events)
+        if job.events:
+            counters.count_type(job.events[0].event_type, len(job.events))
+            counters.acknowledge_latency.observe_since(job.events[0].received_ns, time.monotonic_ns())
+            for event in job.events:
+                counters.event_bytes.observe(len(event.data))
+
+    async def publish(self, channel: str, value: Any, *, event_type: str = "event", correlation_id: str | None = None) -> Event:
+        """Publish from inside the process; returns when the event stands in the log.
+
+        Args:
+            value: anything msgspec can make JSON of; a `msgspec.Raw` passes through untouched.
+        Raises: HubError when the bus refuses it. Cancelling leaves open whether it was published.
+        """
+        if not channel or channel == WILDCARD:
+            raise InvalidMessage(f"cannot publish to the channel {channel!r}; name one channel")
+        published: asyncio.Future[None] = self._loop.create_future()
+
+        def done(job: PublishJob, error: Exception | None) -> None:
+            if error is None:
+                self.count_published(job)
+            if not published.done():
+                published.set_result(None) if error is None else published.set_exception(error)
+
+        event = self._event(channel, encode_json(value), event_type, correlation_id)
+        self.submit(PublishJob([event], done))
+        await published
+        return event
+
+    def stream(self, *channels: str) -> EventStream:
+        """Receive inside the process; every channel named, or `*` for all."""
+        stream = EventStream(self.dispatcher, channels)
+        self._streams = {known: None for known in self._streams if not known.closed}
+        self._streams[stream] = None
+        return stream
 
     # everything else
 
     def execute(self, connection: Connection, operation_id: str, operation: GeneralOperation, variables: Variables | None) -> None:
-        """Run a query through graphql-core, off the fast path."""
+        """Run a query, or a mutation of several fields, through graphql-core, off the fast path."""
+        if len(self._tasks) >= GENERAL_OPERATIONS_MAX:
+            self.limits.violated("general_operations")
+            raise RateLimitExceeded(f"{GENERAL_OPERATIONS_MAX} queries are under way, the limit")
+        task = asyncio.create_task(self._execute(connection, operation_id, operation, variables))  # parent: the hub; see stop()
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        connection.operations[operation_id] = task
+
+    async def _execute(self, connection: Connection, operation_id: str, operation: GeneralOperation, variables: Variables | None) -> None:
         values = {name: msgspec.json.decode(raw) for name, raw in (variables or {}).items()}
-        root = {"stats": lambda _info: self.stats()}
-        result = execute(SCHEMA, operation.document, root, variable_values=values, operation_name=operation.operation_name)
-        if not hasattr(result, "formatted"):
-            raise InternalError("this operation cannot be run here")
-        payload = encode_json(result.formatted)
-        connection.remember(operation_id)
-        connection.send(connection.dialect.next_frame(operation_id, payload) + connection.dialect.complete_frame(operation_id))
+        result = execute(SCHEMA, operation.document, resolvers.Root(self), variable_values=values, operation_name=operation.operation_name)
+        answer = await result if inspect.isawaitable(result) else result
+        assert isinstance(answer, ExecutionResult)
+        connection.answered(operation_id, encode_json(answer.formatted))
 
-    def stats(self) -> dict[str, Any]:
-        """The bus's live counters."""
-        return {
-            "totalEvents": self.counters.published,
-            "totalDelivered": self.counters.delivered,
-            "totalSubscriptions": self.counters.subscriptions,
-            "activeSubscribers": self.active_subscriptions,
-            "activeConnections": sum(1 for each in self.connections if each.state <= ConnectionState.CONNECTED),
-            "mode": self.bus.mode,
-        }
+    def expiring(self, within_s: float) -> list[Subscription]:
+        """List the subscriptions whose life time ends within some seconds."""
+        limit_s = self.now_s + within_s
+        return [
+            operation
+            for connection in self.connections
+            for operation in connection.operations.values()
+            if isinstance(operation, Subscription) and 0 < operation.expires_s <= limit_s
+        ]
 
-    def metrics_text(self) -> str:
-        """The counters as Prometheus text."""
-        stats = self.stats()
-        return "".join(f"floodmark_hub_{name} {value}\n" for name, value in stats.items() if isinstance(value, int))
+    # figures
+
+    def _own_snapshot(self) -> Snapshot:
+        """This process's figures."""
+        counters = self.counters
+        snapshot = Snapshot(
+            mode=self.bus.mode,
+            counters={
+                "total_connections": counters.accepted_connections,
+                "total_subscriptions": counters.subscriptions,
+                "total_events_published": counters.published,
+                "total_events_delivered": counters.delivered,
+                "total_events_dropped": counters.dropped,
+                "documents_parsed": self.documents.parsed_count,
+            },
+            gauges={
+                "active_connections": sum(1 for each in self.connections if each.state <= ConnectionState.CONNECTED),
+                "active_subscriptions": self.active_subscriptions,
+                "lagging_subscriptions": self.dispatcher.lagging_count(),
+                "channels": len(self.dispatcher.logs),
+            },
+            maxima={
+                "per_connection_max": max((each.subscription_count for each in self.connections), default=0),
+                "queue_depth_max": self.dispatcher.queue_depth_max(),
+            },
+            labelled={
+                "events_by_type": dict(counters.events_by_type),
+                "errors": dict(counters.errors),
+                "closes": {str(code): times for code, times in counters.closes.items()},
+                "rate_limit_rejections": dict(self.limits.violations),
+            },
+            histograms={
+                "latency_seconds": msgspec.structs.replace(counters.acknowledge_latency),
+                "event_delivery_latency_seconds": msgspec.structs.replace(counters.delivery_latency),
+                "message_size_bytes": msgspec.structs.replace(counters.event_bytes),
+                "connection_uptime_seconds": msgspec.structs.replace(counters.connection_uptime),
+            },
+        )
+        if isinstance(self.dispatcher, Liar):
+            snapshot.counters = {name: round(value * self.dispatcher.stats_factor) for name, value in snapshot.counters.items()}
+        return snapshot
+
+    def snapshot(self) -> Snapshot:
+        """The figures of all processes of this hub, as far as they are known at once."""
+        return self._peers.total() if self._peers is not None else self._own_snapshot()
+
+    async def stats(self) -> dict[str, int | str]:
+        """The figures of all processes of this hub, each asked for them."""
+        return (await self._peers.ask() if self._peers is not None else self._own_snapshot()).stats()
+
+    def planted(self) -> dict[str, dict[str, float]]:
+        """What a lying hub has really done; empty for an honest one."""
+        return self.dispatcher.planted() if isinstance(self.dispatcher, Liar) else {}
 
 
 _raw_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -312,6 +442,3 @@ def _decode_items(data: bytes) -> list[msgspec.Raw]:
         return _raw_items(data)
     except msgspec.DecodeError:
         raise InvalidMessage("data of publishMany must be a list") from None
-
-
-__all__ = ["Close", "Hub", "HubError"]

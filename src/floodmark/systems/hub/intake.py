@@ -10,13 +10,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 from floodmark.systems.hub.dispatch import Dispatcher
 from floodmark.systems.hub.event import Event
 from floodmark.systems.hub.log import ChannelLog
-
-_REFUSED = "the hub is shutting down"
 
 
 class PublishJob:
@@ -31,16 +28,10 @@ class PublishJob:
         self.cancelled = False
 
 
-class Append(Protocol):
-    """Hands an event with room in every queue to the bus."""
-
-    def __call__(self, event: Event) -> None: ...
-
-
 class Intake:
     """The door to the logs."""
 
-    def __init__(self, dispatcher: Dispatcher, append: Append) -> None:
+    def __init__(self, dispatcher: Dispatcher, append: Callable[[Event], None]) -> None:
         self._dispatcher = dispatcher
         self._append = append
         self.parked_count = 0
@@ -70,6 +61,14 @@ class Intake:
             self._append(event)
             job.admitted_count += 1
         return None
+
+    def refuse_all(self, log: ChannelLog, error: Exception) -> None:
+        """Turn away what waits for a log: the hub is going down."""
+        while log.waiters:
+            job = log.waiters.popleft()
+            self.parked_count -= 1
+            if not job.cancelled:
+                job.done(job, error)
 
     def wake(self, log: ChannelLog) -> None:
         """Admit what waits for a log, oldest first, as far as there is room now."""

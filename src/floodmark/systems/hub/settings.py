@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from floodmark.core.errors import UsageError
+from floodmark.systems.hub.lies import parse_lie
 
 
 class Policy(enum.Enum):
@@ -29,6 +30,7 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     # server
     host: str = "127.0.0.1"
     port: int = 0  # 0: the OS chooses
+    reuse_port: bool = False  # several processes on one port
     connections_max: int = 10_000
     subscriptions_per_connection: int = 100
     filter_complexity_max: int = 10  # conditions in one filter
@@ -72,7 +74,9 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if isinstance(value, (int, float)) and not 0 <= value < math.inf:  # phrased so that NaN is refused too
+            if (
+                isinstance(value, (int, float)) and not isinstance(value, bool) and not 0 <= value < math.inf
+            ):  # phrased so that NaN is refused too
                 raise UsageError(f"{name} must be finite and not negative, got {value!r}")
         for name in ("connections_max", "queue_events", "queue_bytes", "message_bytes", "write_buffer_bytes", "documents_cached"):
             if getattr(self, name) < 1:
@@ -80,6 +84,8 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for name in ("init_limit_s", "ping_interval_s", "pong_limit_s"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"{name} must be more than 0 s, got {getattr(self, name)!r}")
+        for text in self.lies:
+            parse_lie(text)
         if self.port > 65535:
             raise UsageError(f"port must be 0..65535, got {self.port}")
 

@@ -8,7 +8,7 @@ of one, for which only the frame heads are built anew.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from floodmark.systems.hub.event import Event
 from floodmark.systems.hub.filters import Predicate
@@ -17,11 +17,28 @@ from floodmark.systems.hub.selection import Selection
 from floodmark.systems.hub.wire import Dialect, header
 
 if TYPE_CHECKING:
-    from floodmark.systems.hub.connection import Connection
+    from floodmark.systems.hub.errors import HubError
     from floodmark.systems.hub.limits import TokenBucket
     from floodmark.systems.hub.log import ChannelLog
 
-GroupKey = tuple[str, str, tuple[object, ...], bytes]
+GroupKey = tuple[str, str, tuple[object, ...], bytes]  # operation id, dialect, selection, filter
+
+
+class Receiver(Protocol):
+    """Who takes a subscription's output: a connection, or a stream inside this process."""
+
+    out: list[Any]  # runs of this turn, as the receiver's groups encode them
+    lagging: dict[Subscription, None]
+    paused: bool
+
+    def write_out(self) -> None:
+        """Take everything in `out`."""
+
+    def write_now(self, run: Any) -> None:
+        """Take one more run."""
+
+    def fail_operation(self, subscription: Subscription, error: HubError) -> None:
+        """A subscription ends with an error."""
 
 
 class Group:
@@ -35,15 +52,16 @@ class Group:
         self.prefix = dialect.next_prefix(key[0])
         self.render: Callable[[Event], bytes] = selection.render
         self.predicate = predicate
-        self.live: dict[Subscription, Connection] = {}
+        self.live: dict[Subscription, Receiver] = {}
         self.member_count = 0
 
-    def encode(self, events: list[Event], rendered: dict[tuple[Event, tuple[object, ...]], bytes]) -> bytes:
+    def encode(self, events: list[Event], rendered: dict[tuple[Event, tuple[object, ...]], bytes]) -> Any:
         """Build the frames of a run of events, one after the other.
 
         Args:
             events: at least one, in order, all of them accepted by the filter.
             rendered: payloads of this turn, by event and selection, shared by all groups.
+        Returns: bytes; a group of streams gives the events themselves.
         """
         prefix, selection = self.prefix, self.key[2]
         fixed = len(prefix) + 1
@@ -75,7 +93,7 @@ class Subscription:
         "throttled",
     )
 
-    def __init__(self, operation_id: str, connection: Connection, group: Group) -> None:
+    def __init__(self, operation_id: str, connection: Receiver, group: Group) -> None:
         self.id = operation_id
         self.connection = connection
         self.group = group

@@ -66,4 +66,6 @@ class Sweep:
             if connection.credential is not None and not hub.credentials.valid(connection.credential):
                 connection.close(Close.UNAUTHORIZED, "the credential has expired or was revoked")
             else:
+                if settings.subscription_lifetime_s:
+                    connection.end_expired(now_s)
                 connection.beat(now_s, settings.ping_interval_s, settings.pong_limit_s)

@@ -1,21 +1,37 @@
-"""The in-memory bus: one process, offsets dense per channel from 1."""
+"""The in-memory bus: one process, offsets dense per channel from 1, an event is acknowledged when it stands in the log."""
 
 from __future__ import annotations
 
 from floodmark.systems.hub.dispatch import Dispatcher
 from floodmark.systems.hub.event import Event
+from floodmark.systems.hub.intake import Intake, PublishJob
 
 
 class MemoryBus:
-    """Numbers events and hands them straight to the dispatcher."""
+    """Numbers events and hands them straight to the dispatcher, as soon as every queue has room."""
 
     mode = "in-memory"
+    full = True  # a job that is pending waits for room, and whoever sent it should wait too
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
+        self.intake = Intake(dispatcher, self._append)
 
-    def append(self, event: Event) -> None:
-        """Take an event for which every queue has room."""
+    async def start(self) -> None:
+        """Nothing to connect."""
+
+    async def stop(self) -> None:
+        """Nothing to let go of."""
+
+    async def healthy(self) -> bool:
+        """Memory always is."""
+        return True
+
+    def publish(self, job: PublishJob) -> bool:
+        """Admit the events, now or when there is room."""
+        return self.intake.submit(job)
+
+    def _append(self, event: Event) -> None:
         dispatcher = self._dispatcher
         event.offset = dispatcher.newest_offsets.get(event.channel, 0) + 1
         dispatcher.append(event)

@@ -1,0 +1,63 @@
+"""What a bus is to the hub, and how its failures are retried.
+
+A bus takes publishes and, sooner or later, hands the events to the dispatcher of every hub process in one and the same order per channel.
+`publish` calls the job's `done` exactly once: with None when the event is as safe as the bus makes it, or with what went wrong.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+
+from floodmark.systems.hub.intake import PublishJob
+
+
+class Bus(Protocol):
+    """A way for events to reach every hub process."""
+
+    @property
+    def mode(self) -> str:
+        """Its name in the statistics."""
+
+    @property
+    def full(self) -> bool:
+        """True when a publisher whose job is pending should stop sending."""
+
+    async def start(self) -> None:
+        """Connect.
+
+        Raises: EventBusError when the bus cannot be used.
+        """
+
+    async def stop(self) -> None:
+        """Let go of everything; pending jobs are done with an error."""
+
+    async def healthy(self) -> bool:
+        """Tell if a publish would get through now."""
+
+    def publish(self, job: PublishJob) -> bool:
+        """Take a job; True if it was done before this returned."""
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
+    """How often and after which pauses an attempt is repeated."""
+
+    attempts: int = 3
+    first_s: float = 0.1
+    factor: float = 2.0
+    longest_s: float = 10.0
+    jitter: float = 0.1  # share of a pause by which it may be longer or shorter
+
+    def pauses(self, rng: random.Random) -> Iterator[float]:
+        """Give the pause before each repetition, in seconds.
+
+        >>> list(Retry(jitter=0.0).pauses(random.Random(0)))
+        [0.1, 0.2, 0.4]
+        """
+        pause_s = self.first_s
+        for _ in range(self.attempts):
+            yield min(pause_s, self.longest_s) * (1 + rng.uniform(-self.jitter, self.jitter))
+            pause_s *= self.factor
