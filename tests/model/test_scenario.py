@@ -92,7 +92,7 @@ def test_phase_a_spike_after_its_end_is_refused() -> None:
 
 
 def test_scenario_a_criterion_of_an_unknown_phase_is_refused() -> None:
-    with pytest.raises(UsageError, match="names the phase 'storm', but the phases are: steady"):
+    with pytest.raises(UsageError, match="names the phase 'storm', but the phases are: 'steady'"):
         scenario(criterion="latency_p99 @ storm < 1s")
     assert scenario(criterion="latency_p99 @ steady < 1s")
 

@@ -250,7 +250,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for criterion in self.criteria:
             _require(
                 not criterion.phase or criterion.phase in names,
-                f"criterion {criterion.text!r} names the phase {criterion.phase!r}, but the phases are: {', '.join(names)}",
+                f"criterion {criterion.text!r} names the phase {criterion.phase!r}, but the phases are: {', '.join(map(repr, names))}",
             )
         for name in ("connect_limit_s", "drain_limit_s", "lag_limit_s", "scale"):
             checks.positive(f"scenario.{name}", getattr(self, name))

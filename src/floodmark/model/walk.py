@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import enum
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ _DIMENSIONS: tuple[tuple[str, Dimension], ...] = (
     ("ratio", Dimension.RATIO),
     ("scale", Dimension.FACTOR),
 )
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _LONGEST = 60  # characters of a wrong value that are shown
 
 
@@ -132,7 +134,9 @@ def _placed(place: str, cls: type[msgspec.Struct], make: Any) -> msgspec.Struct:
         made: msgspec.Struct = make()
     except UsageError as error:
         text, own = str(error), f"{cls.__name__.lower()}."
-        raise UsageError(_join(place, text.removeprefix(own)) if text.startswith(own) else f"{_at(place)}{text}") from None
+        if text.startswith(own):
+            raise UsageError(f"{place}.{text.removeprefix(own)}" if place else text.removeprefix(own)) from None
+        raise UsageError(f"{_at(place)}{text}") from None
     return made
 
 
@@ -233,7 +237,8 @@ def _typed(raw: object, kind: type[T], place: str, wanted: str) -> T:
 
 
 def _join(place: str, key: str) -> str:
-    return f"{place}.{key}" if place else key
+    shown = key if _BARE_KEY.fullmatch(key) else repr(key)  # a quoted key of TOML may hold anything, line ends too
+    return f"{place}.{shown}" if place else shown
 
 
 def _at(place: str) -> str:
