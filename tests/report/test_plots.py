@@ -74,3 +74,13 @@ def test_draw_mark_in_letters_the_font_lacks_does_not_warn() -> None:
     seen = timeline([(0.0, "published_hz", 5.0), (4.0, "published_hz", 6.0), (2.0, "mark:相 $x^2$", 1.0)])
 
     assert "相 $x^2$" in words(plots.draw(seen, name="case"))
+
+
+def test_draw_fault_repeated_a_thousand_times_keeps_the_first_and_the_last_mark() -> None:
+    faults = [(0.01 * number, f"mark:fault {number}", 1.0) for number in range(1_000)]
+    seen = timeline([(0.0, "published_hz", 5.0), (11.0, "published_hz", 6.0), *faults, (10.5, "mark:drain", 1.0)])
+
+    svg = plots.draw(seen, name="case")
+
+    assert svg.count("var(--mark)") < 150
+    assert {"fault 0", "drain"} <= set(words(svg))

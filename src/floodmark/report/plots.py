@@ -124,7 +124,7 @@ def _paint(figure: Any, panels: Sequence[tuple[_Panel, list[tuple[_Stroke, Curve
     first_s, last_s = min(times), max(times)
     if first_s == last_s:
         first_s, last_s = first_s - 0.5, last_s + 0.5
-    shown = [mark for mark in marks if first_s <= mark.t_s <= last_s][:_MARKS_LIMIT]
+    shown = _spaced([mark for mark in marks if first_s <= mark.t_s <= last_s])
     for place, (panel, curves) in enumerate(panels):
         low = height - _TOP - (place + 1) * _PANEL_HEIGHT - place * _GAP
         axes = figure.add_axes((_LEFT / _WIDTH, low / height, (_WIDTH - _LEFT - _RIGHT) / _WIDTH, _PANEL_HEIGHT / height), facecolor="none")
@@ -147,6 +147,12 @@ def _paint(figure: Any, panels: Sequence[tuple[_Panel, list[tuple[_Stroke, Curve
         _name_curves(axes, curves)
         if place == 0:
             _name_marks(axes, shown, (_WIDTH - _LEFT - _RIGHT) / (last_s - first_s))
+
+
+def _spaced(marks: list[Mark]) -> list[Mark]:
+    """At most about _MARKS_LIMIT of them, the first and the last among them: a fault may be repeated a thousand times."""
+    step = -(-len(marks) // _MARKS_LIMIT) or 1
+    return marks if step == 1 else [*marks[:-1:step], marks[-1]]
 
 
 def _dress(axes: Any, panel: _Panel, *, last: bool, lifted: bool) -> None:
