@@ -13,12 +13,13 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
 from floodmark import drivers
 from floodmark.core import tasks
-from floodmark.core.errors import SystemUnderTestError
+from floodmark.core.errors import HarnessBugError, SystemUnderTestError
 from floodmark.faults import plan as plan_fault
 from floodmark.judge.observe import Memory, Record, observe
 from floodmark.judge.verdict import Observations, judge, with_implied
@@ -67,7 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class Session:
     """One scenario being played. Make one per scenario."""
 
-    def __init__(self, scenario: Scenario, settings: Settings, folder: RunFolder, display: Display) -> None:
+    def __init__(self, scenario: Scenario, settings: Settings, folder: RunFolder | None, display: Display) -> None:
         self._scenario = scenario
         self._settings = settings
         self._folder = folder
@@ -96,10 +97,10 @@ class Session:
         """
         scenario = self._scenario
         self._display.scenario(scenario.id, scenario.title)
-        self._check_feasible()
+        self.check_feasible()
         self._started_ns = time.monotonic_ns()
         try:
-            async with running(scenario.target, self._folder.log_path(scenario.id)) as target:
+            async with running(scenario.target, self._log_path()) as target:
                 self._target = target
                 await self._play_on(target)
         except SystemUnderTestError as exc:
@@ -111,8 +112,8 @@ class Session:
         self._notes.insert(0, f"interrupted {self._where}")
         return self.result()
 
-    def _check_feasible(self) -> None:
-        """Refuse now what would fail later."""
+    def check_feasible(self) -> None:
+        """Refuse now what would fail later. Raises: UsageError."""
         scenario = self._scenario
         population = scenario.population
         drivers.build(scenario.driver, scenario.driver_options)
@@ -132,13 +133,18 @@ class Session:
         async with tasks.group() as group:
             watching = group.create_task(watch.run())
             try:
-                await self._agents.start(self._setups(target), self._folder.log_path(self._scenario.id).parent, group)
+                await self._agents.start(self._setups(target), self._log_path().parent, group)
                 await self._unless_it_dies(self._course(target), target)
                 await self._account(final=True)
                 watch.mark("end", time.monotonic_ns())
             finally:
                 await self._agents.close()
                 watching.cancel()
+
+    def _log_path(self) -> Path:
+        if self._folder is None:
+            raise HarnessBugError("a session that is to be played needs a run folder")
+        return self._folder.log_path(self._scenario.id)
 
     def _setups(self, target: RunningTarget) -> list[Setup]:
         return [
@@ -413,6 +419,8 @@ class Session:
     def _save(self, findings: Sequence[Finding]) -> None:
         origin_ns = self._facts.first_intended_ns or self._started_ns
         rows = self._watch.rows() if self._watch is not None else []
+        if self._folder is None:
+            return
         self._folder.add_samples(self._scenario.id, self._timeline.samples(origin_ns, rows), self._timeline.marks(origin_ns))
         self._folder.add_findings(self._scenario.id, findings)
 

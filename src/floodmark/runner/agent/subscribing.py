@@ -21,6 +21,8 @@ from floodmark.runner.plan import loopback_for
 
 CREW = 128
 CONSUMER_TICK_S = 0.02
+HOPELESS_COUNT = 3 * CREW
+"""So many refusals in a row without one success, and the rest is not tried: it would only take time."""
 
 
 class Member:
@@ -72,9 +74,11 @@ class Crowd:
 
     async def _work(self, queue: Iterator[Member], sink: Sink, done: list[int]) -> None:
         for member in queue:
-            self.members[member.number] = member
+            if not self.members and self.refusals.total() >= HOPELESS_COUNT:
+                return
             try:
                 await self.join(member, sink)
+                self.members[member.number] = member
                 done[0] += 1
             except SystemUnderTestError as exc:
                 self.refusals[str(exc)] += 1

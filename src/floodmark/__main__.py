@@ -1,0 +1,5 @@
+"""`python -m floodmark` is the command line."""
+
+from floodmark.cli import main
+
+main()

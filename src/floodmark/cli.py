@@ -1,0 +1,262 @@
+"""The command line. Progress and summaries go to stderr, the result alone to stdout.
+
+Exit codes: 0 pass, 10 fail, 11 unknown, 2 usage, 70 a bug in floodmark, 130 interrupted. Every usage error is one sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import secrets
+import shlex
+import signal
+import sys
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+import uvloop
+
+from floodmark import __version__, listing, suites
+from floodmark.core.errors import FloodmarkError, HarnessBugError, UsageError
+from floodmark.model.read import read_python, read_toml
+from floodmark.model.result import RunResult
+from floodmark.model.scale import at_scale
+from floodmark.model.scenario import Scenario, Target
+from floodmark.report import FORMATS, RunFolder, json, render
+from floodmark.report.terminal import Progress, show_result, stderr_console
+from floodmark.runner import doctor as doctor_room
+from floodmark.runner.embedded import SYSTEMS
+from floodmark.runner.run import Order, Run
+from floodmark.runner.session import Settings
+from floodmark.suites.entry import Entry, Trial
+from floodmark.systems.hub.command import hub
+
+RUNS = Path("runs")
+URL_IN_LOG = r"(wss?://[^\s\"']+)"
+
+app = typer.Typer(
+    name="floodmark",
+    help="Stress-test streaming systems: raise the load until they break, account for every message, report the mark.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+serve = typer.Typer(help="Start a reference system to try things on.", no_args_is_help=True)
+serve.command("hub")(hub)
+app.add_typer(serve, name="serve")
+
+
+class Tier(StrEnum):
+    """How much of a suite to run."""
+
+    QUICK = "quick"
+    FULL = "full"
+
+
+class What(StrEnum):
+    """What `floodmark list` shows."""
+
+    SUITES = "suites"
+    SCENARIOS = "scenarios"
+    DRIVERS = "drivers"
+    FAULTS = "faults"
+    METRICS = "metrics"
+
+
+@app.command()
+def run(
+    what: Annotated[
+        list[str] | None, typer.Argument(help="Suites, scenario ids or scenario files; nothing: the quick tier of every suite.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="A URL, an embedded system's name, or a command line to start.")] = None,
+    url: Annotated[str | None, typer.Option(help="Where a command given by --target will listen, if it does not print its URL.")] = None,
+    driver: Annotated[str | None, typer.Option(help="How to speak to the target; see `floodmark list drivers`.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Multiplies the sizes of the plan.")] = None,
+    tier: Annotated[Tier | None, typer.Option(help="quick or full; full when scenarios are named.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Fixes every random choice; a new one each run unless given.")] = None,
+    agents: Annotated[int | None, typer.Option(help="Load processes; as many as fit unless given.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the run folder goes.")] = RUNS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")] = False,
+) -> None:
+    """Run scenarios and judge them."""
+    names = what or []
+    if agents is not None and agents < 1:
+        raise UsageError(f"--agents must be at least 1, got {agents}")
+    if scale is not None and not 0 < scale < float("inf"):
+        raise UsageError(f"--scale must be finite and greater than 0, got {scale:g}")
+    if seed is not None and not 0 <= seed < 2**63:
+        raise UsageError(f"--seed must be between 0 and 2^63 - 1, got {seed}")
+    chosen_seed = secrets.randbelow(2**31) if seed is None else seed
+    quick = tier is Tier.QUICK or (tier is None and not names)
+    items = tuple(_retarget(item, target, url, driver) for item in _items(names, scale, quick=quick))
+    order = Order(
+        name="-".join(Path(name).stem for name in names) if 0 < len(names) <= 2 else ("quick" if quick else "run"),
+        items=items,
+        settings=Settings(seed=chosen_seed, agents=agents),
+        scale=1.0 if scale is None else scale,
+        out=out,
+        command=_replay(chosen_seed),
+    )
+    console = stderr_console()
+    console.print(f"floodmark {__version__} · seed {chosen_seed} · {len(items)} scenario{'s' if len(items) != 1 else ''}")
+    with Progress(console) as display:
+        result = _play(order, display)
+    show_result(result, command=order.command, console=console)
+    if as_json:
+        sys.stdout.buffer.write(json.encode(result) + b"\n")
+        sys.stdout.flush()
+    raise typer.Exit(130 if result.interrupted else result.verdict.exit_code)
+
+
+def _play(order: Order, display: Progress) -> RunResult:
+    """Run an order on its own event loop; the first Ctrl-C or SIGTERM ends it in order."""
+
+    async def main() -> RunResult:
+        playing = Run(order, display)
+        task = asyncio.ensure_future(playing.play())
+        loop = asyncio.get_running_loop()
+        asked = False
+
+        def interrupt() -> None:
+            nonlocal asked
+            if not asked:
+                asked = True
+                task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, interrupt)
+        return await task
+
+    gc.freeze()
+    return uvloop.run(main())
+
+
+def _items(names: list[str], scale: float | None, *, quick: bool) -> list[Scenario | Trial]:
+    found: list[Scenario | Trial] = []
+    for name in names or list(suites.SUITES):
+        path = Path(name)
+        if path.suffix in (".toml", ".py"):
+            scenarios = read_toml(path) if path.suffix == ".toml" else read_python(path)
+            found.extend(at_scale(scenario, 1.0 if scale is None else scale) for scenario in scenarios)
+            continue
+        for entry in suites.find(name):
+            size = _size(entry, scale, quick=quick)
+            if size is not None:
+                found.append(entry.build(size))
+    return found
+
+
+def _size(entry: Entry, scale: float | None, *, quick: bool) -> float | None:
+    if scale is not None:
+        return scale
+    return entry.quick_scale if quick else 1.0
+
+
+def _retarget(item: Scenario | Trial, target: str | None, url: str | None, driver: str | None) -> Scenario | Trial:
+    """Point a scenario at another target or driver."""
+    if isinstance(item, Trial):
+        if target is not None:
+            raise UsageError(f"{item.id} tries the harness on a system that lies on request; --target does not go with it")
+        return item
+    changes: dict[str, object] = {}
+    if url is not None and (target is None or "://" in target or target in SYSTEMS):
+        raise UsageError(
+            "--url says where a command given by --target will listen; to test a URL, give it to --target"
+        )
+    if target is not None:
+        if "://" in target:
+            changes["target"] = Target(url=target)
+        elif target in SYSTEMS:
+            changes["target"] = Target(system=target, args=item.target.args if item.target.system == target else ())
+        else:
+            changes["target"] = Target(command=target, url=url, ready_pattern=None if url else URL_IN_LOG)
+    if driver is not None:
+        changes["driver"] = driver
+        if driver != item.driver:
+            changes["driver_options"] = {}
+    return msgspec.structs.replace(item, **changes) if changes else item
+
+
+def _replay(seed: int) -> str:
+    """What to type to run the same again."""
+    arguments = sys.argv[1:]
+    if "--seed" not in arguments and not any(argument.startswith("--seed=") for argument in arguments):
+        arguments = [*arguments, "--seed", str(seed)]
+    return shlex.join(["floodmark", *arguments])
+
+
+@app.command("list")
+def list_(what: Annotated[What, typer.Argument(help="What to list.")] = What.SCENARIOS) -> None:
+    """List suites, scenarios, drivers, faults or metrics."""
+    print(listing.table(what.value))
+
+
+@app.command()
+def report(
+    run_folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, its name, or `latest`.")] = "latest",
+    format_: Annotated[str, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.")] = "md",
+) -> None:
+    """Make a report of a run again, from its folder."""
+    sys.stdout.write(render(RunFolder.open(run_folder, base=RUNS), format_) + "\n")
+
+
+@app.command()
+def doctor() -> None:
+    """Check whether this machine can do it: descriptors, ports, cores, clock, memory, servers."""
+    checks = doctor_room.examine(RUNS)
+    print(doctor_room.render(checks, colour=sys.stdout.isatty()))
+    raise typer.Exit(doctor_room.exit_code(checks))
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="The scenario file to write.")] = Path("scenario.toml"),
+) -> None:
+    """Write a commented scenario file to start from."""
+    if path.exists():
+        raise UsageError(f"{path} exists already; name another file or remove it first")
+    try:
+        path.write_text(listing.STARTER, encoding="utf-8")
+    except OSError as exc:
+        raise UsageError(f"{path} cannot be written: {exc.strerror}; name a place that can") from exc
+    print(f"wrote {path}; run it with: floodmark run {path}")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def main() -> None:
+    """Run the command line and turn every error into one sentence and an exit code."""
+    try:
+        app()
+    except UsageError as exc:
+        sys.exit(_fail(str(exc), 2))
+    except HarnessBugError as exc:
+        traceback.print_exc()
+        sys.exit(_fail(f"this is a bug in floodmark, so there is no verdict: {exc}", exc.exit_code))
+    except FloodmarkError as exc:
+        sys.exit(_fail(str(exc), exc.exit_code))
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted", 130))
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as exc:
+        traceback.print_exc()
+        sys.exit(_fail(f"this is a bug in floodmark, so there is no verdict: {type(exc).__name__}: {exc}", 70))
+
+
+def _fail(sentence: str, code: int) -> int:
+    print(f"floodmark: {sentence}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""What a suite is made of: named scenarios as functions of the scale, and trials of the harness itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from floodmark.model.criterion import Criterion, parse
+from floodmark.model.scenario import Scenario
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """The harness on trial: a lying system must FAIL with exactly what was planted, its honest twin must PASS.
+
+    `caught` are criteria that the lying run must meet, such as `lost == 20`; they are the planted figures.
+    """
+
+    id: str
+    title: str
+    plan: str = ""
+    honest: Scenario
+    lying: Scenario
+    caught: tuple[Criterion, ...]
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One scenario of a suite. `build` takes the scale; the quick tier runs at `quick_scale`, or leaves it out when that is None."""
+
+    id: str
+    text: str
+    build: Callable[[float], Scenario | Trial]
+    plan: str = ""
+    quick_scale: float | None = 0.1
+
+
+def criteria(*texts: str) -> tuple[Criterion, ...]:
+    """Parse several criteria."""
+    return tuple(parse(text) for text in texts)
+
+
+def scaled(count: int, scale: float, *, least: int = 1) -> int:
+    """A size at a scale: rounded, and never below `least`."""
+    return max(least, round(count * scale))

@@ -1,0 +1,160 @@
+"""The subscription suite: scenarios S1 to S12 of the plan against any GraphQL subscription server, by default the embedded hub.
+
+Sizes are the plan's own at scale 1.0. Criteria are the plan's, and behind them the floors that floodmark sets itself. The hub's limits
+are given explicitly, since its defaults (10,000 connections, ten per user) are part of what a deployment decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from floodmark.model.arrival import Burst, Constant
+from floodmark.model.scenario import Fault, Phase, Population, Scenario, Target
+from floodmark.suites.entry import Entry, criteria, scaled
+
+GLOBAL = ("error_ratio < 0.5%",)
+
+
+def hub(*args: str, connections: int) -> Target:
+    """The embedded hub with room for these connections and no rate limits."""
+    room = ("--max-connections", str(connections + 64), "--no-rate-limits")
+    return Target(system="hub", args=(*room, *args))
+
+
+def connections_10k(scale: float) -> Scenario:
+    """S1: ten thousand connections, each on a channel of its own; every one gets its messages."""
+    connections = scaled(10_000, scale)
+    return Scenario(
+        id="subscriptions.connections-10k",
+        title=f"{connections:,} connections, each subscribed to its own channel",
+        plan="S1",
+        target=hub(connections=connections),
+        population=Population(connections=connections, channels=connections),
+        phases=(Phase(arrival=Constant(rate_hz=scaled(5_000, scale, least=200)), messages=connections * 2, payload_bytes=200),),
+        criteria=criteria("success_ratio >= 99%", "connect_time < 30s", "rss_peak < 2GB", *GLOBAL),
+        scale=scale,
+    )
+
+
+def subscriptions_50k(scale: float) -> Scenario:
+    """S2: fifty thousand subscriptions in five waves, all active at once, the count exact."""
+    connections = scaled(500, scale)
+    subscriptions = connections * 100
+    return Scenario(
+        id="subscriptions.subscriptions-50k",
+        title=f"{subscriptions:,} subscriptions over {connections:,} connections, in five waves",
+        plan="S2",
+        target=hub("--subscriptions-per-connection", "100", connections=connections),
+        population=Population(
+            connections=connections,
+            subscriptions_per_connection=100,
+            channels=max(1, subscriptions // 50),
+            waves=min(5, connections),
+        ),
+        phases=(Phase(arrival=Constant(rate_hz=500), messages=max(1, subscriptions // 50), payload_bytes=200),),
+        criteria=criteria(
+            f"subscriptions == {subscriptions}",
+            "success_ratio == 100%",
+            "connect_time < 60s",
+            "stats_error <= 1%",
+            "rss_peak < 3GB",
+            "rss_growth < 1.5x",
+            *GLOBAL,
+        ),
+        scale=scale,
+    )
+
+
+def saturation(scale: float) -> Scenario:
+    """S7: ten thousand events at once to a hundred subscribers of one channel, who are slower than the publisher."""
+    events = scaled(10_000, scale)
+    return Scenario(
+        id="subscriptions.saturation",
+        title=f"{events:,} events at once to 100 subscribers: {events * 100:,} deliveries",
+        plan="S7",
+        target=hub("--policy", "block", "--queue", "1000", "--history", "1000", connections=100),
+        population=Population(connections=100, channels=1),
+        phases=(Phase(arrival=Burst(count=events, every_s=3600.0), messages=events, payload_bytes=200),),
+        criteria=criteria("lost == 0", f"delivered == {events * 100}", "rss_growth < 2x", "load_time < 60s", *GLOBAL),
+        drain_limit_s=60.0,
+        scale=scale,
+    )
+
+
+PAYLOADS = {"100KB": 100_000, "500KB": 500_000, "1MB": 1_000_000}
+LARGE_QUEUE_BYTES = 10_000_000
+
+
+def large_payload(scale: float) -> Scenario:
+    """S8: a hundred events to a hundred subscribers at 100 KB, 500 KB and 1 MB, checked byte by byte."""
+    events = scaled(100, scale, least=3)
+    subscribers = scaled(100, scale, least=3)
+    return Scenario(
+        id="subscriptions.large-payload",
+        title=f"{events} events to {subscribers} subscribers at 100 KB, 500 KB and 1 MB",
+        plan="S8",
+        target=hub(
+            *("--message-bytes", "2000000", "--payload-bytes", "1500000", "--queue-bytes", str(LARGE_QUEUE_BYTES)),
+            *("--history", "16", "--history-bytes", "16000000"),
+            connections=subscribers,
+        ),
+        population=Population(connections=subscribers, channels=1),
+        phases=tuple(
+            Phase(name=name, arrival=Burst(count=events, every_s=3600.0), messages=events, payload_bytes=size)
+            for name, size in PAYLOADS.items()
+        ),
+        # In flight at most: the queue bound of every subscription. Shared by reference, far less is really held.
+        criteria=criteria("lost == 0", "corrupted == 0", f"rss_rise < {3 * LARGE_QUEUE_BYTES * subscribers}B", *GLOBAL),
+        drain_limit_s=60.0,
+        lag_limit_s=1.0,
+        scale=scale,
+    )
+
+
+def thundering_herd(scale: float) -> Scenario:
+    """S10: half of a thousand subscribers is cut off at once and comes back, resuming where it was."""
+    connections = scaled(1_000, scale, least=10)
+    return Scenario(
+        id="subscriptions.thundering-herd",
+        title=f"{connections // 2:,} of {connections:,} subscribers cut off at once, all back with nothing missed",
+        plan="S10",
+        target=hub("--history", "10000", connections=connections * 2),
+        population=Population(connections=connections, channels=scaled(10, scale)),
+        phases=(Phase(arrival=Constant(rate_hz=200), duration_s=4.0, payload_bytes=200),),
+        faults=(Fault(kind="disconnect", at_s=1.0, ratio=0.5, options={"resume": True}),),
+        criteria=criteria("recovered_ratio == 100%", "recovery < 5s", "lost == 0", "duplicated == 0", "stats_error <= 1%", *GLOBAL),
+        scale=scale,
+    )
+
+
+def churn(scale: float) -> Scenario:
+    """S12: a hundred cycles of unsubscribe and subscribe, one in ten failing, beside a thousand events of 100 KB."""
+    events = scaled(1_000, scale, least=20)
+    cycles = scaled(100, scale, least=10)
+    return Scenario(
+        id="subscriptions.churn",
+        title=f"{cycles} cycles of subscribe and unsubscribe, a tenth of them failing, beside {events:,} events of 100 KB",
+        plan="S12",
+        target=hub("--message-bytes", "300000", "--history", "16", "--history-bytes", "4000000", connections=400),
+        population=Population(connections=100, channels=10),
+        phases=(Phase(arrival=Constant(rate_hz=100), messages=events, payload_bytes=100_000),),
+        faults=(Fault(kind="churn", at_s=0.05, repeat=cycles, every_s=0.09, ratio=0.1, options={"failure_ratio": 0.1}),),
+        criteria=criteria("recovered_ratio == 100%", "lost == 0", "corrupted == 0", "stats_error <= 1%", "rss_growth < 1.5x", *GLOBAL),
+        drain_limit_s=20.0,
+        scale=scale,
+    )
+
+
+def _entry(build: Callable[[float], Scenario], name: str, plan: str, quick_scale: float | None) -> Entry:
+    text = (build.__doc__ or "").split(": ", 1)[1].splitlines()[0]
+    return Entry(id=f"subscriptions.{name}", text=text, build=build, plan=plan, quick_scale=quick_scale)
+
+
+SCENARIOS: tuple[Entry, ...] = (
+    _entry(connections_10k, "connections-10k", "S1", 0.3),
+    _entry(subscriptions_50k, "subscriptions-50k", "S2", 0.2),
+    _entry(saturation, "saturation", "S7", 0.2),
+    _entry(large_payload, "large-payload", "S8", 0.1),
+    _entry(thundering_herd, "thundering-herd", "S10", 0.5),
+    _entry(churn, "churn", "S12", 0.2),
+)
