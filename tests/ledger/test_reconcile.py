@@ -68,6 +68,12 @@ def test_reconcile_empty_run_shows_that_nothing_was_delivered() -> None:
     assert reckoning == Reckoning(delivery=Delivery(), findings=(), truncated=False)
 
 
+def test_reconcile_no_subscriptions_gives_zeros() -> None:
+    accounts = Accounts(run=RUN, warmup_run=WARMUP_RUN, channels=CHANNELS, publishers=PUBLISHERS)
+
+    assert judge(published(5), accounts).delivery == Delivery()
+
+
 def test_reconcile_silent_system_loses_everything() -> None:
     reckoning = judge(published(10), opened())
 
