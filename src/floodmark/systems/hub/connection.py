@@ -322,7 +322,7 @@ class Connection(WSListener):
             case Complete() | LegacyStop():
                 self._stop(message.id)
             case Ping():
-                body = b',"payload":' + bytes(message.payload) if message.payload is not None else b""
+                body = b',"payload":' + raw if (raw := bytes(message.payload)) else b""
                 self.send(frame(b'{"type":"pong"' + body + b"}"))
             case ConnectionInit():
                 self._init(message.payload or {})

@@ -317,7 +317,10 @@ class Dispatcher:
         elif log.waiters and was_at <= log.gate:
             self.on_room(log)
         if count:
-            self.count(log.entries[was_at - log.first], count)
+            if was_at > subscription.boundary:
+                self.count(log.entries[was_at - log.first], count)
+            else:  # a replay; the age of history is not a latency
+                self.counters.delivered += count
             subscription.connection.write_now(blob)
         sent_bytes = subscription.cursor_bytes - was_bytes
         log.trim()

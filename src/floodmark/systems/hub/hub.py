@@ -230,10 +230,8 @@ class Hub:
         if self.settings.rate_limits and self.settings.events_per_subscription_hz:
             rate_hz = self.settings.events_per_subscription_hz
             subscription.bucket = TokenBucket(capacity=max(rate_hz, 1.0), refill_hz=rate_hz, now_s=self._loop.time())
-        if after is None:
-            cursor = log.head + 1
-        else:
-            cursor = log.cursor_after(after, self.dispatcher.newest_offsets.get(channel, 0))
+        newest_offset = self.dispatcher.newest_offsets.get(channel, 0)
+        cursor = log.head + 1 if after is None else log.cursor_after(after, newest_offset)
         subscription.boundary = log.head
         subscription.boundary_bytes = log.end_bytes
         log.groups[group.key] = group
@@ -424,6 +422,10 @@ class Hub:
     def snapshot(self) -> Snapshot:
         """The figures of all processes of this hub, as far as they are known at once."""
         return self._peers.total() if self._peers is not None else self._own_snapshot()
+
+    def stats_now(self) -> dict[str, int | str]:
+        """The figures of this process, at once."""
+        return self._own_snapshot().stats()
 
     async def stats(self) -> dict[str, int | str]:
         """The figures of all processes of this hub, each asked for them."""

@@ -17,7 +17,10 @@ from floodmark.core.errors import UsageError
 from floodmark.systems.hub.event import json_equal
 
 COUNTED = ("drop", "duplicate", "reorder", "flip", "misroute", "forget")
-GRAMMAR = f"a lie is NAME=K/N or NAME=K@N with NAME one of {', '.join(COUNTED)} and 1 <= K <= N; or stall=2s@N, stall=forever@N, leak=BYTES, stats=FACTOR"
+GRAMMAR = (
+    f"a lie is NAME=K/N or NAME=K@N with NAME one of {', '.join(COUNTED)} and 1 <= K <= N; "
+    + "or stall=2s@N, stall=forever@N, leak=BYTES, stats=FACTOR"
+)
 _COUNTED = re.compile(r"(\d+)([/@])(\d+)")
 
 

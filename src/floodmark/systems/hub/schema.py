@@ -44,7 +44,7 @@ type Subscription {
 }
 
 type PublishResult { id: ID! offset: Offset! }
-type PublishManyResult { firstOffset: Offset! count: Offset! }
+type PublishManyResult { firstOffset: Offset! count: Int! }
 
 type Mutation {
   "The answer comes when the event stands in the channel's log."

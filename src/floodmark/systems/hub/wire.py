@@ -60,13 +60,13 @@ class LegacyStop(msgspec.Struct, tag="stop"):
 class Ping(msgspec.Struct, tag="ping"):
     """Answered with a pong that carries the same payload."""
 
-    payload: msgspec.Raw | None = None
+    payload: msgspec.Raw = msgspec.Raw()  # empty: there was none
 
 
 class Pong(msgspec.Struct, tag="pong"):
     """The client is alive."""
 
-    payload: msgspec.Raw | None = None
+    payload: msgspec.Raw = msgspec.Raw()  # empty: there was none
 
 
 class LegacyTerminate(msgspec.Struct, tag="connection_terminate"):
