@@ -66,11 +66,12 @@ class Pacer:
         if self._next_ns is None or self._next_ns > elapsed_ns:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
         due = self._owned_below(self._due(elapsed_ns))
-        index = self._index(self._taken, min(due, self._taken + limit))
+        count = max(0, min(due - self._taken, limit))
+        index = self._index(self._taken, self._taken + count + 1)  # HOT: one more than wanted, to know the next without asking again
         offsets_ns = self._offsets(index)
-        self._taken += len(index)
-        self._next_ns = self._look_ahead()
-        return index % self._sources, offsets_ns
+        self._taken += count
+        self._next_ns = self._existing(int(index[count]), int(offsets_ns[count]))
+        return index[:count] % self._sources, offsets_ns[:count]
 
     def _due(self, elapsed_ns: int) -> int:
         """Count the due messages of the whole phase."""
@@ -100,13 +101,16 @@ class Pacer:
             at = end
         if len(parts) == 1:
             return parts[0]
-        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+        return np.concatenate(parts)
 
     def _look_ahead(self) -> int | None:
         if not len(self._owned):
             return None
         index = int(self._index(self._taken, self._taken + 1)[0])
+        return self._existing(index, int(self._schedule.times_ns(index, index + 1)[0]))
+
+    def _existing(self, index: int, offset_ns: int) -> int | None:
+        """Return the offset of a message, or None when the phase ends before it."""
         if self._messages is not None and index >= self._messages:
             return None
-        next_ns = int(self._schedule.times_ns(index, index + 1)[0])
-        return None if self._end_ns is not None and next_ns >= self._end_ns else next_ns
+        return None if self._end_ns is not None and offset_ns >= self._end_ns else offset_ns

@@ -25,6 +25,6 @@ class BurstSchedule:
         """Return the intended offsets of messages `start` to `stop` - 1: equal within a burst."""
         if start >= stop:
             return np.empty(0, dtype=np.int64)
-        first = start // self._count
-        bursts_ns = spaced(self._every_ns * first, self._every_ns, (stop - 1) // self._count - first + 1)
+        first, every = start // self._count, self._every_ns
+        bursts_ns = spaced(every.numerator * first, every.numerator, every.denominator, (stop - 1) // self._count - first + 1)
         return bursts_ns[np.arange(start, stop, dtype=np.int64) // self._count - first]

@@ -35,7 +35,7 @@ class RampSchedule:
         climb_s = min(elapsed_ns / NS_PER_S, self._duration_s)
         level_s = elapsed_ns / NS_PER_S - climb_s
         intended = self._from * climb_s + self._slope * climb_s * climb_s / 2 + self._to * level_s
-        return count_due(self.times_ns, int(intended) + 1, elapsed_ns)
+        return count_due(self.times_ns, intended, elapsed_ns)
 
     def times_ns(self, start: int, stop: int) -> Offsets:
         """Return the intended offsets of messages `start` to `stop` - 1."""

@@ -23,6 +23,8 @@ Offsets: TypeAlias = npt.NDArray[np.int64]
 FAR_NS = 2**62
 NS_PER_S = 1_000_000_000
 FASTEST_HZ = 1e9
+_NEAR = 1e-3  # messages
+_FINE = 1e12  # up to here a float tells thousandths of a message apart
 
 
 class Schedule(Protocol):
@@ -51,15 +53,12 @@ def per_ns(rate_hz: float, *, setting: str) -> Fraction:
     return exact(rate_hz) / NS_PER_S
 
 
-def spaced(first: Fraction, period: Fraction, count: int) -> Offsets:
-    """Return ceil(first + j * period) for j = 0 .. count - 1, without rounding on the way: no drift, however far from the start.
+def spaced(start: int, step: int, denominator: int, count: int) -> Offsets:
+    """Return ceil((start + j * step) / denominator) for j = 0 .. count - 1, exactly: no drift, however far from the start.
 
-    >>> spaced(Fraction(0), Fraction(10, 3), 4).tolist()
+    >>> spaced(0, 10, 3, 4).tolist()
     [0, 4, 7, 10]
     """
-    denominator = math.lcm(first.denominator, period.denominator)
-    start = first.numerator * (denominator // first.denominator)
-    step = period.numerator * (denominator // period.denominator)
     if (count + 2) * denominator < FAR_NS and start + count * step < (FAR_NS - count) * denominator:
         # HOT: whole part and remainder apart, so that int64 is enough for every product.
         base, part = divmod(start, denominator)
@@ -75,18 +74,24 @@ def whole_ns(seconds: npt.NDArray[np.float64]) -> Offsets:
     return np.minimum(np.ceil(seconds * NS_PER_S), float(FAR_NS)).astype(np.int64)
 
 
-def count_due(times_ns: Callable[[int, int], Offsets], guess: int, elapsed_ns: int) -> int:
-    """Invert `times_ns` exactly from a guess that may be off by the rounding of floats: widen until the answer is enclosed.
+def count_due(times_ns: Callable[[int, int], Offsets], intended: float, elapsed_ns: int) -> int:
+    """Invert `times_ns` exactly with the help of the integral of the rate, which floats give to far better than a thousandth of a message.
 
+    Args:
+        times_ns: as in `Schedule`.
+        intended: N(elapsed_ns).
     Returns: the number of messages with an offset at or before `elapsed_ns`.
     """
+    due = math.floor(intended) + 1
+    if _NEAR < intended - math.floor(intended) < 1 - _NEAR and intended < _FINE:
+        return due  # HOT: no message is near this moment, so rounding cannot change the count
     elapsed_ns = min(elapsed_ns, FAR_NS - 1)  # at FAR_NS everything is due and nothing would enclose the answer
     reach = 4
     while True:
-        low, high = max(0, guess - reach), guess + reach
+        low, high = max(0, due - reach), due + reach
         window = times_ns(low, high)
         inside = int(np.searchsorted(window, elapsed_ns, side="right"))
         if (inside > 0 or low == 0) and inside < len(window):
             return low + inside
-        guess = low if inside == 0 else high
+        due = low if inside == 0 else high
         reach *= 2

@@ -30,5 +30,5 @@ class SpikeSchedule(Stairs):
         return next(stretch for stretch in reversed(self._stretches) if stretch.start_ns <= elapsed_ns)
 
     def stretch_of(self, index: int) -> Stretch:
-        """Return the last stretch before which at most `index` messages were intended."""
-        return next(stretch for stretch in reversed(self._stretches) if stretch.before <= index)
+        """Return the last stretch whose first message is not after `index`."""
+        return next(stretch for stretch in reversed(self._stretches) if stretch.first_index <= index)

@@ -18,6 +18,8 @@ from floodmark.model.arrival import Wave
 
 _ROUNDS = 64  # bisection alone would be at full precision after 53; Newton needs about 5
 _TURN = 2 * math.pi
+_SETTLED = 1e-15  # periods: 0.1 ns of a day
+_NOISE = 4e-16  # what rounding leaves of an excess that is zero
 
 
 class WaveSchedule:
@@ -35,7 +37,7 @@ class WaveSchedule:
             return 0
         x = elapsed_ns / NS_PER_S / self._period_s
         y = x + self._depth / _TURN * (1 - math.cos(_TURN * math.fmod(x, 1.0)))
-        return count_due(self.times_ns, int(y * self._per_period) + 1, elapsed_ns)
+        return count_due(self.times_ns, y * self._per_period, elapsed_ns)
 
     def times_ns(self, start: int, stop: int) -> Offsets:
         """Return the intended offsets of messages `start` to `stop` - 1."""
@@ -55,7 +57,7 @@ class WaveSchedule:
             slope = np.maximum(1 + self._depth * np.sin(_TURN * x), 1e-12)
             step = x - excess / slope
             step = np.where((step < low) | (step > high), (low + high) / 2, step)
-            moving &= np.abs(step - x) > 1e-16
+            moving &= (np.abs(step - x) > _SETTLED) & (np.abs(excess) > _NOISE)
             if not moving.any():
                 break
             x = np.where(moving, step, x)
