@@ -161,6 +161,14 @@ def test_require_descriptors_raises_the_real_soft_limit_when_that_suffices() -> 
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
 
 
+def test_require_descriptors_that_need_all_of_the_hard_limit_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = plant_limits(monkeypatch, soft=256, hard=doctor.descriptors_needed(1000))
+
+    doctor.require_descriptors(1000)
+
+    assert changes == [(doctor.descriptors_needed(1000), doctor.descriptors_needed(1000))]
+
+
 def test_require_descriptors_under_no_hard_limit_takes_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     changes = plant_limits(monkeypatch, soft=256, hard=resource.RLIM_INFINITY)
 
