@@ -122,10 +122,10 @@ class Dispatcher:
     def append(self, event: Event) -> None:
         """Put an event into its log and the wildcard's; it is written at the end of this turn."""
         channel = event.channel
-        self.newest_offsets[channel] = event.offset
         log = self.logs.get(channel)
         if log is None and self.settings.history_events:
             log = self.open_log(channel)
+        self.newest_offsets[channel] = event.offset
         if log is not None:
             self._append(log, event)
         if self._wildcard is not None:
