@@ -26,13 +26,14 @@ from floodmark.model.read import read_python, read_toml
 from floodmark.model.result import RunResult
 from floodmark.model.scale import at_scale
 from floodmark.model.scenario import Scenario, Target
+from floodmark.model.trial import Trial
 from floodmark.report import FORMATS, RunFolder, json, render
 from floodmark.report.terminal import Progress, show_result, stderr_console
 from floodmark.runner import doctor as doctor_room
 from floodmark.runner.embedded import SYSTEMS
 from floodmark.runner.run import Order, Run
 from floodmark.runner.session import Settings
-from floodmark.suites.entry import Entry, Trial
+from floodmark.suites.entry import Entry
 from floodmark.systems.hub.command import hub
 
 RUNS = Path("runs")
@@ -164,9 +165,7 @@ def _retarget(item: Scenario | Trial, target: str | None, url: str | None, drive
         return item
     changes: dict[str, object] = {}
     if url is not None and (target is None or "://" in target or target in SYSTEMS):
-        raise UsageError(
-            "--url says where a command given by --target will listen; to test a URL, give it to --target"
-        )
+        raise UsageError("--url says where a command given by --target will listen; to test a URL, give it to --target")
     if target is not None:
         if "://" in target:
             changes["target"] = Target(url=target)

@@ -17,13 +17,13 @@ from floodmark.core.errors import HarnessBugError
 from floodmark.model.read import checked
 from floodmark.model.result import RunResult, ScenarioResult
 from floodmark.model.scenario import Scenario
+from floodmark.model.trial import Trial
 from floodmark.model.verdict import Verdict, worst
 from floodmark.report import Machine, RunFolder, fingerprint, write_reports
 from floodmark.report.terminal import Progress as Display
 from floodmark.runner.doctor import require_space, require_writable
 from floodmark.runner.session import Session, Settings
 from floodmark.runner.trial import verdict_on_trial
-from floodmark.suites.entry import Trial
 
 SPACE_BYTES = 64 * 1024 * 1024
 

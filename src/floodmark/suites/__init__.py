@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 
 from floodmark.core.errors import UsageError
+from floodmark.model.trial import Trial
 from floodmark.suites import liars, subscriptions
-from floodmark.suites.entry import Entry, Trial
+from floodmark.suites.entry import Entry
 
 SUITES: dict[str, tuple[Entry, ...]] = {
     "subscriptions": subscriptions.SCENARIOS,

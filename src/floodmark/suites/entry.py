@@ -8,20 +8,7 @@ import msgspec
 
 from floodmark.model.criterion import Criterion, parse
 from floodmark.model.scenario import Scenario
-
-
-class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """The harness on trial: a lying system must FAIL with exactly what was planted, its honest twin must PASS.
-
-    `caught` are criteria that the lying run must meet, such as `lost == 20`; they are the planted figures.
-    """
-
-    id: str
-    title: str
-    plan: str = ""
-    honest: Scenario
-    lying: Scenario
-    caught: tuple[Criterion, ...]
+from floodmark.model.trial import Trial
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,8 @@ import msgspec
 
 from floodmark.model.arrival import Constant
 from floodmark.model.scenario import Phase, Population, Scenario, Target
-from floodmark.suites.entry import Entry, Trial, criteria
+from floodmark.model.trial import Trial
+from floodmark.suites.entry import Entry, criteria
 
 CONNECTIONS = 20
 CHANNELS = 4

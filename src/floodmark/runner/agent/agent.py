@@ -7,6 +7,7 @@ they share lives on one event loop.
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -134,6 +135,8 @@ class Agent:
             case "probe":
                 return Did(number=do.number, figures={"probes": await self.publisher.probe(self._setup.warmup_run)})
             case "phase":
+                gc.collect()
+                gc.freeze()  # connections live to the end; a collector that walks them all again and again would make us late
                 phase = self._setup.scenario.phases[do.index]
                 self.intake.phase(phase.name, do.at_ns)
                 await self.publisher.play(phase, do.at_ns)

@@ -27,6 +27,7 @@ BATCH_COUNT = 512
 BACKLOG_COUNT = 20_000
 PENDING_COUNT = 200_000
 TICK_S = 0.001
+BUSY_NS = 50_000_000
 
 
 class Outlet:
@@ -146,6 +147,7 @@ class Publisher:
             duration_s=phase.duration_s,
         )
         waiting = 0
+        yielded_ns = time.monotonic_ns()
         while True:
             now_ns = time.monotonic_ns()
             room = min(BATCH_COUNT, BACKLOG_COUNT - waiting, PENDING_COUNT - len(self._pending))
@@ -158,12 +160,15 @@ class Publisher:
             waiting = self._send_waiting()
             if not taken and pacer.exhausted and not waiting:
                 return
-            if taken == BATCH_COUNT:
-                await asyncio.sleep(0)
+            if taken == BATCH_COUNT:  # more is due: receiving waits for a moment, so that the generator is not late by its own doing
+                if now_ns - yielded_ns > BUSY_NS:
+                    await asyncio.sleep(0)
+                    yielded_ns = time.monotonic_ns()
                 continue
             due_ns = pacer.next_due_ns()
             pause_s = TICK_S if waiting or due_ns is None else (start_ns + due_ns - time.monotonic_ns()) / 1e9
-            await asyncio.sleep(min(max(pause_s, 0.0), 0.05))
+            await asyncio.sleep(min(max(pause_s, TICK_S), 0.05))
+            yielded_ns = time.monotonic_ns()
 
     def _deal(self, sources: np.ndarray, offsets_ns: np.ndarray, start_ns: int) -> None:
         publishers = self._population.publishers
