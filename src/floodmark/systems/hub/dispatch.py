@@ -21,6 +21,7 @@ from floodmark.systems.hub.subscription import Group, Receiver, Subscription
 
 WILDCARD = "*"
 _RUN_BYTES = 64 * 1024  # a laggard is served in runs of about this many bytes
+_PENDING_BYTES = 256 * 1024  # of one channel in one turn, before they are written without waiting for its end
 _REFILL_S = 0.02  # how often throttled subscriptions are served
 _NO_LIMIT = 1 << 60
 _TURN_BYTES = 512 * 1024  # and at most this many per connection and turn, so that nobody starves
@@ -42,6 +43,7 @@ class Dispatcher:
         self._behind: dict[Receiver, None] = {}  # connections that can take more right now
         self._runs: dict[tuple[Group, int], tuple[Any, int, int]] = {}
         self._rendered: dict[tuple[Event, tuple[object, ...]], bytes] = {}
+        self._pending_bytes = min(_PENDING_BYTES, settings.queue_bytes)
         self._throttled: dict[Receiver, None] = {}
         self.throttled_count = 0
         if settings.rate_limits and settings.events_per_subscription_hz:
@@ -138,7 +140,7 @@ class Dispatcher:
         if not self._scheduled:
             self.schedule()
         # The caught-up ones queue here until the turn ends, and their bound holds here too.
-        if log.head - log.flushed >= self.settings.queue_events:
+        if log.head - log.flushed >= self.settings.queue_events or log.end_bytes - log.flushed_bytes >= self._pending_bytes:
             self.flush()
 
     # Bytes out
@@ -162,7 +164,7 @@ class Dispatcher:
         fresh, self._fresh = self._fresh, []
         for log in fresh:
             batch = log.entries[log.flushed + 1 - log.first :]
-            log.flushed = log.head
+            log.flushed, log.flushed_bytes = log.head, log.end_bytes
             for group in log.groups.values():
                 if group.live:
                     self._deliver(group, batch)
@@ -309,19 +311,21 @@ class Dispatcher:
         if subscription.bucket is not None:
             subscription.bucket.take(count, self._loop.time())
         was_at, was_bytes = subscription.cursor, subscription.cursor_bytes
-        subscription.cursor = following
-        subscription.cursor_bytes = log.bytes_before(following)
-        if following > log.flushed:
-            group.live[subscription] = subscription.connection
-            self._no_longer_lagging(subscription)
-        elif log.waiters and was_at <= log.gate:
-            self.on_room(log)
         if count:
             if was_at > subscription.boundary:
                 self.count(log.entries[was_at - log.first], count)
             else:  # a replay; the age of history is not a latency
                 self.counters.delivered += count
+        subscription.cursor = following
+        subscription.cursor_bytes = log.bytes_before(following)
+        if count:
+            # INVARIANT: written before anything below can let new events in, which may be flushed on the spot
             subscription.connection.write_now(blob)
+        if following > log.flushed and not subscription.connection.paused:
+            group.live[subscription] = subscription.connection
+            self._no_longer_lagging(subscription)
+        elif log.waiters and was_at <= log.gate:
+            self.on_room(log)
         sent_bytes = subscription.cursor_bytes - was_bytes
         log.trim()
         return sent_bytes + 1

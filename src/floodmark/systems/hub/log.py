@@ -32,6 +32,7 @@ class ChannelLog:
         "first",
         "floor",
         "flushed",
+        "flushed_bytes",
         "gate",
         "gate_bytes",
         "gone_offset",
@@ -55,6 +56,7 @@ class ChannelLog:
         self.head = 0  # position of the newest event
         self.flushed = 0  # position up to which caught-up subscriptions have been served
         self.end_bytes = 0
+        self.flushed_bytes = 0  # end_bytes as of `flushed`
         self.groups: dict[GroupKey, Group] = {}
         self.laggards: dict[Subscription, None] = {}
         self.floor = 1  # INVARIANT: no laggard's cursor is below it
