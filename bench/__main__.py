@@ -1,0 +1,67 @@
+"""`python -m bench [NAME ...]`: run the benchmarks and print one table. Progress goes to stderr, the table to stdout.
+
+Exit code 1 when floodmark itself has no figure in one of them; a peer that is not installed only says so in its row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import connections, fanout, receive
+from bench.measure import Outcome
+from bench.table import markdown, replaced, terminal
+from floodmark.report.machine import fingerprint
+
+BENCHMARKS: dict[str, Callable[..., Outcome]] = {
+    "receive": receive.run,
+    "connections": connections.run,
+    "fanout-1": fanout.runner(1),
+    "fanout-10": fanout.runner(10),
+}
+DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+
+
+def main(arguments: list[str]) -> int:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(prog="bench", description="floodmark beside its peers")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)} (default: all)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each contender is measured, in turns (default: 3)")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the amounts of work; below 1 the figures are coarse (default: 1)")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/benchmarks.md; needs all benchmarks at full scale")
+    chosen = parser.parse_args(arguments)
+    unknown = set(chosen.names) - set(BENCHMARKS)
+    if unknown:
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(BENCHMARKS)}")
+    if chosen.rounds < 1 or not 0 < chosen.scale <= 1:
+        parser.error("--rounds must be at least 1, and --scale above 0 and at most 1")
+    names = chosen.names or list(BENCHMARKS)
+    if chosen.write and (set(names) != set(BENCHMARKS) or chosen.scale != 1):
+        parser.error("--write needs all benchmarks at full scale, so that docs/benchmarks.md is one run")
+
+    outcomes = [run_one(name, rounds=chosen.rounds, scale=chosen.scale) for name in names]
+
+    Console(width=None if sys.stdout.isatty() else 220).print(terminal(outcomes))
+    if chosen.write:
+        table = markdown(outcomes, fingerprint(), rounds=chosen.rounds, day=time.strftime("%Y-%m-%d"))
+        DOCUMENT.write_text(replaced(DOCUMENT.read_text(), table))
+        print("written: docs/benchmarks.md", file=sys.stderr)
+    return int(any(outcome.figures[0].failure for outcome in outcomes))
+
+
+def run_one(name: str, *, rounds: int, scale: float) -> Outcome:
+    """Run one benchmark, telling on stderr how far it is."""
+
+    def progress(contender: str, number: int, said: str) -> None:
+        print(f"{name}, round {number} of {rounds}: {contender}: {said}", file=sys.stderr, flush=True)
+
+    return BENCHMARKS[name](rounds, progress, scale=scale)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,101 @@
+"""The benchmarks from end to end, small: real processes, and no figure without its account.
+
+Locust and Artillery are not installed for the tests; `make bench` is where they run, and where a failed account of theirs would show.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from bench import connections, fanout, receive
+from bench.__main__ import main
+from bench.blaster import Sender
+from bench.fanout import SERVERS
+from bench.peers import commands
+from bench.peers.commands import Task
+from bench.processes import BenchError, Child
+
+# A peer that stops at the first message and claims nine.
+LIAR = """
+import sys, time
+from websockets.sync.client import connect
+from bench.peers.check import report
+with connect(sys.argv[1]) as client:
+    client.recv()
+    report(received=9, bad=0)
+    time.sleep(60)
+"""
+
+
+def test_receive_agent_accounts_for_every_message() -> None:
+    with Sender() as sender:
+        sender.prepare(receive.RUN, 200_000)
+
+        made = receive.measure_agent(sender, 200_000)
+
+    assert made.value > 0
+    assert made.check == "200,000 of 200,000 delivered"
+
+
+def test_receive_agent_repeated_messages_give_no_figure() -> None:
+    with Sender() as sender:
+        sender.prepare(receive.RUN, 500)
+
+        with pytest.raises(BenchError, match="does not add up: 500 of 1,000 delivered, 500 of them bad"):
+            receive.measure_agent(sender, 1_000)  # the second half is the first again
+
+
+def test_receive_counter_counts_every_frame() -> None:
+    with Sender() as sender:
+        sender.prepare(receive.RUN, 1_000)
+
+        made = receive.measure_peer(sender, 1_000_000, commands.counter)
+
+    assert made.check == "1,000,000 of 1,000,000 delivered"
+
+
+def test_receive_peer_that_reports_too_few_gives_no_figure() -> None:
+    def liar(task: Task) -> Child:
+        return Child([sys.executable, "-c", LIAR, task.url], env=task.environment, cwd=commands.ROOT, what="liar")
+
+    with Sender() as sender:
+        sender.prepare(receive.RUN, 10)
+
+        with pytest.raises(BenchError, match="9 of 10 delivered"):
+            receive.measure_peer(sender, 10, liar)
+
+
+def test_connections_agent_holds_all_and_gives_a_slope() -> None:
+    with Sender() as sender:
+        made = connections.per_connection(lambda count: connections.hold_agent(sender, count), 50, 550, lambda: None)
+
+    assert 1.0 < made.value < 200.0  # KiB
+    assert made.check == "550 of 550 connections open"
+
+
+@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("burst", [1, 10])
+def test_fanout_every_server_reaches_every_subscriber(name: str, burst: int) -> None:
+    made = fanout.measure(SERVERS[name], burst=burst, frames=200, subscribers=100)
+
+    assert made.value > 0
+    assert made.check == "200 of 200 at each of 100 subscribers"
+
+
+def test_peer_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "ARTILLERY", Path("nowhere"))
+    with tempfile.TemporaryDirectory() as folder, pytest.raises(BenchError, match="Artillery is not installed"):
+        commands.artillery(Task(url="", run=1, expected=0, folder=Path(folder)))
+
+
+@pytest.mark.parametrize("arguments", ["nonsense", "--rounds 0", "--scale 2", "--write receive", "--write --scale 0.5"])
+def test_main_wrong_argument_is_a_usage_error(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments.split())
+
+    assert stopped.value.code == 2
+    assert "usage:" in capsys.readouterr().err
