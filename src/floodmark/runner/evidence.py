@@ -1,0 +1,60 @@
+"""What a scenario has left behind so far: filled in by `session`, read by `results`. It judges nothing.
+
+A field that was never reached keeps its first value, which says "not measured" and never looks like a measurement.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from floodmark.ledger.reconcile import Reckoning
+from floodmark.monitor.watch import Watch
+from floodmark.runner.target import RunningTarget
+from floodmark.runner.timeline import Timeline
+from floodmark.runner.wire import Outcome
+
+
+class Evidence:
+    """Times are monotonic nanoseconds, 0 until the moment has come."""
+
+    def __init__(self) -> None:
+        self.started_ns = 0
+        self.first_connect_ns = 0
+        self.first_intended_ns = 0
+        self.drained_ns = 0
+        self.connect_s: float | None = None
+        self.connected = 0
+        self.seen = 0
+        self.probes = 0
+        self.fault_hits = 0
+        self.fault_back = 0
+        self.fault_worst_s = 0.0
+        self.target_exits = 0
+        self.statistics: dict[str, float] | None = None
+        self.reckoning: Reckoning | None = None
+        self.outcomes: list[Outcome] = []
+        self.target: RunningTarget | None = None
+        self.watch: Watch | None = None
+        self.timeline = Timeline()
+        self.reasons: Counter[str] = Counter()
+        self.notes: list[str] = []
+        self.where = "before the load"
+        """Where the run is, in words for a note about its end."""
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the load ever began."""
+        return self.first_intended_ns > 0
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether the course ended before everything was accounted for."""
+        return self.drained_ns == 0 and bool(self.notes)
+
+    @property
+    def all_reasons(self) -> Counter[str]:
+        """Every refusal, disconnect and ended subscription in words, with how often."""
+        reasons = self.reasons.copy()
+        for outcome in self.outcomes:
+            reasons.update(outcome.reasons)
+        return reasons

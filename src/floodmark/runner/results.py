@@ -1,0 +1,155 @@
+"""From evidence to a result: figures, criteria, caveats, verdict. Pure but for the clock that ends the scenario's duration.
+
+Whatever the criteria say, a run that proves nothing is UNKNOWN: nothing delivered, a generator that was late, a fault that touched
+nothing, a load that was not the one asked for, a course that was broken off.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from floodmark.judge.observe import Record, observe
+from floodmark.judge.verdict import Observations, judge, with_implied
+from floodmark.ledger.histogram import Histogram
+from floodmark.model.arrival import Flood
+from floodmark.model.criterion import Criterion, parse
+from floodmark.model.result import CriterionResult, Delivery, Latencies, ScenarioResult
+from floodmark.model.scenario import Scenario
+from floodmark.model.verdict import Verdict, worst
+from floodmark.runner import usage
+from floodmark.runner.evidence import Evidence
+
+FINDINGS_SHOWN = 50
+REASONS_SHOWN = 5
+
+
+def result_of(scenario: Scenario, evidence: Evidence, *, agents: int, now_ns: int) -> ScenarioResult:
+    """Judge what there is. An interrupted or broken-off run has less evidence, and is judged by that."""
+    record = record_of(scenario, evidence)
+    criteria = _criteria(scenario, evidence)
+    observations = observe(record) if evidence.loaded else _nothing(criteria, evidence)
+    judged = (*judge(criteria, observations), *caveats(scenario, evidence, record))
+    verdict = worst(criterion.verdict for criterion in judged)
+    if verdict is Verdict.PASS and evidence.reckoning is None:
+        verdict = Verdict.UNKNOWN
+    reasons = [f"{count:,} x {reason}" for reason, count in evidence.all_reasons.most_common(REASONS_SHOWN)]
+    target = evidence.target
+    return ScenarioResult(
+        id=scenario.id,
+        title=scenario.title,
+        plan=scenario.plan,
+        verdict=verdict,
+        scale=scenario.scale,
+        duration_s=(now_ns - evidence.started_ns) / 1e9 if evidence.started_ns else 0.0,
+        criteria=judged,
+        delivery=record.delivery,
+        latency_ns=Latencies(response=record.response, service=record.service),
+        throughput_hz=observations.values.get("throughput", 0.0),
+        target=usage.target_usage(evidence),
+        generator=usage.generator_usage(evidence, lag_ns_p99=record.lag.p99, agents=agents),
+        findings=evidence.reckoning.findings[:FINDINGS_SHOWN] if evidence.reckoning is not None else (),
+        metrics={name: value for name, value in sorted(observations.values.items()) if math.isfinite(value)},
+        note="; ".join([*evidence.notes, *reasons]),
+        log_tail=target.log_tail() if target is not None and verdict is not Verdict.PASS else (),
+    )
+
+
+def record_of(scenario: Scenario, evidence: Evidence) -> Record:
+    """Gather the figures of all agents and of the watch into one record."""
+    population = scenario.population
+    outcomes = evidence.outcomes
+    figures: Counter[str] = Counter()
+    for outcome in outcomes:
+        figures.update(outcome.figures)
+    largest = usage.peak(evidence, "target")
+    started_by_us = evidence.target is not None and evidence.target.pid is not None
+    each = population.subscriptions_per_connection
+    return Record(
+        delivery=evidence.reckoning.delivery if evidence.reckoning is not None else Delivery(),
+        asked_connections=population.connections,
+        connected=evidence.connected,
+        subscriptions_seen=evidence.seen if scenario.warmup else evidence.connected * each,
+        asked_subscriptions=population.subscriptions,
+        connect_s=evidence.connect_s,
+        first_intended_ns=evidence.first_intended_ns,
+        last_received_ns=max((outcome.last_received_ns for outcome in outcomes), default=0),
+        drained_ns=evidence.drained_ns,
+        first_connect_ns=evidence.first_connect_ns,
+        published=int(figures["published"]),
+        refused=int(figures["refused"]),
+        disconnects=int(figures["disconnects"]),
+        response=_merged(data for outcome in outcomes for data in outcome.response.values()).summary(),
+        service=_merged(data for outcome in outcomes for data in outcome.service.values()).summary(),
+        ack=_merged(outcome.ack for outcome in outcomes).summary(),
+        lag=_merged(outcome.lag for outcome in outcomes).summary(),
+        phases={
+            phase.name: _merged(outcome.response[phase.name] for outcome in outcomes if phase.name in outcome.response).summary()
+            for phase in scenario.phases
+            if any(phase.name in outcome.response for outcome in outcomes)
+        },
+        target=usage.memory(evidence, "target"),
+        harness=usage.memory(evidence, "harness"),
+        total_peak_bytes=usage.total_peak_bytes(evidence),
+        target_cpu_s=largest.cpu_s if largest is not None else None,
+        fds_peak=largest.descriptors if largest is not None else None,
+        threads_peak=largest.threads if largest is not None else None,
+        fault_hits=evidence.fault_hits if scenario.faults else None,
+        fault_back=evidence.fault_back,
+        fault_worst_s=evidence.fault_worst_s,
+        statistics=evidence.statistics,
+        statistics_wanted={
+            "delivered": figures["frames"],
+            "published": figures["published"] + evidence.probes,
+            "connections": figures["connections"] + population.publishers,
+            "subscriptions": figures["connections"] * each,
+        },
+        target_exits=evidence.target_exits if started_by_us else None,
+        closed_loop=all(isinstance(phase.arrival, Flood) for phase in scenario.phases),
+    )
+
+
+def caveats(scenario: Scenario, evidence: Evidence, record: Record) -> list[CriterionResult]:
+    """What makes a run prove nothing, whatever its criteria say."""
+    found: list[CriterionResult] = []
+
+    def note(text: str, observed: float | None, why: str) -> None:
+        found.append(CriterionResult(text=text, observed=observed, verdict=Verdict.UNKNOWN, note=why))
+
+    limit_s = scenario.lag_limit_s
+    if record.lag.count and record.lag.p99 > limit_s * 1e9:
+        why = "the generator itself was late, so the figures say more about it than about the target; lower the rate or add agents"
+        note(f"generator_lag_p99 <= {limit_s * 1000:g}ms", record.lag.p99 / 1e9, why)
+    if record.fault_hits == 0:
+        note("fault_hits > 0", 0.0, "the fault touched nothing, so the run says nothing about it")
+    if record.delivery.dropped_by_us:
+        why = "the harness had no connection left to send these through, so the load was not the one asked for"
+        note("dropped_by_us == 0", float(record.delivery.dropped_by_us), why)
+    if not record.delivery.delivered:
+        note("delivered > 0", 0.0, evidence.notes[0] if evidence.notes else "no delivery was seen, so the run proves nothing")
+    if evidence.broken_off:
+        note("the run came to its end", None, evidence.notes[0])
+    return found
+
+
+def _criteria(scenario: Scenario, evidence: Evidence) -> tuple[Criterion, ...]:
+    """The scenario's own, those of its guarantee, and that a target we started stays up."""
+    criteria = with_implied(scenario.criteria, scenario.guarantee, scenario.order)
+    started_by_us = evidence.target is not None and evidence.target.pid is not None
+    if started_by_us and not any(criterion.metric == "target_exits" for criterion in criteria):
+        criteria = (*criteria, parse("target_exits == 0"))
+    return criteria
+
+
+def _nothing(criteria: Sequence[Criterion], evidence: Evidence) -> Observations:
+    """A run that never came to its load has measured nothing, whatever else was counted."""
+    why = evidence.notes[0] if evidence.notes else "the load never began"
+    return Observations(missing={criterion.metric: why for criterion in criteria})
+
+
+def _merged(parts: Iterable[bytes]) -> Histogram:
+    whole = Histogram()
+    for part in parts:
+        whole.merge(Histogram.from_wire(part))
+    return whole
