@@ -244,7 +244,7 @@ async def test_history_bytes_bound_what_is_kept() -> None:
 # Filters
 
 
-FILTERED = "subscription($f: [EventFilter!]) { events(channel: \"x\", filter: $f) { data } }"
+FILTERED = 'subscription($f: [EventFilter!]) { events(channel: "x", filter: $f) { data } }'
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,9 @@ async def test_stats_query_is_live_and_exact() -> None:
             await hub.publish("x", number)
         for _ in range(7):
             await client.recv()
-        answer = await client.ask("q", "{ stats { totalEvents totalDelivered totalSubscriptions activeSubscribers activeConnections mode } }")
+        answer = await client.ask(
+            "q", "{ stats { totalEvents totalDelivered totalSubscriptions activeSubscribers activeConnections mode } }"
+        )
 
         assert answer["stats"] == {
             "totalEvents": 7,

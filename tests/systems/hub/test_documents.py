@@ -81,9 +81,7 @@ def test_compile_counts_every_selected_field(fields: int, fits: bool) -> None:
 
 
 def test_compile_counts_fragments_as_often_as_they_are_spread() -> None:
-    nested = "fragment F0 on Event { id data }" + "".join(
-        f" fragment F{n} on Event {{ ...F{n - 1} ...F{n - 1} }}" for n in range(1, 9)
-    )
+    nested = "fragment F0 on Event { id data }" + "".join(f" fragment F{n} on Event {{ ...F{n - 1} ...F{n - 1} }}" for n in range(1, 9))
 
     with pytest.raises(InvalidMessage, match="more than 500 fields"):
         Documents().compile('subscription { events(channel: "x") { ...F8 } } ' + nested, None)

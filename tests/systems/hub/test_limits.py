@@ -74,9 +74,7 @@ async def http_get(port: int, path: str, headers: str = "") -> tuple[int, str]:
     return int(head.split()[1]), body
 
 
-HANDSHAKE = (
-    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-)
+HANDSHAKE = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 
 
 @scenario
@@ -166,7 +164,9 @@ async def test_operations_beyond_the_bucket_are_refused_with_a_time_to_retry() -
 
 @scenario
 async def test_no_rate_limits_switches_all_of_them_off() -> None:
-    free = HubSettings(rate_limits=False, bucket_capacity=1, subscriptions_per_user=1, subscriptions_per_user_per_min=1, connections_per_user=1)
+    free = HubSettings(
+        rate_limits=False, bucket_capacity=1, subscriptions_per_user=1, subscriptions_per_user_per_min=1, connections_per_user=1
+    )
     async with Hub(free) as hub, connected(hub.url, init=False) as a, connected(hub.url, init=False) as b:
         await a.init({"user": "ann"})
         await b.init({"user": "ann"})
@@ -205,7 +205,7 @@ async def test_event_payload_too_long_is_refused_and_counted() -> None:
 
 @scenario
 async def test_filter_too_complex_is_rejected() -> None:
-    query = "subscription($f: [EventFilter!]) { events(channel: \"x\", filter: $f) { id } }"
+    query = 'subscription($f: [EventFilter!]) { events(channel: "x", filter: $f) { id } }'
     async with Hub(HubSettings(filter_complexity_max=2)) as hub, connected(hub.url) as client:
         client.start("1", query, f=[{"field": "channel", "op": "EXISTS"}] * 3)
 

@@ -45,7 +45,9 @@ class FakeLaggard:
 
 
 @given(
-    steps=st.lists(st.one_of(st.integers(1, 30).map(lambda size: ("append", size)), st.tuples(st.just("move"), st.integers(0, 9))), max_size=120),
+    steps=st.lists(
+        st.one_of(st.integers(1, 30).map(lambda size: ("append", size)), st.tuples(st.just("move"), st.integers(0, 9))), max_size=120
+    ),
     history=st.sampled_from([0, 3, 70]),
     laggards=st.integers(0, 3),
 )

@@ -42,7 +42,7 @@ class EmbeddedNats:
     def __init__(self) -> None:
         self.url = ""
         self._directory: tempfile.TemporaryDirectory[str] | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self.process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
         self._directory = tempfile.TemporaryDirectory(prefix="floodmark-nats-")
@@ -54,7 +54,7 @@ class EmbeddedNats:
         )
         log = (root / "log").open("wb")
         try:
-            self._process = await asyncio.create_subprocess_exec(
+            self.process = await asyncio.create_subprocess_exec(
                 find_binary(), "-c", str(config), stdout=log, stderr=log, preexec_fn=die_with_parent, start_new_session=True
             )
         finally:
@@ -67,7 +67,7 @@ class EmbeddedNats:
         return self
 
     async def _wait_until_ready(self, root: Path) -> str:
-        assert self._process is not None
+        assert self.process is not None
         try:
             async with asyncio.timeout(_START_LIMIT_S):
                 while True:
@@ -75,7 +75,7 @@ class EmbeddedNats:
                         urls = json.loads(ports.read_text() or "{}").get("nats")
                         if urls:
                             return str(urls[0])
-                    if self._process.returncode is not None:
+                    if self.process.returncode is not None:
                         break
                     await asyncio.sleep(0.01)  # the server tells through a file, which only looking finds
         except TimeoutError:
@@ -83,7 +83,7 @@ class EmbeddedNats:
         raise UsageError(f"nats-server did not come up within {_START_LIMIT_S:g} s: {(root / 'log').read_text()[-500:]}")
 
     async def __aexit__(self, *exc: object) -> None:
-        process = self._process
+        process = self.process
         if process is not None and process.returncode is None:
             process.terminate()
             try:

@@ -66,7 +66,8 @@ class Peers:
         while True:
             body = self._body()
             if body != said or time.monotonic() - said_s >= _REPEAT_S:
-                await self._client.publish(_TOLD, body)
+                if self._client.is_connected:
+                    await self._client.publish(_TOLD, body)
                 said, said_s = body, time.monotonic()
             await asyncio.sleep(_INTERVAL_S)
 

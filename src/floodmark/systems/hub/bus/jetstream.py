@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import random
 import time
 import uuid
 from collections import deque
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import nats
@@ -144,7 +146,10 @@ class JetStreamBus:
         self._tasks = [asyncio.create_task(self._publish_all())]  # parent: this bus; stop() cancels and awaits it
 
     async def _connect(self) -> None:
-        async with asyncio.timeout(_CONNECT_LIMIT_S):  # the client itself would try for ever
+        async with asyncio.timeout(_CONNECT_LIMIT_S):  # the client itself would try for ever, and hide why
+            address = urlsplit(self._url)
+            _, writer = await asyncio.open_connection(address.hostname, address.port or 4222)
+            writer.close()
             self._nc = await nats.connect(
                 self._url,
                 max_reconnect_attempts=-1,
@@ -186,7 +191,8 @@ class JetStreamBus:
     async def _disconnect(self) -> None:
         nc, self._nc = self._nc, None
         if nc is not None and not nc.is_closed:
-            await nc.close()
+            with contextlib.suppress(OSError):  # it may have gone before us
+                await nc.close()
 
     async def stop(self) -> None:
         """Fail what is still pending and disconnect."""
@@ -272,6 +278,9 @@ class JetStreamBus:
 
     async def _send(self, batch: _Batch) -> None:
         batch.sent_s = time.monotonic()
+        if not self.client.is_connected:  # the client would keep it for later and say nothing
+            self._failed(batch, ConnectionError("not connected"))
+            return
         try:
             future = await self._js.publish_async(
                 subject_of(batch.channel), batch.body, wait_stall=_ACK_LIMIT_S, headers={"Nats-Msg-Id": batch.message_id}
