@@ -21,6 +21,7 @@ from floodmark.report.machine import fingerprint
 BENCHMARKS: dict[str, Callable[..., Outcome]] = {
     "receive": receive.run,
     "connections": connections.run,
+    "connections-whole": connections.run_whole,
     "fanout-1": fanout.runner(1),
     "fanout-10": fanout.runner(10),
 }

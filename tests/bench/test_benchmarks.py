@@ -71,10 +71,23 @@ def test_receive_peer_that_reports_too_few_gives_no_figure() -> None:
 
 def test_connections_agent_holds_all_and_gives_a_slope() -> None:
     with Sender() as sender:
-        made = connections.per_connection(lambda count: connections.hold_agent(sender, count), 50, 550, lambda: None)
+        made = connections.per_connection(lambda count: connections.hold_agent(sender, count), 50, 550)
 
     assert 1.0 < made.value < 200.0  # KiB
     assert made.check == "550 of 550 connections open"
+
+
+def test_connections_memory_that_does_not_follow_gives_no_figure() -> None:
+    with pytest.raises(BenchError, match="does not follow the connections: 200 MiB with 10, 201 MiB with 10,010"):
+        connections.per_connection(lambda count: (200 if count == 10 else 201) << 20, 10, 10_010)
+
+
+def test_connections_fewer_than_asked_give_no_figure() -> None:
+    def one(task: Task) -> Child:
+        return commands.counter(task)  # opens one connection, whatever the task says
+
+    with Sender() as sender, pytest.raises(BenchError, match="not connected 2 times"):
+        connections.hold_peer(sender, 2, one, limit_s=1.0)
 
 
 @pytest.mark.parametrize("name", SERVERS)
