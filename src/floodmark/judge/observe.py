@@ -36,6 +36,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     first_connect_ns: int = 0
     published: int = 0
     refused: int = 0
+    unanswered: int = 0
     disconnects: int = 0
     response: LatencySummary = LatencySummary()
     service: LatencySummary = LatencySummary()
@@ -83,7 +84,7 @@ def _account(record: Record, values: dict[str, float]) -> None:
     delivery = record.delivery
     for name in ("attempted", "acknowledged", "delivered", "lost", "duplicated", "reordered", "corrupted", "unexpected", "indeterminate"):
         values[name] = getattr(delivery, name)
-    values |= {"published": record.published, "refused": record.refused, "disconnects": record.disconnects}
+    values |= {"published": record.published, "refused": record.refused, "unanswered": record.unanswered, "disconnects": record.disconnects}
     values["connections"] = record.connected
     values["connect_failures"] = record.asked_connections - record.connected
     if record.subscriptions_seen is not None:
@@ -91,7 +92,7 @@ def _account(record: Record, values: dict[str, float]) -> None:
     if delivery.acknowledged:
         values["delivery_ratio"] = (delivery.acknowledged - delivery.lost - delivery.corrupted) / delivery.acknowledged
     operations = record.asked_connections + record.published + delivery.acknowledged
-    failures = record.asked_connections - record.connected + record.refused + delivery.lost + delivery.corrupted
+    failures = record.asked_connections - record.connected + record.refused + record.unanswered + delivery.lost + delivery.corrupted
     if operations:
         values["error_ratio"] = failures / operations
     if record.asked_connections:

@@ -47,6 +47,7 @@ METRICS: dict[str, Metric] = _table(
     _count("indeterminate", "not acknowledged, or in flight at the edge of a subscription: no claim either way"),
     _count("published", "messages sent", needs_delivery=False),
     _count("refused", "messages that the target refused", needs_delivery=False),
+    _count("unanswered", "messages that the target neither acknowledged nor refused by the end of the drain", needs_delivery=False),
     Metric(name="delivery_ratio", dimension=Dimension.RATIO, text="delivered / acknowledged", needs_delivery=True),
     Metric(
         name="error_ratio",

@@ -79,6 +79,7 @@ def record_of(scenario: Scenario, evidence: Evidence) -> Record:
         first_connect_ns=evidence.first_connect_ns,
         published=int(figures["published"]),
         refused=int(figures["refused"]),
+        unanswered=int(figures["unanswered"]),
         disconnects=int(figures["disconnects"]),
         response=_merged(data for outcome in outcomes for data in outcome.response.values()).summary(),
         service=_merged(data for outcome in outcomes for data in outcome.service.values()).summary(),
@@ -128,18 +129,39 @@ def caveats(scenario: Scenario, evidence: Evidence, record: Record) -> list[Crit
         note("dropped_by_us == 0", float(record.delivery.dropped_by_us), why)
     if not record.delivery.delivered:
         note("delivered > 0", 0.0, evidence.notes[0] if evidence.notes else "no delivery was seen, so the run proves nothing")
+    wanted = evidence.connected * scenario.population.subscriptions_per_connection
+    if scenario.warmup and evidence.loaded and evidence.seen < wanted:
+        note(
+            f"subscriptions == {wanted}",
+            float(evidence.seen),
+            "not every subscription saw a warm-up message, so some may never have been active",
+        )
     if evidence.broken_off:
         note("the run came to its end", None, evidence.notes[0])
     return found
 
 
+CALM = (
+    ("connect_failures == 0", ("success_ratio", "error_ratio")),
+    ("refused == 0", ("error_ratio",)),
+    ("unanswered == 0", ("error_ratio",)),
+    ("disconnects == 0", ()),
+)
+"""What a target does that is well, unless the scenario says something about it, or about one of the metrics behind it, itself."""
+
+
 def _criteria(scenario: Scenario, evidence: Evidence) -> tuple[Criterion, ...]:
-    """The scenario's own, those of its guarantee, and that a target we started stays up."""
+    """The scenario's own, those of its guarantee, and what goes without saying.
+
+    A load of which half was refused, or cut off, would otherwise pass on the strength of the other half. Faults excuse it.
+    """
     criteria = with_implied(scenario.criteria, scenario.guarantee, scenario.order)
+    stated = {criterion.metric for criterion in criteria}
+    implied = [] if scenario.faults else [text for text, others in CALM if not stated & {text.split()[0], *others}]
     started_by_us = evidence.target is not None and evidence.target.pid is not None
-    if started_by_us and not any(criterion.metric == "target_exits" for criterion in criteria):
-        criteria = (*criteria, parse("target_exits == 0"))
-    return criteria
+    if started_by_us and "target_exits" not in stated:
+        implied.append("target_exits == 0")
+    return (*criteria, *(parse(text) for text in implied))
 
 
 def _nothing(criteria: Sequence[Criterion], evidence: Evidence) -> Observations:

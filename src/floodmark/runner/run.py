@@ -85,7 +85,7 @@ class Run:
         return RunResult(
             version=__version__,
             seed=self._order.settings.seed,
-            scale=self._order.scale,
+            scale=min((result.scale for result in self._results), default=self._order.scale),
             verdict=worst(verdicts),
             run=str(self.folder.path),
             scenarios=tuple(self._results),

@@ -135,7 +135,7 @@ def churn(scale: float) -> Scenario:
         id="subscriptions.churn",
         title=f"{cycles} cycles of subscribe and unsubscribe, a tenth of them failing, beside {events:,} events of 100 KB",
         plan="S12",
-        target=hub("--message-bytes", "300000", "--history", "16", "--history-bytes", "4000000", connections=400),
+        target=hub("--message-bytes", "300000", "--history", "2", connections=400),
         population=Population(connections=100, channels=10),
         phases=(Phase(arrival=Constant(rate_hz=100), messages=events, payload_bytes=100_000),),
         faults=(Fault(kind="churn", at_s=0.05, repeat=cycles, every_s=0.09, ratio=0.1, options={"failure_ratio": 0.1}),),

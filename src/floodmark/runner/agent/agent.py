@@ -248,6 +248,7 @@ class Agent:
                 "ended": crowd.ended.total(),
                 "disconnects": crowd.disconnects.total() + self.publisher_losses.total(),
                 "published": publisher.published_count,
+                "unanswered": publisher.unanswered_count,
                 "connections": crowd.connected_count,
                 "frames": self.intake.frames_count,
             },

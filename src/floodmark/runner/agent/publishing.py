@@ -53,6 +53,7 @@ class Publisher:
         self.lag_interval = Histogram()
         self.refused: Counter[str] = Counter()
         self.published_count = 0
+        self.unanswered_count = 0
         self.first_intended_ns = 0
         self._population = population
         self._owned = owned
@@ -101,6 +102,7 @@ class Publisher:
 
     def give_up(self) -> None:
         """At the end of the drain: what was never answered is indeterminate."""
+        self.unanswered_count += len(self._pending)
         for source, seq, _ in self._pending.values():
             self.publications.failed(source, seq)
         self._pending.clear()
