@@ -59,56 +59,71 @@ async def test_two_hubs_on_one_bus_see_all_events_in_the_same_order() -> None:
 
 @scenario
 async def test_acknowledged_offset_is_the_one_delivered_and_can_be_resumed() -> None:
-    async with EmbeddedNats() as server, Hub(over(server)) as left, Hub(over(server)) as right:
-        async with connected(left.url) as publisher, connected(right.url) as reader:
-            await reader.subscribe("s", "x")
-            offsets = [(await publisher.ask(str(number), PUBLISH, c="x", d=number))["publish"]["offset"] for number in range(20)]
-            live = await events(reader, 20)
-            reader.start("again", EVENTS, c="x", a=offsets[9])
+    async with (
+        EmbeddedNats() as server,
+        Hub(over(server)) as left,
+        Hub(over(server)) as right,
+        connected(left.url) as publisher,
+        connected(right.url) as reader,
+    ):
+        await reader.subscribe("s", "x")
+        offsets = [(await publisher.ask(str(number), PUBLISH, c="x", d=number))["publish"]["offset"] for number in range(20)]
+        live = await events(reader, 20)
+        reader.start("again", EVENTS, c="x", a=offsets[9])
 
-            assert live == [(offset, number) for number, offset in enumerate(offsets)]
-            assert await events(reader, 10) == live[10:]
+        assert live == [(offset, number) for number, offset in enumerate(offsets)]
+        assert await events(reader, 10) == live[10:]
 
 
 @scenario
 async def test_stats_and_metrics_are_summed_over_the_hubs() -> None:
-    async with EmbeddedNats() as server, Hub(over(server)) as left, Hub(over(server)) as right:
-        async with connected(left.url) as a, connected(right.url) as b:
-            await a.subscribe("s", "x")
-            await b.subscribe("s", "x")
-            for number in range(10):
-                a.start(f"p{number}", PUBLISH, c="x", d=number)
-            await events(a, 10)
-            await events(b, 10)
-            await eventually(lambda: left.snapshot().stats()["totalDelivered"] == 20 == right.snapshot().stats()["totalDelivered"])
-            stats = await right.stats()
+    async with (
+        EmbeddedNats() as server,
+        Hub(over(server)) as left,
+        Hub(over(server)) as right,
+        connected(left.url) as a,
+        connected(right.url) as b,
+    ):
+        await a.subscribe("s", "x")
+        await b.subscribe("s", "x")
+        for number in range(10):
+            a.start(f"p{number}", PUBLISH, c="x", d=number)
+        await events(a, 10)
+        await events(b, 10)
+        await eventually(lambda: left.snapshot().stats()["totalDelivered"] == 20 == right.snapshot().stats()["totalDelivered"])
+        stats = await right.stats()
 
-            assert stats == {
-                "totalEvents": 10,
-                "totalDelivered": 20,
-                "totalSubscriptions": 2,
-                "activeSubscribers": 2,
-                "activeConnections": 2,
-                "mode": "nats-jetstream",
-            }
+        assert stats == {
+            "totalEvents": 10,
+            "totalDelivered": 20,
+            "totalSubscriptions": 2,
+            "activeSubscribers": 2,
+            "activeConnections": 2,
+            "mode": "nats-jetstream",
+        }
 
 
 @scenario
 async def test_slow_subscriber_of_one_hub_holds_back_a_publisher_of_another() -> None:
     slow = {"queue_events": 10, "write_buffer_bytes": 16_384, "socket_send_bytes": 16_384}
-    async with EmbeddedNats() as server, Hub(over(server, **slow)) as left, Hub(over(server)) as right:
-        async with connected(left.url, receive_bytes=16_384) as stuck, connected(right.url) as publisher:
-            await stuck.subscribe("s", "x")
-            stuck.stop_reading()
-            for number in range(300):
-                publisher.start(f"p{number}", PUBLISH, c="x", d=[number, "z" * 20_000])
-            await eventually(lambda: left.bus._intake.parked_count == 1)  # type: ignore[attr-defined]
-            deepest = left.snapshot().maxima["queue_depth_max"]
-            stuck.read_again()
-            got = await events(stuck, 300)
+    async with (
+        EmbeddedNats() as server,
+        Hub(over(server, **slow)) as left,
+        Hub(over(server)) as right,
+        connected(left.url, receive_bytes=16_384) as stuck,
+        connected(right.url) as publisher,
+    ):
+        await stuck.subscribe("s", "x")
+        stuck.stop_reading()
+        for number in range(300):
+            publisher.start(f"p{number}", PUBLISH, c="x", d=[number, "z" * 20_000])
+        await eventually(lambda: left.bus._intake.parked_count == 1)  # type: ignore[attr-defined]
+        deepest = left.snapshot().maxima["queue_depth_max"]
+        stuck.read_again()
+        got = await events(stuck, 300)
 
-            assert deepest <= 10
-            assert [data[0] for _, data in got] == list(range(300))  # type: ignore[index]
+        assert deepest <= 10
+        assert [data[0] for _, data in got] == list(range(300))  # type: ignore[index]
 
 
 @scenario
@@ -127,7 +142,7 @@ async def test_publish_many_larger_than_a_message_arrives_whole() -> None:
 
 @scenario
 async def test_bus_that_is_not_there_is_an_error_that_names_it() -> None:
-    with pytest.raises(EventBusError, match="nats://127.0.0.1:1 cannot be used"):
+    with pytest.raises(EventBusError, match=r"nats://127\.0\.0\.1:1 cannot be used"):
         await Hub(HubSettings(bus="nats://127.0.0.1:1")).start()
 
 
@@ -144,6 +159,8 @@ async def test_fallback_takes_over_when_the_bus_never_came_up() -> None:
 
 class ToyBus:
     """A bus that fails when it is told to."""
+
+    waiting_count = 0
 
     def __init__(self, mode: str) -> None:
         self.mode, self.full, self.broken = mode, True, False
@@ -226,10 +243,8 @@ async def service(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Pro
 @scenario
 async def test_workers_share_one_port_one_order_and_one_set_of_figures() -> None:
     async with service("--workers", "2") as (process, url):
-        clients: list[HubClient] = []
         async with AsyncExitStack() as stack:
-            for _ in range(12):
-                clients.append(await stack.enter_async_context(connected(url)))
+            clients = [await stack.enter_async_context(connected(url)) for _ in range(12)]
             for client in clients:
                 await client.subscribe("s", "x")
             for number in range(50):

@@ -233,7 +233,7 @@ async def test_stall_for_ever_holds_back_publishers_at_the_bound() -> None:
         await client.subscribe("s", "x")
         for number in range(100):
             publisher.start(f"p{number}", PUBLISH, c="x", d=number)
-        await eventually(lambda: hub.bus.intake.parked_count == 1)
+        await eventually(lambda: hub.bus.waiting_count == 1)
 
         assert [(await client.recv())["payload"]["data"]["events"]["data"] for _ in range(4)] == [0, 1, 2, 3]
         with pytest.raises(TimeoutError):

@@ -225,11 +225,11 @@ def test_breaker_opens_after_failures_in_a_row_and_closes_after_successes() -> N
     assert [breaker.allows(1.1) for _ in range(5)] == [False] * 5
     assert breaker.rejected_count == 5
     assert breaker.allows(1.6)
-    assert breaker.state is BreakerState.HALF_OPEN
-    breaker.succeeded()
-    assert breaker.state is BreakerState.HALF_OPEN
-    breaker.succeeded()
-    assert breaker.state is BreakerState.CLOSED
+    states: list[BreakerState] = [breaker.state]
+    for _ in range(2):
+        breaker.succeeded()
+        states.append(breaker.state)
+    assert states == [BreakerState.HALF_OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED]
 
 
 def test_breaker_half_open_fails_once_and_is_open_again() -> None:

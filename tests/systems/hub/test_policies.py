@@ -49,7 +49,7 @@ async def test_block_holds_back_the_publisher_and_loses_nothing() -> None:
         stuck.stop_reading()
         for number in range(COUNT):
             publisher.start(f"p{number}", PUBLISH, c="x", d={"n": number, "pad": PAYLOAD})
-        await eventually(lambda: hub.bus.intake.parked_count == 1)
+        await eventually(lambda: hub.bus.waiting_count == 1)
         published_then, depth_then = hub.counters.published, depth(hub)
         stuck.read_again()
         got_stuck, got_quick = await numbers(stuck, COUNT), await numbers(quick, COUNT)
@@ -71,7 +71,7 @@ async def test_block_counts_bytes_too() -> None:
         await stuck.subscribe("1", "x")
         stuck.stop_reading()
         publishes = [asyncio.create_task(hub.publish("x", {"n": n, "pad": PAYLOAD})) for n in range(COUNT)]
-        await eventually(lambda: hub.bus.intake.parked_count > 0)
+        await eventually(lambda: hub.bus.waiting_count > 0)
         log = hub.dispatcher.logs["x"]
         queued_bytes = max(log.end_bytes - each.queue_start_bytes() for each in log.laggards)
         stuck.read_again()
@@ -96,7 +96,7 @@ async def test_block_of_one_channel_leaves_others_alone() -> None:
         stuck.stop_reading()
         for number in range(COUNT):
             flooder.start(f"p{number}", PUBLISH, c="x", d={"n": number, "pad": PAYLOAD})
-        await eventually(lambda: hub.bus.intake.parked_count == 1)
+        await eventually(lambda: hub.bus.waiting_count == 1)
         answer = await publisher.ask("1", PUBLISH, c="y", d={"n": 1})
 
         assert answer["publish"]["offset"] == 1
@@ -111,12 +111,12 @@ async def test_block_when_the_stuck_reader_leaves_lets_the_publisher_go_on() -> 
             stuck.stop_reading()
             for number in range(COUNT):
                 publisher.start(f"p{number}", PUBLISH, c="x", d={"n": number, "pad": PAYLOAD})
-            await eventually(lambda: hub.bus.intake.parked_count == 1)
+            await eventually(lambda: hub.bus.waiting_count == 1)
         for _ in range(2 * COUNT):
             await publisher.recv()
 
         assert hub.counters.published == COUNT
-        assert hub.bus.intake.parked_count == 0
+        assert hub.bus.waiting_count == 0
 
 
 @scenario
@@ -127,7 +127,7 @@ async def test_block_when_the_waiting_publisher_leaves_forgets_its_publish() -> 
         async with connected(hub.url) as publisher:
             for number in range(COUNT):
                 publisher.start(f"p{number}", PUBLISH, c="x", d={"n": number, "pad": PAYLOAD})
-            await eventually(lambda: hub.bus.intake.parked_count == 1)
+            await eventually(lambda: hub.bus.waiting_count == 1)
             reached = hub.counters.published
         await hub.bus.healthy()
         stuck.read_again()
@@ -142,7 +142,7 @@ async def test_block_connection_that_publishes_and_subscribes_does_not_deadlock(
         both.stop_reading()
         for number in range(COUNT):
             both.start(f"p{number}", PUBLISH, c="x", d={"n": number, "pad": PAYLOAD})
-        await eventually(lambda: hub.bus.intake.parked_count == 1)
+        await eventually(lambda: hub.bus.waiting_count == 1)
         both.read_again()
         messages = [await both.recv() for _ in range(3 * COUNT)]
 
@@ -164,7 +164,7 @@ async def test_block_two_connections_that_feed_each_other_do_not_deadlock() -> N
         for number in range(COUNT):
             left.start(f"p{number}", PUBLISH, c="to-right", d={"n": number, "pad": PAYLOAD})
             right.start(f"p{number}", PUBLISH, c="to-left", d={"n": number, "pad": PAYLOAD})
-        await eventually(lambda: hub.bus.intake.parked_count == 2)
+        await eventually(lambda: hub.bus.waiting_count == 2)
         left.read_again()
         right.read_again()
 

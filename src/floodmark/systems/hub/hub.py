@@ -396,6 +396,7 @@ class Hub:
                 "active_connections": sum(1 for each in self.connections if each.state <= ConnectionState.CONNECTED),
                 "active_subscriptions": self.active_subscriptions,
                 "lagging_subscriptions": self.dispatcher.lagging_count(),
+                "waiting_publishes": self.bus.waiting_count,
                 "channels": len(self.dispatcher.logs),
             },
             maxima={

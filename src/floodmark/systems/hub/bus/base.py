@@ -26,6 +26,10 @@ class Bus(Protocol):
     def full(self) -> bool:
         """True when a publisher whose job is pending should stop sending."""
 
+    @property
+    def waiting_count(self) -> int:
+        """Publishes that are not acknowledged yet."""
+
     async def start(self) -> None:
         """Connect.
 

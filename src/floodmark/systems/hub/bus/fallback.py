@@ -38,6 +38,11 @@ class FallbackBus:
         """As full as the one in use."""
         return self._first.full if self._first_up and self.breaker.state is BreakerState.CLOSED else self._second.full
 
+    @property
+    def waiting_count(self) -> int:
+        """Those of both."""
+        return self._first.waiting_count + self._second.waiting_count
+
     async def start(self) -> None:
         """Start both; only the second one must come up."""
         await self._second.start()

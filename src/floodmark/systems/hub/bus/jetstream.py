@@ -127,6 +127,11 @@ class JetStreamBus:
         """True when enough of ours waits for JetStream."""
         return self._backlog_bytes >= _BACKLOG_BYTES
 
+    @property
+    def waiting_count(self) -> int:
+        """Publishes that JetStream has not answered."""
+        return sum(map(len, self._waiting.values())) + sum(len(batch.finished) for batch in self._batches.values())
+
     async def start(self) -> None:
         """Connect, make the stream if there is none, and begin to receive.
 

@@ -15,7 +15,12 @@ class MemoryBus:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self.intake = Intake(dispatcher, self._append)
+        self._intake = Intake(dispatcher, self._append)
+
+    @property
+    def waiting_count(self) -> int:
+        """Publishes that wait for room."""
+        return self._intake.parked_count
 
     async def start(self) -> None:
         """Nothing to connect."""
@@ -29,7 +34,7 @@ class MemoryBus:
 
     def publish(self, job: PublishJob) -> bool:
         """Admit the events, now or when there is room."""
-        return self.intake.submit(job)
+        return self._intake.submit(job)
 
     def _append(self, event: Event) -> None:
         dispatcher = self._dispatcher
