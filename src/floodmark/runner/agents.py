@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -32,7 +34,8 @@ class AgentDiedError(SystemUnderTestError):
 
     def __str__(self) -> str:
         last = self.log.strip().splitlines()
-        return f"load agent {self.agent} ended by itself (exit code {self.code}{f', last words: {last[-1]}' if last else ''})"
+        how = f"killed by {signal.Signals(-self.code).name}" if self.code is not None and self.code < 0 else f"exit code {self.code}"
+        return f"load agent {self.agent} ended by itself ({how}{f', last words: {last[-1]}' if last else ''})"
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +90,7 @@ class Agents:
         environment = dict(os.environ, PYTHONUNBUFFERED="1", OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
         for setup in setups:
             log = log_folder / f"{setup.scenario.id}-agent-{setup.agent}.log"
-            with log.open("wb") as stderr:
+            with _opened(log) as stderr:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
                     "-m",
@@ -101,12 +104,10 @@ class Agents:
             agent = _Agent(process, log)
             self._agents.append(agent)
             self._readers.append(group.create_task(self._read(agent, setup.agent)))
-        async with asyncio.timeout(START_LIMIT_S):
-            ready = [self._expect(agent, 0) for agent in self._agents]
-            for agent, setup in zip(self._agents, setups, strict=True):
-                agent.send(setup)
-            for future in ready:
-                await future
+        ready = [self._expect(agent, 0) for agent in self._agents]
+        for agent, setup in zip(self._agents, setups, strict=True):
+            agent.send(setup)
+        await self._answers(ready, START_LIMIT_S, "start")
 
     def _expect(self, agent: _Agent, number: int) -> asyncio.Future[Message]:
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
@@ -134,7 +135,7 @@ class Agents:
         except asyncio.IncompleteReadError:
             code = await agent.process.wait()
             if not agent.quitting:
-                agent.fail(AgentDiedError(index, code, agent.log.read_text("utf-8", "replace")))
+                agent.fail(AgentDiedError(index, code, _last_words(agent.log)))
 
     async def ask(self, step: str, *, index: int = 0, at_ns: int = 0, limit_s: float) -> Step:
         """Let all agents take a step; returns their summed answers.
@@ -163,40 +164,57 @@ class Agents:
         try:
             for agent in self._agents:
                 agent.send(Do(step=step, number=number, index=index, at_ns=at_ns))
-            async with asyncio.timeout(limit_s) as limit:
-                return [await future for future in futures]
-        except TimeoutError as exc:
-            if not limit.expired():
-                raise
-            raise SystemUnderTestError(f"the step {step!r} was not done within {limit_s:g} s") from exc
+            return await self._answers(futures, limit_s, step)
         finally:
             for agent, future in zip(self._agents, futures, strict=True):
                 agent.waiting.pop(number, None)
                 if future.done() and not future.cancelled():
                     future.exception()  # seen: the first one was raised already
 
+    async def _answers(self, futures: list[asyncio.Future[Message]], limit_s: float, step: str) -> list[Message]:
+        """Wait for all of them; the first that fails ends the waiting, whoever else is still at work."""
+        done, waiting = await asyncio.wait(futures, timeout=limit_s, return_when=asyncio.FIRST_EXCEPTION)
+        failures = [error for future in done if (error := future.exception()) is not None]
+        if failures:
+            raise failures[0]
+        if waiting:
+            late = ", ".join(str(number) for number, future in enumerate(futures) if future in waiting)
+            raise SystemUnderTestError(f"the step {step!r} was not done within {limit_s:g} s by load agent {late}")
+        return [future.result() for future in futures]
+
     async def close(self) -> None:
-        """End all agents: ask, wait a little, then kill. Never raises."""
+        """End all agents: ask, wait a little, then kill. When cancelled they are killed at once."""
         for agent in self._agents:
             agent.quitting = True
             with suppress(FloodmarkError, OSError):
                 agent.send(Do(step="quit", number=-1))
             if agent.process.stdin is not None:
                 agent.process.stdin.close()
-        for agent in self._agents:
-            try:
+        try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(QUIT_LIMIT_S):
-                    await agent.process.wait()
-            except TimeoutError:
+                    for agent in self._agents:
+                        await agent.process.wait()
+        finally:
+            for agent in self._agents:
                 with suppress(ProcessLookupError):
                     agent.process.kill()
-                await agent.process.wait()
-        for reader in self._readers:
-            reader.cancel()
-
-    def kill(self) -> None:
-        """End all agents at once, for a runner that is being torn down."""
+            for reader in self._readers:
+                reader.cancel()
         for agent in self._agents:
-            agent.quitting = True
-            with suppress(ProcessLookupError):
-                agent.process.kill()
+            await agent.process.wait()
+
+
+def _opened(log: Path) -> BinaryIO:
+    try:
+        return log.open("wb")
+    except OSError as exc:
+        raise UsageError(f"cannot write {log}: {exc.strerror or exc}; choose another place with --out") from exc
+
+
+def _last_words(log: Path) -> str:
+    """What an agent printed; nothing when the run folder was taken away meanwhile."""
+    try:
+        return log.read_text("utf-8", "replace")
+    except OSError:
+        return ""

@@ -38,6 +38,7 @@ class Evidence:
         self.timeline = Timeline()
         self.reasons: Counter[str] = Counter()
         self.notes: list[str] = []
+        self.interrupted = False
         self.where = "before the load"
         """Where the run is, in words for a note about its end."""
 
@@ -49,7 +50,7 @@ class Evidence:
     @property
     def broken_off(self) -> bool:
         """Whether the course ended before everything was accounted for."""
-        return self.drained_ns == 0 and bool(self.notes)
+        return self.interrupted or (self.drained_ns == 0 and bool(self.notes))
 
     @property
     def all_reasons(self) -> Counter[str]:

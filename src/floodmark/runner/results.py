@@ -20,6 +20,7 @@ from floodmark.model.scenario import Scenario
 from floodmark.model.verdict import Verdict, worst
 from floodmark.runner import usage
 from floodmark.runner.evidence import Evidence
+from floodmark.runner.interrupted import held_back
 
 FINDINGS_SHOWN = 50
 REASONS_SHOWN = 5
@@ -30,7 +31,10 @@ def result_of(scenario: Scenario, evidence: Evidence, *, agents: int, now_ns: in
     record = record_of(scenario, evidence)
     criteria = _criteria(scenario, evidence)
     observations = observe(record) if evidence.loaded else _nothing(criteria, evidence)
-    judged = (*judge(criteria, observations), *caveats(scenario, evidence, record))
+    judged = judge(criteria, observations)
+    if evidence.interrupted:
+        judged = held_back(judged, evidence.notes[0])
+    judged = (*judged, *caveats(scenario, evidence, record))
     verdict = worst(criterion.verdict for criterion in judged)
     if verdict is Verdict.PASS and evidence.reckoning is None:
         verdict = Verdict.UNKNOWN

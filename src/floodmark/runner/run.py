@@ -25,6 +25,7 @@ from floodmark.runner.doctor import require_space, require_writable
 from floodmark.runner.session import Session, Settings
 from floodmark.runner.trial import verdict_on_trial
 
+REPORT_PAUSE_S = 0.002
 SPACE_BYTES = 64 * 1024 * 1024
 
 
@@ -74,8 +75,18 @@ class Run:
             self._results.append(result)
             self._display.done(result)
             self._keep()
-        write_reports(self.folder)
+        await self._report()
         return self.result()
+
+    async def _report(self) -> None:
+        """Write the reports; an interrupt meanwhile still finds them whole, and they say so."""
+        try:
+            write_reports(self.folder)
+            await asyncio.sleep(REPORT_PAUSE_S)  # reports are made without a pause; what was asked of us meanwhile is heard here
+        except asyncio.CancelledError:
+            self._interrupted = True
+            self._keep()
+            write_reports(self.folder)
 
     def result(self) -> RunResult:
         """The result so far."""

@@ -11,13 +11,14 @@ import os
 import secrets
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from floodmark import drivers
 from floodmark.core import tasks
-from floodmark.core.errors import HarnessBugError, SystemUnderTestError
+from floodmark.core.errors import FloodmarkError, HarnessBugError, SystemUnderTestError, UsageError
 from floodmark.faults import plan as plan_fault
 from floodmark.ledger.reconcile import reconcile
 from floodmark.ledger.wire import accounts_from_wire, merge_accounts, merge_publications, publications_from_wire
@@ -30,8 +31,9 @@ from floodmark.runner import plan, usage
 from floodmark.runner.agents import Agents
 from floodmark.runner.doctor import require_descriptors
 from floodmark.runner.evidence import Evidence
+from floodmark.runner.interrupted import in_flight
 from floodmark.runner.results import result_of
-from floodmark.runner.target import RunningTarget, running
+from floodmark.runner.target import RunningTarget, require_startable, running
 from floodmark.runner.wire import Progress, Setup
 
 WATCH_S = 0.1
@@ -43,6 +45,7 @@ PHASE_SLACK_S = 600.0
 FAULT_LIMIT_S = 120.0
 STEP_LIMIT_S = 60.0
 COLLECT_LIMIT_S = 120.0
+SALVAGE_LIMIT_S = 5.0
 MARKED_OCCASIONS = 10
 
 
@@ -88,16 +91,25 @@ class Session:
 
     def partial(self) -> ScenarioResult:
         """What is known of a scenario that was interrupted: never better than UNKNOWN."""
-        self._evidence.notes.insert(0, f"interrupted {self._evidence.where}")
+        evidence = self._evidence
+        evidence.interrupted = True
+        evidence.notes.insert(0, f"interrupted {evidence.where}")
+        if evidence.reckoning is not None:
+            evidence.reckoning = in_flight(evidence.reckoning)
         return self.result()
 
     def check_feasible(self) -> None:
         """Refuse now what would fail later. Raises: UsageError."""
         scenario = self._scenario
         population = scenario.population
-        drivers.build(scenario.driver, scenario.driver_options)
+        driver = drivers.build(scenario.driver, scenario.driver_options)
         for fault in scenario.faults:
-            plan_fault(fault)
+            if getattr(plan_fault(fault), "resume", False) and not driver.resumes:
+                raise UsageError(
+                    f"scenario {scenario.id!r}: fault {fault.kind!r} with resume, but driver {scenario.driver!r} cannot resume here; "
+                    "set its option resume to false"
+                )
+        require_startable(scenario.target)
         agents = self._agent_count
         local = scenario.target.url is None or scenario.target.command is not None
         require_descriptors(population.connections + population.publishers, processes=1 if local else agents)
@@ -116,6 +128,9 @@ class Session:
                 await self._unless_it_dies(self._course(target), target)
                 await self._account(final=True)
                 watch.mark(usage.END, time.monotonic_ns())
+            except asyncio.CancelledError:
+                await self._salvage()
+                raise
             finally:
                 await self._agents.close()
                 watching.cancel()
@@ -249,6 +264,15 @@ class Session:
                 if reckoning is not None and not reckoning.delivery.lost and not state[1]:
                     return
             await asyncio.sleep(POLL_S)
+
+    async def _salvage(self) -> None:
+        """After an interrupt: stop publishing and fetch what the agents know, unless they take too long over it."""
+        if not self._evidence.loaded:
+            return
+        with suppress(FloodmarkError, TimeoutError):
+            async with asyncio.timeout(SALVAGE_LIMIT_S):
+                await self._agents.ask("give-up", limit_s=SALVAGE_LIMIT_S)
+                await self._account(final=False)
 
     async def _account(self, *, final: bool) -> None:
         """Fetch what the agents know and reconcile it."""

@@ -1,7 +1,8 @@
 """The process under test: started by name or by command line, watched, ended; or a URL, where nothing is started.
 
-The target runs in a session of its own, so that ending it ends all its children, and on Linux it dies with the runner. Its output goes to
-the run folder with a bound: the first and the last mebibyte are kept, whatever it prints.
+The target runs in a session of its own and carries a mark in its environment, so that ending it ends everything it started, and on Linux
+it dies with the runner. Its output goes to the run folder with a bound: the first and the last mebibyte are kept, whatever it prints.
+Limit: when the runner itself is killed, the target goes with it, but what the target started is the target's to end.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import asyncio
 import ctypes
 import os
 import re
+import secrets
 import shlex
+import shutil
 import signal
 import socket
 import time
@@ -23,10 +26,12 @@ from urllib.parse import urlsplit
 from floodmark.core.errors import SystemUnderTestError, UsageError
 from floodmark.model.scenario import Target
 from floodmark.runner.embedded import command_of
+from floodmark.runner.leftovers import MARK, end_marked
 
 LOG_HEAD_BYTES = 1 << 20
 LOG_TAIL_BYTES = 1 << 20
 TERMINATE_LIMIT_S = 8.0
+PIPE_LIMIT_S = 2.0
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -57,11 +62,17 @@ class StartTimeoutError(SystemUnderTestError):
 
 
 class Log:
-    """A target's output, bounded: the head goes to the file at once, the tail is kept in memory and added at the end."""
+    """A target's output, bounded: the head goes to the file at once, the tail is kept in memory and added at the end.
+
+    What the disk does not take is dropped and counted: the target must never stand still because its output is not read.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path.open("wb")
+        try:
+            self._file = path.open("wb", buffering=0)
+        except OSError as exc:
+            raise UsageError(f"cannot write {path}: {exc.strerror or exc}; choose another place with --out") from exc
         self._head_bytes = 0
         self._tail: deque[bytes] = deque()
         self._tail_bytes = 0
@@ -72,8 +83,7 @@ class Log:
     def write(self, chunk: bytes) -> list[str]:
         """Take some output; returns the complete lines in it."""
         if self._head_bytes < LOG_HEAD_BYTES:
-            self._file.write(chunk)
-            self._file.flush()
+            self._put(chunk)
             self._head_bytes += len(chunk)
         else:
             self._tail.append(chunk)
@@ -96,10 +106,16 @@ class Log:
     def close(self) -> None:
         """Add the tail and close the file."""
         if self.dropped_bytes:
-            self._file.write(b"\n[floodmark: %d bytes left out here]\n" % self.dropped_bytes)
+            self._put(b"\n[floodmark: %d bytes left out here]\n" % self.dropped_bytes)
         for chunk in self._tail:
-            self._file.write(chunk)
+            self._put(chunk)
         self._file.close()
+
+    def _put(self, chunk: bytes) -> None:
+        try:
+            self._file.write(chunk)
+        except OSError:
+            self.dropped_bytes += len(chunk)
 
 
 class RunningTarget:
@@ -148,6 +164,24 @@ def _own_death() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def require_startable(target: Target) -> None:
+    """Refuse a command that cannot be started before anything else is. Raises: UsageError."""
+    if target.command is None:
+        if target.system is not None:
+            command_of(target)
+        return
+    words = _words(target.command)
+    if not words or shutil.which(words[0]) is None:
+        raise UsageError(f"target {target.command!r} cannot be started: there is no program {(words or [''])[0]!r}; give one that exists")
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as exc:
+        raise UsageError(f"target {command!r} is not a command line: {exc}") from exc
+
+
 @asynccontextmanager
 async def running(target: Target, log_path: Path) -> AsyncIterator[RunningTarget]:
     """Start a target and wait until it is ready; end it and everything it started on leaving, whatever happened.
@@ -164,9 +198,12 @@ async def running(target: Target, log_path: Path) -> AsyncIterator[RunningTarget
         name, pattern = target.system, re.compile(ready_text)
     else:
         assert target.command is not None
-        command, name = shlex.split(target.command), target.command
+        command, name = _words(target.command), target.command
         pattern = _compiled(target.ready_pattern) if target.ready_pattern else None
+        if pattern is None and target.url is not None and await _accepts(target.url):
+            raise UsageError(f"{target.url} takes connections before {name!r} was started; end what listens there or use another port")
     log = Log(log_path)
+    mark = secrets.token_hex(8)
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -175,7 +212,7 @@ async def running(target: Target, log_path: Path) -> AsyncIterator[RunningTarget
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
             preexec_fn=_own_death,
-            env=dict(os.environ, PYTHONUNBUFFERED="1"),
+            env=dict(os.environ, PYTHONUNBUFFERED="1", **{MARK: mark}),
         )
     except OSError as exc:
         log.close()
@@ -194,13 +231,14 @@ async def running(target: Target, log_path: Path) -> AsyncIterator[RunningTarget
             with suppress(asyncio.CancelledError):
                 await watch
     finally:
-        await _end(process)
         try:
-            async with asyncio.timeout(2.0):  # a grandchild that left the session may hold the pipe open
-                await pump
-        except TimeoutError:
+            await _end(process, mark)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PIPE_LIMIT_S):  # whoever wiped the mark away may hold the pipe open
+                    await pump
+        finally:
             pump.cancel()
-        log.close()
+            log.close()
 
 
 def _compiled(text: str) -> re.Pattern[str]:
@@ -253,21 +291,17 @@ async def _accepts(url: str) -> bool:
     return True
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Ask the target to end, then end its whole session by group id: it is ours, since we started it in one."""
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            async with asyncio.timeout(TERMINATE_LIMIT_S):
-                await process.wait()
-        except TimeoutError:
+async def _end(process: asyncio.subprocess.Process, mark: str) -> None:
+    """Ask the target to end, then make it; then end whatever it has started and left behind. Also when cancelled."""
+    try:
+        if process.returncode is None:
             with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-        except asyncio.CancelledError:
-            with suppress(ProcessLookupError):
-                process.kill()
-            raise
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)  # children that it left behind
+                process.terminate()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TERMINATE_LIMIT_S):
+                    await process.wait()
+    finally:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # its group is ours, since we started it in a session of its own
+        end_marked(mark)
+    await process.wait()

@@ -67,10 +67,6 @@ class Agent:
         )
         self._faults = [plan_fault(fault) for fault in scenario.faults]
         if any(isinstance(fault, Disconnect) and fault.resume for fault in self._faults):
-            if not self._driver.resumes:
-                raise UsageError(
-                    f"scenario {scenario.id!r}: fault 'disconnect' with resume, but driver {scenario.driver!r} cannot resume here"
-                )
             self.intake.on_frames.append(self.crowd.remember)
         self._mishaps = Mishaps(crowd=self.crowd, sink=self, accounts=self.accounts, connections=population.connections, seed=setup.seed)
         self._occasions: Counter[int] = Counter()

@@ -55,6 +55,7 @@ class Publisher:
         self.published_count = 0
         self.unanswered_count = 0
         self.first_intended_ns = 0
+        self._over = False
         self._population = population
         self._owned = owned
         self._driver = driver
@@ -101,7 +102,8 @@ class Publisher:
                     self.publications.failed(source, seq)
 
     def give_up(self) -> None:
-        """At the end of the drain: what was never answered is indeterminate."""
+        """At the end of the drain, or of a run that is broken off: send no more; what was never answered is indeterminate."""
+        self._over = True
         self.unanswered_count += len(self._pending)
         for source, seq, _ in self._pending.values():
             self.publications.failed(source, seq)
@@ -150,7 +152,7 @@ class Publisher:
         )
         waiting = 0
         yielded_ns = time.monotonic_ns()
-        while True:
+        while not self._over:
             now_ns = time.monotonic_ns()
             room = min(BATCH_COUNT, BACKLOG_COUNT - waiting, PENDING_COUNT - len(self._pending))
             taken = 0
@@ -224,7 +226,7 @@ class Publisher:
         share = phase.messages and _share(phase.messages, self._population.sources, self._owned)
         end_ns = None if phase.duration_s is None else start_ns + int(phase.duration_s * 1e9)
         sent = 0
-        while (share is None or sent < share) and (end_ns is None or time.monotonic_ns() < end_ns):
+        while not self._over and (share is None or sent < share) and (end_ns is None or time.monotonic_ns() < end_ns):
             room = min(arrival.in_flight - len(self._pending), BATCH_COUNT, (share - sent) if share is not None else BATCH_COUNT)
             progressed = False
             for _ in range(max(0, room)):
