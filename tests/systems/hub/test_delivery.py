@@ -276,6 +276,35 @@ async def test_filter_lets_exactly_the_matching_events_through(conditions: list[
         assert got == wanted
 
 
+@scenario
+async def test_filter_on_data_that_python_cannot_hold_harms_nobody() -> None:
+    query = 'subscription($f: [EventFilter!]) { events(channel: "x", filter: $f) { offset } }'
+    async with Hub(FREE) as hub, connected(hub.url) as client, connected(hub.url) as publisher:
+        client.start("1", query, f=[{"field": "data.n", "op": "NOT_EXISTS"}])
+        client.start("2", query, f=[])
+        await client.synced()
+        digits = "9" * 5000
+        publisher.send_text(
+            b'{"id":"p","type":"subscribe","payload":{"query":%b,"variables":{"c":"x","d":%b}}}'
+            % (json.dumps(PUBLISH).encode(), digits.encode())
+        )
+        await hub.publish("x", {"n": 1})
+        got = sorted(
+            [(message["id"], message["payload"]["data"]["events"]["offset"]) for message in [await client.recv() for _ in range(3)]]
+        )
+
+        assert {each for each in got if each[0] == "2"} == {("2", 1), ("2", 2)}
+        assert len([each for each in got if each[0] == "1"]) == 1
+
+
+@scenario
+async def test_message_nested_too_deeply_closes_4400() -> None:
+    async with Hub(FREE) as hub, connected(hub.url) as client:
+        client.send_text(b'{"type":"ping","payload":' + b"[" * 20_000 + b"]" * 20_000 + b"}")
+
+        assert await client.closed() == 4400
+
+
 # Queries and mutations of several fields
 
 

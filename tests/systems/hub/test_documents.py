@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import msgspec
@@ -83,8 +84,28 @@ def test_compile_counts_every_selected_field(fields: int, fits: bool) -> None:
 def test_compile_counts_fragments_as_often_as_they_are_spread() -> None:
     nested = "fragment F0 on Event { id data }" + "".join(f" fragment F{n} on Event {{ ...F{n - 1} ...F{n - 1} }}" for n in range(1, 9))
 
-    with pytest.raises(InvalidMessage, match="more than 500 fields"):
+    with pytest.raises(InvalidMessage, match=r"more than 500 fields|too many fields"):
         Documents().compile('subscription { events(channel: "x") { ...F8 } } ' + nested, None)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("query { stats { " + "mode " * 19_000 + "} }", "more than 2000 selections"),
+        ("{a" * 40_000, "nested too deeply"),
+        (
+            'subscription { events(channel: "x") { ...F40 } } fragment F0 on Event { id }'
+            + "".join(f" fragment F{n} on Event {{ ...F{n - 1} ...F{n - 1} }}" for n in range(1, 41)),
+            "too many fields",
+        ),
+    ],
+)
+def test_compile_of_a_hostile_document_is_refused_quickly(query: str, message: str) -> None:
+    started_s = time.monotonic()
+    with pytest.raises(HubError, match=message):
+        Documents().compile(query, None)
+
+    assert time.monotonic() - started_s < 5.0
 
 
 @pytest.mark.parametrize("filler", ["x", "é"])

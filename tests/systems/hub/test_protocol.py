@@ -238,6 +238,29 @@ async def test_pong_answered_keeps_the_connection() -> None:
 
 
 @scenario
+async def test_slow_reader_that_takes_something_now_and_then_is_not_cut() -> None:
+    settings = HubSettings(rate_limits=False, ping_interval_s=0.2, pong_limit_s=0.3, write_buffer_bytes=16_384, socket_send_bytes=16_384)
+    async with Hub(settings) as hub, connected(hub.url, answers_pings=False, receive_bytes=16_384) as slow:
+        slow.start("1", EVENTS, c="x")
+        await eventually(lambda: hub.active_subscriptions == 1)
+        slow.stop_reading()
+        for number in range(100):
+            await hub.publish("x", [number, "z" * 20_000])
+        ended_s = time.monotonic() + 1.2
+        while time.monotonic() < ended_s:
+            slow.read_again()
+            taken = slow.inbox.qsize()
+            await eventually(lambda taken=taken: slow.inbox.qsize() > taken)  # type: ignore[misc]
+            slow.stop_reading()
+            with pytest.raises(TimeoutError):
+                await slow.closed(0.1)
+            if slow.inbox.qsize() >= 95:
+                break
+
+        assert hub.snapshot().labelled["closes"] == {}
+
+
+@scenario
 async def test_drain_completes_every_operation_then_closes_1001() -> None:
     async with Hub(FREE) as hub, connected(hub.url) as client:
         await client.subscribe("1", "x")

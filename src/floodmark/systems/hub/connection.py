@@ -1,7 +1,7 @@
 """One client: the protocol's state machine over one WebSocket.
 
 Frames in, decoded and acted on at once; bytes out, collected in `out` by the dispatcher and written once per turn. No task and no timer
-belongs to a connection: the hub's sweep looks at `opened_s`, `ping_sent_s` and `last_heard_s`. While a publish of this connection is
+belongs to a connection: the hub's sweep looks at `opened_s`, `ping_sent_s` and `last_sign_s`. While a publish of this connection is
 parked, nothing more is read from it and frames that were already read wait in `_held`.
 """
 
@@ -65,13 +65,14 @@ class Connection(WSListener):
         "_paused_reading",
         "_recent_ids",
         "_transport",
+        "_unsent_bytes",
         "_write",
         "_writelines",
         "closed_s",
         "credential",
         "dialect",
         "lagging",
-        "last_heard_s",
+        "last_sign_s",
         "offered",
         "opened_s",
         "operations",
@@ -98,7 +99,7 @@ class Connection(WSListener):
         self.user_name = ""
         self.credential: str | None = None
         self.opened_s = hub.now_s
-        self.last_heard_s = hub.now_s
+        self.last_sign_s = hub.now_s
         self.ping_sent_s: float | None = None
         self.closed_s = 0.0
         self._transport: WSTransport
@@ -108,6 +109,7 @@ class Connection(WSListener):
         self._paused_reading = False
         self._blocked_by: PublishJob | None = None  # reading stopped for this publish
         self._control_bytes = 0
+        self._unsent_bytes = 0
         self._next_ping_s = 0.0  # the first one is due at once
 
     # picows calls these
@@ -134,7 +136,6 @@ class Connection(WSListener):
                 transport.disconnect()
             return
         kind = frame.msg_type
-        self.last_heard_s = self._hub.now_s
         if kind == WSMsgType.TEXT and frame.fin and self._fragments is None:
             try:
                 text = frame.get_payload_as_utf8_text()
@@ -206,7 +207,7 @@ class Connection(WSListener):
         """The socket has drained, which is a sign of life as well."""
         self.paused = False
         self._control_bytes = 0
-        self.last_heard_s = self._hub.now_s
+        self.last_sign_s = self._hub.now_s
         self._hub.dispatcher.can_take_more(self)
         if self._held is None:
             self._read(True)
@@ -264,13 +265,22 @@ class Connection(WSListener):
         self.close(Close.GOING_AWAY, "the hub is shutting down")
 
     def beat(self, now_s: float, interval_s: float, limit_s: float) -> None:
-        """Send the ping that is due, or close when the last one was not answered."""
-        if self.ping_sent_s is None or self.last_heard_s > self.ping_sent_s + limit_s:
+        """Send the ping that is due, or close when the last one was not answered.
+
+        An answer may be long in coming when much is unsent, so a socket that drains counts as a sign of life; and while the hub does not
+        read from this client it cannot hear it.
+        """
+        if self.ping_sent_s is None:
             if self._next_ping_s <= now_s:
                 self._next_ping_s = now_s + interval_s
                 self.ping_sent_s = now_s
                 self.send(self.dialect.ping_frame)
-        elif now_s - self.ping_sent_s >= limit_s and not self._paused_reading:
+            return
+        unsent_bytes = self._transport.underlying_transport.get_write_buffer_size()
+        if unsent_bytes < self._unsent_bytes or self._paused_reading:
+            self.last_sign_s = now_s
+        self._unsent_bytes = unsent_bytes
+        if now_s - max(self.ping_sent_s, self.last_sign_s) >= limit_s:
             self.close(Close.PROTOCOL, "pong_timeout")
 
     def end_expired(self, now_s: float) -> None:
@@ -306,7 +316,7 @@ class Connection(WSListener):
     def _on_text(self, text: str) -> None:
         try:
             message = decode_modern(text) if self.dialect is MODERN else decode_legacy(text)
-        except msgspec.DecodeError as exc:
+        except (msgspec.DecodeError, RecursionError) as exc:  # the latter: nested too deeply
             self.close(Close.MALFORMED, f"malformed message: {exc}")
             return
         match message:

@@ -73,6 +73,10 @@ class Dispatcher:
         """Count the subscriptions that are behind now."""
         return sum(len(log.laggards) for log in self.logs.values())
 
+    def has_unserved(self) -> bool:
+        """True while somebody has not got everything that is in a log."""
+        return any(each.cursor <= log.head for log in self.logs.values() for each in log.laggards)
+
     def queue_depth_max(self) -> int:
         """Find the deepest queue of a subscription now."""
         deepest = 0

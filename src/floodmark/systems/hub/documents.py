@@ -41,6 +41,8 @@ Variables = dict[str, msgspec.Raw]
 # Offset takes variables declared Int; what a variable holds is checked when it is read, below.
 RULES = [rule for rule in specified_rules if rule is not VariablesInAllowedPositionRule]
 
+_NODES_PER_FIELD = 4  # selections, spreads included, that we look at for each field that may be selected
+
 DECODERS: dict[type, Any] = {kind: msgspec.json.Decoder(kind | None).decode for kind in (str, int)}
 
 
@@ -176,13 +178,17 @@ def _response_key(field: FieldNode) -> str:
 class _Flattener:
     """Selections with the fragments opened; None where @skip or @include make the shape depend on variables."""
 
-    def __init__(self, fragments: dict[str, FragmentDefinitionNode]) -> None:
+    def __init__(self, fragments: dict[str, FragmentDefinitionNode], nodes_max: int) -> None:
         self._fragments = fragments
+        self._nodes_left = nodes_max  # fragments that spread fragments grow without bound: stop while it is cheap
         self.conditional = False
 
     def fields(self, selections: SelectionSetNode | None) -> list[FieldNode]:
         found: list[FieldNode] = []
         for node in selections.selections if selections else ():
+            self._nodes_left -= 1
+            if self._nodes_left < 0:
+                raise InvalidMessage("the fragments spread out to too many fields")
             self.conditional |= bool(node.directives)
             if isinstance(node, FieldNode):
                 found.append(node)
@@ -229,12 +235,15 @@ class Documents:
             document = parse(query)
         except GraphQLSyntaxError as exc:
             raise DocumentError([_located(exc)]) from None
+        except RecursionError:
+            raise InvalidMessage("the document is nested too deeply") from None
+        _refuse_too_many_nodes(document, _NODES_PER_FIELD * self._selected_fields_max)
         node = _pick(document, operation_name)
         errors = validate(SCHEMA, document, RULES)
         if errors:
             raise DocumentError([_located(error) for error in errors])
         fragments = {item.name.value: item for item in document.definitions if isinstance(item, FragmentDefinitionNode)}
-        flattener = _Flattener(fragments)
+        flattener = _Flattener(fragments, _NODES_PER_FIELD * self._selected_fields_max)
         selected = self._counted(flattener, flattener.fields(node.selection_set))
         if node.operation == OperationType.SUBSCRIPTION:
             return _events(node, selected, flattener)
@@ -253,6 +262,20 @@ class Documents:
                 raise InvalidMessage(f"more than {self._selected_fields_max} fields are selected")
             layer = [child for field in layer for child in flattener.fields(field.selection_set)]
         return top
+
+
+def _refuse_too_many_nodes(document: DocumentNode, nodes_max: int) -> None:
+    """Refuse a document that validation, which compares fields with each other, would take minutes for."""
+    found = 0
+    sets: list[SelectionSetNode | None] = [
+        node.selection_set for node in document.definitions if isinstance(node, (OperationDefinitionNode, FragmentDefinitionNode))
+    ]
+    while sets:
+        selections = each.selections if (each := sets.pop()) is not None else ()
+        found += len(selections)
+        if found > nodes_max:
+            raise InvalidMessage(f"the document has more than {nodes_max} selections")
+        sets += [node.selection_set for node in selections if isinstance(node, (FieldNode, InlineFragmentNode))]
 
 
 def _named(flattener: _Flattener, field: FieldNode) -> list[tuple[str, str]]:

@@ -47,9 +47,12 @@ class Event:
 
     @property
     def value(self) -> Any:
-        """The data as Python objects, decoded at most once, and only when a filter asks."""
+        """The data as Python objects, decoded at most once, and only when a filter asks; None if Python cannot hold them."""
         if self._value is _UNDECODED:
-            self._value = json.loads(self.data)
+            try:
+                self._value = json.loads(self.data)
+            except (ValueError, RecursionError):  # legal JSON beyond what Python takes: 4,300 digits, a thousand levels
+                self._value = None
         return self._value
 
     def with_data(self, data: bytes) -> Event:

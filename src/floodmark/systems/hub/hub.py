@@ -140,7 +140,7 @@ class Hub:
         self._server.close()
         deadline_s = self._loop.time() + self.settings.shutdown_grace_s
         self.dispatcher.flush()
-        await self._until(lambda: not self.dispatcher.lagging_count(), deadline_s - self.settings.shutdown_grace_s / 2)
+        await self._until(lambda: not self.dispatcher.has_unserved(), deadline_s - self.settings.shutdown_grace_s / 2)
         for stream in list(self._streams):
             stream.close()
         for connection in list(self.connections):
