@@ -3,13 +3,14 @@
 A driver opens connections. A connection subscribes, publishes and tells its `Sink` what it sees; it never judges. What runs once per
 message (`put`, `turn`, `publish`) is plain `def`: no await, no task, no log line. Everything else may await.
 
-Not here: when to send (load/), what was lost (ledger/). To write one of your own, see `examples/echo_driver.py`.
+Not here: when to send (load/), what was lost (ledger/). To write one of your own, see `docs/drivers.md` and `examples/echo_driver.py`;
+`drivers/streams.py` has the rare parts ready for a protocol over plain TCP.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import msgspec
 
@@ -46,7 +47,7 @@ class Sink(Protocol):
         """The target ended a subscription without being asked."""
 
     def closed(self, connection: Connection, reason: str) -> None:
-        """The connection is gone. Called once, also after `close` and `abort`; `reason` is one line."""
+        """The connection is gone. Called once, also after `close` and `abort`, never for one that `connect` refused; one line of reason."""
 
 
 class Connection(Protocol):
@@ -100,6 +101,25 @@ class Driver(Protocol):
         """The target's own counters, as `delivered`, `published`, `connections`, `subscriptions`; None if it has none."""
 
 
+class BaseDriver:
+    """Defaults for what most drivers of one's own need not care about; derive from it and write `connect`.
+
+    `DEFAULTS` lists the options with their defaults; what the scenario chose over them is in `options`.
+    """
+
+    DEFAULTS: ClassVar[Options] = {}
+    encoding: Encoding = "text"
+    acknowledges: bool = False
+    resumes: bool = False
+
+    def __init__(self, options: Options) -> None:
+        self.options = take_options(type(self).__name__, options, self.DEFAULTS)
+
+    async def statistics(self, url: str) -> dict[str, float] | None:
+        """No counters of its own."""
+        return None
+
+
 class RefusedError(SystemUnderTestError):
     """The target refused a connection or a subscription, or speaks another protocol."""
 
@@ -122,3 +142,22 @@ def take_options(driver: str, options: Options, defaults: Mapping[str, str | int
             raise UsageError(f"option {name!r} of driver {driver!r} must be {wanted.__name__}, got {value!r}")
         merged[name] = value
     return merged
+
+
+def json_object(driver: str, option: str, text: str) -> dict[str, object]:
+    """Read an option that holds a JSON object as text; empty text is an empty object. Raises: UsageError."""
+    if not text:
+        return {}
+    try:
+        return msgspec.json.decode(text, type=dict[str, object])
+    except msgspec.MsgspecError as exc:
+        raise UsageError(f"option {option!r} of driver {driver!r} must be a JSON object as text, got {text!r} ({exc})") from exc
+
+
+def json_headers(driver: str, text: str) -> dict[str, str]:
+    """Read the option `headers`: a JSON object of text, sent with the WebSocket handshake. Raises: UsageError."""
+    headers = json_object(driver, "headers", text)
+    for name, value in headers.items():
+        if not isinstance(value, str) or not name.isascii() or any(character in "\r\n" for character in name + value):
+            raise UsageError(f"option 'headers' of driver {driver!r}: the header {name!r} must be one line of text, got {value!r}")
+    return {name: str(value) for name, value in headers.items()}

@@ -4,7 +4,8 @@ Subscriptions are operations with the fixed-width ids s0000000.. (the same on ev
 publishes are operations p<token>. The stamp travels as text inside the document's data; where it sits does not matter.
 
 HOT path of a delivery: one slice of the frame (its head, that is everything up to the operation's type) and one dict look-up. The head's
-length is learnt from the first delivery of each connection, so any order of keys and any white space will do.
+length is learnt from the first delivery of each connection, so any order of keys and any white space will do; a server that puts the
+payload first is decoded frame by frame, which costs a few microseconds each.
 
 Limits: one ping/pong after the subscribe operations stands for their confirmation, since the protocol has none; a server that starts
 operations in the background is caught by the warm-up, which waits for a first message on every subscription.
@@ -15,21 +16,25 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 import msgspec
-from picows import WSFrame, WSListener, WSMsgType, WSTransport
+from picows import WSFrame, WSMsgType, WSTransport
 
 from floodmark.core.errors import UsageError
-from floodmark.drivers.base import Connection, Encoding, Options, RefusedError, Sink, Wanted, take_options
-from floodmark.drivers.sockets import describe_close, fetch_prometheus, open_socket
+from floodmark.drivers.base import Connection, Encoding, Options, RefusedError, Sink, Wanted, json_headers, json_object, take_options
+from floodmark.drivers.sockets import SocketConnection, fetch_prometheus, open_socket
+from floodmark.ledger.stamp import MARKER
 
 DEFAULTS: dict[str, str | int | float | bool] = {
     "subscribe": "subscription S($channel: String!, $after: Int) { events(channel: $channel, after: $after) { data offset } }",
     "publish": "mutation P($channel: String!, $data: JSON!) { publish(channel: $channel, data: $data) { offset } }",
     "offset_key": "offset",
     "token": "",
+    "init": "",
+    "headers": "",
     "frame_limit_bytes": 16 * 1024 * 1024,
     "metrics_path": "/metrics",
     "metrics_prefix": "floodmark_hub_",
@@ -50,33 +55,32 @@ class _Frame(msgspec.Struct):
     payload: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class _Answer(msgspec.Struct):
+    """The top level of an operation's result."""
+
+    errors: list[msgspec.Raw] | None = None
+
+
 _decode = msgspec.json.Decoder(_Frame).decode
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+HEAD_BYTES_MAX = 128
+HEADS_PER_SLOT = 4  # a server whose heads vary more than that stays on the slow path
 
 
-class GraphQLConnection(WSListener):
+class GraphQLConnection(SocketConnection):
     """One connection. See `drivers.base.Connection` for the contract."""
 
     def __init__(self, driver: GraphQLDriver, url: str, sink: Sink) -> None:
+        super().__init__(url, sink, driver.frame_limit_bytes)
         self._driver = driver
-        self._url = url
-        self._sink = sink
-        self._put = sink.put
-        self._turn = sink.turn
-        self._transport: WSTransport | None = None
         self._slots: dict[str, int] = {}
+        self._opening: set[str] = set()
         self._heads: dict[bytes, int] = {}
         self._head_bytes = 0
         self._next_operation = 0
-        self._waiter: asyncio.Future[str] | None = None
-        self._pongs: list[asyncio.Future[None]] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._pongs: deque[asyncio.Future[None]] = deque()
         self._refusal = ""
-        self._partial: bytearray | None = None
-        self.writable = True
-
-    # -- what picows calls ---------------------------------------------------------------------------------------------------------
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self._transport = transport
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:  # HOT: once per delivery
         received_ns = time.monotonic_ns()
@@ -89,55 +93,32 @@ class GraphQLConnection(WSListener):
         if frame.last_in_buffer:
             self._turn()
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        reason = self._refusal or describe_close(transport)
-        self.writable = False
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(RefusedError(self._url, reason))
-        for pong in self._pongs:
-            if not pong.done():
-                pong.set_exception(RefusedError(self._url, reason))
+    def on_lost(self, error: RefusedError) -> None:
+        for wait in (self._waiter, *self._pongs):
+            if wait is not None and not wait.done():
+                wait.set_exception(error)
         self._pongs.clear()
-        self._transport = None
-        self._sink.closed(self, reason)
-
-    def pause_writing(self) -> None:
-        self.writable = False
-
-    def resume_writing(self) -> None:
-        self.writable = self._transport is not None
 
     # -- the slow path: everything that is not a delivery with a known head ----------------------------------------------------------
 
     def _on_rare_frame(self, frame: WSFrame, data: bytes, received_ns: int) -> None:
-        kind = frame.msg_type
-        if kind == WSMsgType.CLOSE:
-            transport = self._transport
-            if transport is not None:
-                transport.send_close(frame.get_close_code())
-                transport.disconnect()
+        whole = self.whole_message(frame, data)
+        if whole is None:
             return
-        if kind not in (WSMsgType.TEXT, WSMsgType.CONTINUATION):
-            return
-        if not frame.fin or self._partial is not None:
-            self._partial = (self._partial or bytearray()) + data
-            if not frame.fin:
-                return
-            data, self._partial = bytes(self._partial), None
         try:
-            message = _decode(data)
+            message = _decode(whole)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            self._fail(f"sent something that is not graphql-transport-ws: {data[:60]!r}")
+            self.fail(f"sent something that is not graphql-transport-ws: {whole[:60]!r}")
             return
         match message.type:
             case "next" if message.id in self._slots:
-                self._learn_head(data, message.id)
-                self._put((self._slots[message.id], data, received_ns))
-            case "next" if message.id.startswith("p"):
+                self._learn_head(whole, message.id)
+                self._put((self._slots[message.id], whole, received_ns))
+            case "next":
                 self._answer(message)
             case "pong":
                 if self._pongs:
-                    pong = self._pongs.pop(0)
+                    pong = self._pongs.popleft()
                     if not pong.done():
                         pong.set_result(None)
             case "ping":
@@ -148,46 +129,53 @@ class GraphQLConnection(WSListener):
                 self._forget(message.id, "the server completed it")
             case "connection_ack":
                 if self._waiter is not None and not self._waiter.done():
-                    self._waiter.set_result("ack")
+                    self._waiter.set_result(None)
 
     def _answer(self, message: _Frame) -> None:
+        token = _token(message.id)
+        if token is None:
+            return  # an operation that we ended a moment ago
         payload = bytes(message.payload)
-        token = int(message.id[1:])
-        if b'"errors"' in payload:
+        if b'"errors"' in payload and _has_errors(payload):
             self._sink.refused(token, _first_message(payload))
         else:
             self._sink.acknowledged(token)
 
     def _on_error(self, message: _Frame) -> None:
         text = _first_message(bytes(message.payload))
-        if message.id.startswith("p"):
-            self._sink.refused(int(message.id[1:]), text)
-            return
-        if message.id in self._slots:
-            self._refusal = self._refusal or f"refused a subscription: {text}"
+        token = _token(message.id)
+        if token is not None:
+            self._sink.refused(token, text)
+        elif message.id in self._slots:
             self._forget(message.id, text)
 
     def _forget(self, operation: str, reason: str) -> None:
-        slot = self._slots.pop(operation, None)
-        if slot is not None:
-            self._heads = {head: kept for head, kept in self._heads.items() if kept != slot}
+        """A subscription ended unasked: a refusal while it is being opened, and a loss later."""
+        slot = self._slots.pop(operation)
+        self._heads = {head: kept for head, kept in self._heads.items() if kept != slot}
+        if operation in self._opening:
+            self._refusal = self._refusal or f"refused a subscription: {reason}"
+        else:
             self._sink.ended(slot, reason)
 
     def _learn_head(self, data: bytes, operation: str) -> None:
         """Remember how this server's deliveries begin, up to the end of both its id and its type."""
         quoted = f'"{operation}"'.encode()
-        ends = (data.find(quoted) + len(quoted), data.find(b'"next"') + 6)
-        if min(data.find(quoted), data.find(b'"next"')) < 0 or max(ends) > 128:
+        at_id, at_type = data.find(quoted), data.find(b'"next"')
+        end = max(at_id + len(quoted), at_type + len(b'"next"'))
+        if min(at_id, at_type) < 0 or end > HEAD_BYTES_MAX or MARKER in data[:end]:
             return  # an id or a type behind the payload: such a server stays on the slow path
-        if self._head_bytes != max(ends):
-            self._head_bytes = max(ends)
+        if self._head_bytes != end:
+            self._head_bytes = end
             self._heads.clear()
-        self._heads[data[: self._head_bytes]] = self._slots[operation]
+        if len(self._heads) < HEADS_PER_SLOT * len(self._slots):
+            self._heads[data[:end]] = self._slots[operation]
 
     # -- what the agent calls --------------------------------------------------------------------------------------------------------
 
     async def start(self, limit_s: float) -> None:
-        """Send connection_init and wait for its acknowledgement."""
+        """Send connection_init and wait for its acknowledgement; leaves nothing open when that fails."""
+        self.require_open()
         self._waiter = asyncio.get_running_loop().create_future()
         self._send(self._driver.init_frame)
         try:
@@ -198,17 +186,25 @@ class GraphQLConnection(WSListener):
             if not limit.expired():
                 raise
             raise RefusedError(self._url, f"sent no connection_ack within {limit_s:g} s; is it a graphql-transport-ws server?") from exc
+        except BaseException:
+            self.abort()
+            raise
         finally:
             self._waiter = None
 
     async def subscribe(self, wanted: Sequence[Wanted]) -> None:
         self._refusal = ""
+        self._opening.clear()
         for want in wanted:
             operation = f"s{self._next_operation:07d}"
             self._next_operation += 1
             self._slots[operation] = want.slot
+            self._opening.add(operation)
             self._send(self._driver.subscribe_frame(operation, want))
-        await self._barrier()
+        try:
+            await self._barrier()
+        finally:
+            self._opening.clear()
         if self._refusal:
             raise RefusedError(self._url, self._refusal)
 
@@ -222,6 +218,7 @@ class GraphQLConnection(WSListener):
 
     async def _barrier(self) -> None:
         """Wait until the server has worked off everything sent so far: it answers a ping in order."""
+        self.require_open()
         pong: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pongs.append(pong)
         self._send(b'{"type":"ping"}')
@@ -235,44 +232,32 @@ class GraphQLConnection(WSListener):
         match = self._driver.offset_pattern.search(frame)
         return int(match.group(1)) if match is not None else None
 
-    def pause_reading(self) -> None:
-        if self._transport is not None:
-            self._transport.underlying_transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self._transport is not None:
-            self._transport.underlying_transport.resume_reading()
-
-    async def close(self) -> None:
-        transport = self._transport
-        if transport is not None:
-            transport.send_close()
-            transport.disconnect()
-            try:
-                async with asyncio.timeout(2.0):
-                    await transport.wait_disconnected()
-            except TimeoutError:
-                transport.disconnect(graceful=False)
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.disconnect(graceful=False)
-
     def _send(self, frame: bytes) -> None:
         if self._transport is not None:
             self._transport.send(WSMsgType.TEXT, frame)
-        elif self._pongs or self._waiter is not None:
-            raise RefusedError(self._url, self._refusal or "closed the connection")
 
-    def _fail(self, reason: str) -> None:
-        self._refusal = reason
-        self.abort()
+
+def _token(operation: str) -> int | None:
+    """The token of a publish, from its operation's id; None for any other id, whatever a server makes up."""
+    digits = operation[1:]
+    return int(digits) if operation.startswith("p") and digits.isascii() and digits.isdigit() and len(digits) < 20 else None
+
+
+def _has_errors(payload: bytes) -> bool:
+    """Whether there are errors at the top level of a result; a field of that name inside the data is none."""
+    try:
+        return bool(_decode_answer(payload).errors)
+    except msgspec.DecodeError:
+        return True
 
 
 def _first_message(payload: bytes) -> str:
     """The first error's text, from either `[{message}]` or `{errors: [{message}]}`."""
     match = re.search(rb'"message"\s*:\s*"((?:[^"\\]|\\.)*)"', payload)
-    return msgspec.json.decode(b'"' + match.group(1) + b'"') if match else payload[:120].decode("utf-8", "replace")
+    try:
+        return msgspec.json.decode(b'"' + match.group(1) + b'"', type=str) if match else payload[:120].decode("utf-8", "replace")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return payload[:120].decode("utf-8", "replace")
 
 
 class GraphQLDriver:
@@ -292,13 +277,15 @@ class GraphQLDriver:
                         f"driver 'graphql-ws': the {name} document does not use {variable}; it must take {' and '.join(variables)}"
                     )
         self.resumes = "$after" in self._subscribe
-        self._frame_limit_bytes = int(chosen["frame_limit_bytes"])
+        self.frame_limit_bytes = int(chosen["frame_limit_bytes"])
         self._metrics_path, self._metrics_prefix = str(chosen["metrics_path"]), str(chosen["metrics_prefix"])
         self.offset_pattern = re.compile(rb'"' + re.escape(str(chosen["offset_key"])).encode() + rb'"\s*:\s*"?(\d+)')
-        token = str(chosen["token"])
-        self.init_frame = msgspec.json.encode(
-            {"type": "connection_init", "payload": {"authorization": f"Bearer {token}"}} if token else {"type": "connection_init"}
-        )
+        token, init = str(chosen["token"]), json_object("graphql-ws", "init", str(chosen["init"]))
+        if token and init:
+            raise UsageError("driver 'graphql-ws': token and init both fill connection_init; put the token into init")
+        payload: dict[str, object] = {"authorization": f"Bearer {token}"} if token else init
+        self.init_frame = msgspec.json.encode({"type": "connection_init", "payload": payload} if payload else {"type": "connection_init"})
+        self._headers = json_headers("graphql-ws", str(chosen["headers"]))
         self._publish_parts: dict[str, tuple[bytes, bytes]] = {}
 
     def subscribe_frame(self, operation: str, want: Wanted) -> bytes:
@@ -324,11 +311,12 @@ class GraphQLDriver:
             url,
             subprotocol="graphql-transport-ws",
             limit_s=limit_s,
-            frame_limit_bytes=self._frame_limit_bytes,
+            frame_limit_bytes=self.frame_limit_bytes,
             local_host=local_host,
+            headers=self._headers,
         )
         await connection.start(limit_s)
-        return connection
+        return connection.hand_over()
 
     async def statistics(self, url: str) -> dict[str, float] | None:
         parts = urlsplit(url)

@@ -1,6 +1,8 @@
-"""What the WebSocket drivers share: opening a picows connection, and words for the ways in which that fails.
+"""What the WebSocket drivers share: opening a picows connection, what every connection does alike, and words for the ways in which it ends.
 
-Memory: picows allocates its read buffer per connection, so it starts at 1 KiB and grows with the frames.
+Not here: what a frame means (graphql_ws.py, websocket.py).
+Memory: picows allocates its read buffer per connection, so it starts at 1 KiB and grows with the frames. A message in fragments is
+collected up to the same limit as a frame.
 """
 
 from __future__ import annotations
@@ -11,15 +13,17 @@ import logging
 import socket
 import urllib.request
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Self, TypeVar, cast
 
-from picows import WSHandshakeError, WSListener, WSTransport, ws_connect
+from picows import WSCloseCode, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
 
-from floodmark.drivers.base import RefusedError
+from floodmark.drivers.base import RefusedError, Sink
 
 Listener = TypeVar("Listener", bound=WSListener)
 
 READ_BUFFER_BYTES = 1024
+RECEIVE_BUFFER_BYTES = 512 * 1024
+CLOSE_LIMIT_S = 2.0
 logging.getLogger("picows").setLevel(logging.CRITICAL)  # what goes wrong is told by RefusedError and Sink.closed
 
 
@@ -61,15 +65,26 @@ async def open_socket(
     except WSHandshakeError as exc:
         raise RefusedError(url, _handshake_reason(exc)) from exc
     except OSError as exc:
-        raise RefusedError(url, _network_reason(exc)) from exc
+        raise RefusedError(url, network_reason(exc)) from exc
     answered = transport.response.headers.get("Sec-WebSocket-Protocol")
     if subprotocol is not None and answered != subprotocol:
         transport.disconnect(graceful=False)
         raise RefusedError(url, f"does not speak {subprotocol} (it answered with sub-protocol {answered!r})")
+    _bound_receive_buffer(transport)
     # Nobody reads the handshake again, and its parsed headers are a fifth of an idle connection's memory.
     transport.request.headers.clear()
     transport.response.headers.clear()
     return cast("Listener", made)
+
+
+def _bound_receive_buffer(transport: WSTransport) -> None:
+    """On loopback, keep what the kernel holds for us small: picows grows its own buffer to whatever one read can bring.
+
+    A hundred connections with frames of 1 MB cost 1.2 GB otherwise. Over a real network the kernel needs the room, so it is left alone.
+    """
+    raw = transport.underlying_transport.get_extra_info("socket")
+    if raw is not None and raw.family == socket.AF_INET and raw.getpeername()[0].startswith("127."):
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
 
 
 def _handshake_reason(exc: WSHandshakeError) -> str:
@@ -82,7 +97,8 @@ def _handshake_reason(exc: WSHandshakeError) -> str:
     return f"refused the WebSocket handshake with HTTP {status}{f': {body}' if body else ''}"
 
 
-def _network_reason(exc: OSError) -> str:
+def network_reason(exc: OSError) -> str:
+    """Say in words why a connection could not be made."""
     match exc.errno:
         case errno.ECONNREFUSED:
             return "refuses connections: nothing listens there"
@@ -96,16 +112,141 @@ def _network_reason(exc: OSError) -> str:
             return f"cannot be reached: {exc.strerror or exc}"
 
 
-def describe_close(transport: WSTransport) -> str:
+class SocketConnection(WSListener):
+    """One connection, without a protocol on top: the transport, back-pressure, fragments, and how it ends.
+
+    `Sink.closed` is called only for a connection that was handed over; what fails before is told by the RefusedError of `connect`.
+    """
+
+    def __init__(self, url: str, sink: Sink, frame_limit_bytes: int) -> None:
+        self._url = url
+        self._sink = sink
+        self._put = sink.put
+        self._turn = sink.turn
+        self._transport: WSTransport | None = None
+        self._partial: bytearray | None = None
+        self._frame_limit_bytes = frame_limit_bytes
+        self._failure = ""
+        self._handed_over = False
+        self.writable = True
+
+    # -- what picows calls ---------------------------------------------------------------------------------------------------------
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._transport = transport
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self._failure = self._failure or describe_close(transport, self._frame_limit_bytes)
+        self._transport = None
+        self._partial = None
+        self.writable = False
+        self.on_lost(RefusedError(self._url, self._failure))
+        if self._handed_over:
+            self._sink.closed(self, self._failure)  # type: ignore[arg-type]  # the protocol on top makes it a whole Connection
+
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        self.writable = self._transport is not None
+
+    # -- for the protocol on top -----------------------------------------------------------------------------------------------------
+
+    def on_lost(self, error: RefusedError) -> None:
+        """The connection is gone: end every wait with this error."""
+
+    def hand_over(self) -> Self:
+        """Give the connection to whoever asked for it. Raises: RefusedError when it was lost meanwhile."""
+        self.require_open()
+        self._handed_over = True
+        return self
+
+    def require_open(self) -> None:
+        """Raise RefusedError with the reason when the connection is gone."""
+        if self._transport is None:
+            raise RefusedError(self._url, self._failure or "closed the connection")
+
+    def whole_message(self, frame: WSFrame, data: bytes) -> bytes | None:
+        """The message that this frame completes; None for a control frame or a part. A closing handshake is answered here."""
+        kind = frame.msg_type
+        if kind == WSMsgType.CLOSE:
+            self._answer_close(frame)
+            return None
+        if kind in (WSMsgType.PING, WSMsgType.PONG):
+            return None
+        if (kind == WSMsgType.CONTINUATION) != (self._partial is not None):
+            self.fail("broke the WebSocket protocol: its fragments are out of order")
+            return None
+        if frame.fin and self._partial is None:
+            return data
+        partial = self._partial = bytearray() if self._partial is None else self._partial
+        partial += data
+        if len(partial) > self._frame_limit_bytes:
+            self.fail(_too_long(self._frame_limit_bytes))
+            return None
+        if not frame.fin:
+            return None
+        self._partial = None
+        return bytes(partial)
+
+    def _answer_close(self, frame: WSFrame) -> None:
+        transport, code = self._transport, frame.get_close_code()
+        if transport is not None:
+            transport.send_close(WSCloseCode.OK if code == WSCloseCode.NO_INFO else code)  # 1005 may not stand on the wire
+            transport.disconnect()
+
+    def fail(self, reason: str) -> None:
+        """End the connection at once because of what the target did."""
+        self._failure = self._failure or reason
+        self.abort()
+
+    # -- what the agent calls --------------------------------------------------------------------------------------------------------
+
+    def pause_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.underlying_transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.underlying_transport.resume_reading()
+
+    async def close(self) -> None:
+        transport = self._transport
+        if transport is not None:
+            transport.send_close(WSCloseCode.OK)
+            transport.disconnect()
+            try:
+                async with asyncio.timeout(CLOSE_LIMIT_S):
+                    await transport.wait_disconnected()
+            except TimeoutError:
+                transport.disconnect(graceful=False)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.disconnect(graceful=False)
+
+
+def describe_close(transport: WSTransport, frame_limit_bytes: int) -> str:
     """One line that says how a connection ended."""
     handshake = transport.close_handshake
     received = handshake.recv if handshake is not None else None
+    sent = handshake.sent if handshake is not None else None
+    if received is not None and received.code == WSCloseCode.NO_INFO:
+        return "closed the connection without a code"
     if received is not None:
         reason = received.reason or ""
         return f"closed the connection with code {int(received.code.value)}{f' ({reason})' if reason else ''}"
-    if handshake is not None and handshake.sent is not None:
+    if sent is None:
+        return "broke the connection off without a closing handshake"
+    if sent.code == WSCloseCode.MESSAGE_TOO_BIG:
+        return _too_long(frame_limit_bytes)
+    if sent.code == WSCloseCode.OK:
         return "was left by us"
-    return "broke the connection off without a closing handshake"
+    return f"broke the WebSocket protocol: {sent.reason or 'what it sent is no frame'}"
+
+
+def _too_long(limit_bytes: int) -> str:
+    return f"sent a message longer than {limit_bytes:,} bytes, which is the driver's option frame_limit_bytes"
 
 
 async def fetch_prometheus(url: str, *, limit_s: float = 5.0) -> dict[str, float] | None:

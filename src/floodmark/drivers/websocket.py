@@ -7,7 +7,10 @@ The URL may hold `$channel` as well, for services with a path per channel. The s
 Which subscription a frame belongs to: the only one of its connection, or else the one whose channel stands under `channel_key`.
 Confirmation of a subscribe: a frame that contains `subscribed`, one per subscription; without that option, a WebSocket ping/pong.
 Acknowledgement of a publish: `acknowledged`, a regular expression whose first group is the token; without it, a publish handed to an
-open connection counts as acknowledged.
+open connection counts as acknowledged. Refusal: `refused`, likewise; where its group holds no number, the subscribe under way is refused.
+
+Limits: a frame without an undamaged marker of the stamp is taken for the service's own talk, so a delivery whose marker is hit by
+corruption counts as lost. Subscribe and unsubscribe go out as text frames, also where payloads are binary.
 """
 
 from __future__ import annotations
@@ -16,13 +19,15 @@ import asyncio
 import re
 import string
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 
-from picows import WSFrame, WSListener, WSMsgType, WSTransport
+from picows import WSFrame, WSMsgType, WSTransport
 
 from floodmark.core.errors import UsageError
-from floodmark.drivers.base import Connection, Encoding, Options, RefusedError, Sink, Wanted, take_options
-from floodmark.drivers.sockets import describe_close, open_socket
+from floodmark.drivers.base import Connection, Encoding, Options, RefusedError, Sink, Wanted, json_headers, take_options
+from floodmark.drivers.sockets import SocketConnection, open_socket
+from floodmark.ledger.stamp import MAGIC, MARKER
 
 DEFAULTS: dict[str, str | int | float | bool] = {
     "subscribe": "",
@@ -35,32 +40,26 @@ DEFAULTS: dict[str, str | int | float | bool] = {
     "refused": "",
     "resume_key": "",
     "subprotocol": "",
+    "headers": "",
     "frame_limit_bytes": 16 * 1024 * 1024,
 }
-_MARKS = {"text": b"fm1:", "binary": b"\xf1\x0dM1"}
+_MARKS: dict[Encoding, bytes] = {"text": MARKER, "binary": MAGIC}
 
 
-class WebSocketConnection(WSListener):
+class WebSocketConnection(SocketConnection):
     """One connection. See `drivers.base.Connection` for the contract."""
 
-    def __init__(self, driver: WebSocketDriver, url: str, sink: Sink) -> None:
+    def __init__(self, driver: WebSocketDriver, url: str, sink: Sink, bound_channel: str | None) -> None:
+        super().__init__(url, sink, driver.frame_limit_bytes)
         self._driver = driver
-        self._url = url
-        self._sink = sink
-        self._put = sink.put
-        self._turn = sink.turn
-        self._transport: WSTransport | None = None
+        self._bound_channel = bound_channel
         self._only: int | None = None
         self._slots: dict[bytes, int] = {}
         self._channels: dict[int, str] = {}
-        self._waiters: list[asyncio.Future[None]] = []
-        self._subscribed: asyncio.Semaphore = asyncio.Semaphore(0)
-        self._partial: bytearray | None = None
+        self._pongs: deque[asyncio.Future[None]] = deque()
+        self._confirmation: asyncio.Future[None] | None = None
+        self._unconfirmed_count = 0
         self._mark = _MARKS[driver.encoding]
-        self.writable = True
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self._transport = transport
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:  # HOT: once per delivery
         received_ns = time.monotonic_ns()
@@ -74,65 +73,83 @@ class WebSocketConnection(WSListener):
             self._turn()
 
     def _on_other_frame(self, frame: WSFrame, data: bytes, received_ns: int) -> None:
-        kind = frame.msg_type
-        if kind == WSMsgType.CLOSE:
-            transport = self._transport
-            if transport is not None:
-                transport.send_close(frame.get_close_code())
-                transport.disconnect()
+        if frame.msg_type == WSMsgType.PONG and self._pongs:
+            pong = self._pongs.popleft()
+            if not pong.done():
+                pong.set_result(None)
             return
-        if kind == WSMsgType.PONG:
-            if self._waiters:
-                waiter = self._waiters.pop(0)
-                if not waiter.done():
-                    waiter.set_result(None)
+        whole = self.whole_message(frame, data)
+        if whole is None:
             return
-        if kind == WSMsgType.PING:
-            return
-        if not frame.fin or self._partial is not None:
-            self._partial = (self._partial or bytearray()) + data
-            if not frame.fin:
-                return
-            data, self._partial = bytes(self._partial), None
         driver = self._driver
-        if self._mark in data and not (driver.acknowledged is not None and driver.acknowledged.search(data)):
-            slot = self._only if self._only is not None else self._slot_by_key(data)
+        if self._mark in whole and not (driver.acknowledged is not None and driver.acknowledged.search(whole)):
+            slot = self._only if self._only is not None else self._slot_by_key(whole)
             if slot is not None:
-                self._put((slot, data, received_ns))
+                self._put((slot, whole, received_ns))
                 return
-        if driver.refused is not None and (match := driver.refused.search(data)) is not None:
-            self._sink.refused(int(match.group(1)), data[:120].decode("utf-8", "replace"))
-        elif driver.acknowledged is not None and (match := driver.acknowledged.search(data)) is not None:
-            self._sink.acknowledged(int(match.group(1)))
-        elif driver.subscribed and driver.subscribed in data:
-            self._subscribed.release()
+        if driver.refused is not None and (match := driver.refused.search(whole)) is not None:
+            self._on_refused(match, whole)
+        elif driver.acknowledged is not None and (match := driver.acknowledged.search(whole)) is not None:
+            if (token := _token(match)) is not None:
+                self._sink.acknowledged(token)
+        elif driver.subscribed and driver.subscribed in whole:
+            self._unconfirmed_count -= 1
+            if self._unconfirmed_count <= 0:
+                self._settle(None)
+
+    def _on_refused(self, match: re.Match[bytes], whole: bytes) -> None:
+        text, token = whole[:120].decode("utf-8", "replace"), _token(match)
+        if token is not None:
+            self._sink.refused(token, text)
+        else:
+            self._settle(RefusedError(self._url, f"refused a subscription: {text}"))
 
     def _slot_by_key(self, data: bytes) -> int | None:
         pattern = self._driver.channel_pattern
         match = pattern.search(data) if pattern is not None else None
         return self._slots.get(match.group(1)) if match is not None else None
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        reason = describe_close(transport)
-        self._transport = None
-        self.writable = False
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_exception(RefusedError(self._url, reason))
-        self._waiters.clear()
-        for _ in self._channels:
-            self._subscribed.release()  # whoever waits for a confirmation finds the connection gone
-        self._sink.closed(self, reason)
+    def _settle(self, error: RefusedError | None) -> None:
+        """End the wait of the subscribe under way, if there is one."""
+        for wait in (self._confirmation, *(self._pongs if error is not None else ())):
+            if wait is None or wait.done():
+                continue
+            if error is not None:
+                wait.set_exception(error)
+            else:
+                wait.set_result(None)
 
-    def pause_writing(self) -> None:
-        self.writable = False
-
-    def resume_writing(self) -> None:
-        self.writable = self._transport is not None
+    def on_lost(self, error: RefusedError) -> None:
+        self._settle(error)
+        self._pongs.clear()
 
     async def subscribe(self, wanted: Sequence[Wanted]) -> None:
+        self.require_open()
+        self._admit(wanted)
+        template = self._driver.subscribe
+        confirmed = template is not None and bool(self._driver.subscribed)
+        confirmation: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._confirmation, self._unconfirmed_count = (confirmation, len(wanted)) if confirmed else (None, 0)
+        if template is not None:
+            for want in wanted:
+                after = "" if want.after is None else str(want.after)
+                self._send(template.substitute(channel=want.channel, after=after).encode(), text=True)
+        try:
+            await (confirmation if confirmed else self._barrier())
+        finally:
+            self._confirmation = None
+
+    def _admit(self, wanted: Sequence[Wanted]) -> None:
+        """Enter the subscriptions, so that their first frame finds them. Raises: UsageError where frames could not be told apart."""
         for want in wanted:
-            self._slots[want.channel.encode()] = want.slot
+            self._require_bound(want.channel)
+            channel = want.channel.encode()
+            if channel in self._slots and self._slots[channel] != want.slot:
+                raise UsageError(
+                    "driver 'websocket': two subscriptions of one connection have the same channel, and nothing in a frame tells them "
+                    "apart; use at least as many channels as subscriptions_per_connection"
+                )
+            self._slots[channel] = want.slot
             self._channels[want.slot] = want.channel
         self._only = next(iter(self._slots.values())) if len(self._slots) == 1 else None
         if self._only is None and self._driver.channel_pattern is None:
@@ -140,69 +157,45 @@ class WebSocketConnection(WSListener):
                 "driver 'websocket': several subscriptions share a connection, so its option channel_key must say "
                 "under which JSON key a frame names its channel; or use one subscription per connection"
             )
-        template = self._driver.subscribe
-        if template is not None:
-            for want in wanted:
-                after = "" if want.after is None else str(want.after)
-                self._send(template.substitute(channel=want.channel, after=after).encode(), text=True)
-        if template is not None and self._driver.subscribed:
-            for _ in wanted:
-                await self._subscribed.acquire()
-                if self._transport is None:
-                    raise RefusedError(self._url, "closed the connection before it confirmed a subscription")
-        else:
-            await self._barrier()
+
+    def _require_bound(self, channel: str) -> None:
+        if self._bound_channel is not None and channel != self._bound_channel:
+            raise UsageError(
+                "driver 'websocket': the URL names the channel, so a connection serves one only; use one subscription per connection "
+                "and as many publishers as channels"
+            )
 
     async def unsubscribe(self, slots: Iterable[int]) -> None:
+        self.require_open()
+        template = self._driver.unsubscribe
         for slot in list(slots):
             channel = self._channels.pop(slot, None)
-            if channel is None:
-                continue
-            if self._driver.unsubscribe is not None:
-                self._send(self._driver.unsubscribe.substitute(channel=channel).encode(), text=True)
+            if channel is not None and template is not None:
+                self._send(template.substitute(channel=channel).encode(), text=True)
         await self._barrier()
         kept = set(self._channels)
         self._slots = {channel: slot for channel, slot in self._slots.items() if slot in kept}
         self._only = next(iter(self._slots.values())) if len(self._slots) == 1 else None
 
     async def _barrier(self) -> None:
-        if self._transport is None:
-            raise RefusedError(self._url, "closed the connection")
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        self._transport.send_ping(b"floodmark")
-        await waiter
+        """Wait until the service has read everything sent so far: a ping is answered in order."""
+        transport = self._transport
+        if transport is None:
+            raise RefusedError(self._url, self._failure or "closed the connection")
+        pong: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pongs.append(pong)
+        transport.send_ping(b"floodmark")
+        await pong
 
     def publish(self, channel: str, payload: bytes, token: int) -> None:  # HOT
+        if self._bound_channel is not None:
+            self._require_bound(channel)
         self._send(self._driver.publish_frame(channel, payload, token), text=self._driver.encoding == "text")
 
     def resume_point(self, frame: bytes) -> int | None:
         pattern = self._driver.resume_pattern
         match = pattern.search(frame) if pattern is not None else None
         return int(match.group(1)) if match is not None else None
-
-    def pause_reading(self) -> None:
-        if self._transport is not None:
-            self._transport.underlying_transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self._transport is not None:
-            self._transport.underlying_transport.resume_reading()
-
-    async def close(self) -> None:
-        transport = self._transport
-        if transport is not None:
-            transport.send_close()
-            transport.disconnect()
-            try:
-                async with asyncio.timeout(2.0):
-                    await transport.wait_disconnected()
-            except TimeoutError:
-                transport.disconnect(graceful=False)
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.disconnect(graceful=False)
 
     def _send(self, frame: bytes, *, text: bool) -> None:
         if self._transport is not None:
@@ -234,7 +227,8 @@ class WebSocketDriver:
         self.resume_pattern = _key(str(chosen["resume_key"]), rb'"?(\d+)')
         self.resumes = self.resume_pattern is not None and self.subscribe is not None and "after" in self.subscribe.get_identifiers()
         self._subprotocol = str(chosen["subprotocol"]) or None
-        self._frame_limit_bytes = int(chosen["frame_limit_bytes"])
+        self._headers = json_headers("websocket", str(chosen["headers"]))
+        self.frame_limit_bytes = int(chosen["frame_limit_bytes"])
         self._parts: dict[str, tuple[bytes, ...]] = {}
 
     def publish_frame(self, channel: str, payload: bytes, token: int) -> bytes:
@@ -250,15 +244,17 @@ class WebSocketDriver:
 
     async def connect(self, url: str, channel: str, sink: Sink, *, limit_s: float, local_host: str | None = None) -> Connection:
         place = string.Template(url).safe_substitute(channel=channel)
-        connection: Connection = await open_socket(
-            lambda: WebSocketConnection(self, place, sink),
+        bound_channel = channel if place != url else None
+        connection: WebSocketConnection = await open_socket(
+            lambda: WebSocketConnection(self, place, sink, bound_channel),
             place,
             subprotocol=self._subprotocol,
             limit_s=limit_s,
-            frame_limit_bytes=self._frame_limit_bytes,
+            frame_limit_bytes=self.frame_limit_bytes,
             local_host=local_host,
+            headers=self._headers,
         )
-        return connection
+        return connection.hand_over()
 
     async def statistics(self, url: str) -> dict[str, float] | None:
         return None
@@ -276,6 +272,12 @@ def _template(name: str, text: str, allowed: set[str]) -> string.Template | None
             f"driver 'websocket': the {name} template uses ${min(unknown)}; it may use {', '.join('$' + a for a in sorted(allowed))}"
         )
     return template
+
+
+def _token(match: re.Match[bytes]) -> int | None:
+    """The number in a pattern's first group; None when there is none, whatever a service sends."""
+    digits = match.group(1)
+    return int(digits) if digits is not None and digits.isdigit() and len(digits) < 20 else None
 
 
 def _pattern(name: str, text: str) -> re.Pattern[bytes] | None:

@@ -1,0 +1,190 @@
+"""Ready-made parts for a driver of one's own over plain TCP, where each message is one line.
+
+Derive a connection from `LineConnection` and write what the protocol says: `subscribe`, `unsubscribe`, `publish` and `on_line`; derive a
+driver from `LineDriver` and name that connection. `examples/echo_driver.py` is a whole one. The URL is `tcp://host:port`.
+
+Limits: lines end in a line feed and are at most LINE_BYTES_MAX long; no TLS. Whatever a line makes the code on top raise ends the
+connection with the reason in words, so a target that talks nonsense is refused and not a crash of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, cast
+from urllib.parse import urlsplit
+
+from floodmark.core.errors import UsageError
+from floodmark.drivers.base import BaseDriver, Connection, RefusedError, Sink, Wanted
+from floodmark.drivers.sockets import CLOSE_LIMIT_S, network_reason
+
+LINE_BYTES_MAX = 16 * 1024 * 1024
+
+
+class LineConnection(asyncio.Protocol):
+    """One TCP connection that speaks lines. `slots` is for the protocol on top: which slot of the ledger a channel's messages go to."""
+
+    def __init__(self, url: str, sink: Sink) -> None:
+        self.url = url
+        self.sink = sink
+        self.slots: dict[bytes, int] = {}
+        self.writable = True
+        self._transport: asyncio.Transport | None = None
+        self._rest = b""
+        self._failure = ""
+        self._handed_over = False
+        self._lost = asyncio.Event()
+        self._confirmed: asyncio.Future[None] | None = None
+        self._confirmations_due = 0
+
+    # -- what the protocol on top writes -------------------------------------------------------------------------------------------
+
+    async def subscribe(self, wanted: Sequence[Wanted]) -> None:
+        """Open subscriptions: enter them in `slots`, `send` the requests, then `await self.confirmations(len(wanted))`."""
+        raise NotImplementedError
+
+    async def unsubscribe(self, slots: Iterable[int]) -> None:
+        """End subscriptions in the same way."""
+        raise NotImplementedError
+
+    def publish(self, channel: str, payload: bytes, token: int) -> None:
+        """HOT: `send` one message; a text payload holds letters, digits and a colon, a binary one any byte."""
+        raise NotImplementedError
+
+    def on_line(self, line: bytes, received_ns: int) -> None:
+        """HOT: take one line, without its line feed: `sink.put`, `sink.acknowledged`, `sink.refused`, `confirm` or `fail`."""
+        raise NotImplementedError
+
+    def resume_point(self, frame: bytes) -> int | None:
+        """No position; a driver that sets `resumes` reads it from the frame."""
+        return None
+
+    # -- what the protocol on top calls --------------------------------------------------------------------------------------------
+
+    def send(self, line: bytes) -> None:
+        """HOT: send one line; nothing happens on a connection that is lost."""
+        if self._transport is not None:
+            self._transport.write(line + b"\n")
+
+    async def confirmations(self, count: int) -> None:
+        """Wait until `confirm` was called this often. Raises: RefusedError when the connection is lost or was failed meanwhile."""
+        self._require_open()
+        if count == 0:
+            return
+        self._confirmations_due = count
+        self._confirmed = asyncio.get_running_loop().create_future()
+        try:
+            await self._confirmed
+        finally:
+            self._confirmed = None
+
+    def confirm(self) -> None:
+        """The target confirmed one of the requests that are waited for."""
+        self._confirmations_due -= 1
+        if self._confirmed is not None and self._confirmations_due <= 0 and not self._confirmed.done():
+            self._confirmed.set_result(None)
+
+    def fail(self, reason: str) -> None:
+        """End the connection because of what the target did or said; `reason` is one line that goes on after the URL."""
+        self._failure = self._failure or reason
+        self.abort()
+
+    # -- the rest is done ----------------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:  # HOT: once per read
+        received_ns = time.monotonic_ns()
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        try:
+            for line in lines:
+                self.on_line(line, received_ns)
+        except Exception as exc:  # what it said made no sense to the code on top
+            self.fail(f"sent a line that its driver could not read: {line[:60]!r} ({type(exc).__name__}: {exc})")
+        if len(self._rest) > LINE_BYTES_MAX:
+            self.fail(f"sent a line of more than {LINE_BYTES_MAX:,} bytes")
+        self.sink.turn()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End every wait and tell the sink."""
+        reason = self._failure = self._failure or ("closed the connection" if exc is None else f"broke the connection off ({exc})")
+        self._transport = None
+        self._rest = b""
+        self.writable = False
+        self._lost.set()
+        if self._confirmed is not None and not self._confirmed.done():
+            self._confirmed.set_exception(RefusedError(self.url, reason))
+        if self._handed_over:
+            self.sink.closed(self, reason)
+
+    def pause_writing(self) -> None:
+        """The target does not take what we send."""
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        """It takes more again."""
+        self.writable = self._transport is not None
+
+    def pause_reading(self) -> None:
+        """Stop reading the socket."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    async def close(self) -> None:
+        """Send what is left, then close."""
+        if self._transport is not None:
+            self._failure = self._failure or "was left by us"
+            self._transport.close()
+            try:
+                async with asyncio.timeout(CLOSE_LIMIT_S):
+                    await self._lost.wait()
+            except TimeoutError:
+                self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        if self._transport is not None:
+            self._failure = self._failure or "was left by us"
+            self._transport.abort()
+
+    def hand_over(self) -> Connection:
+        """Give the connection to whoever asked for it. Raises: RefusedError when it was lost meanwhile."""
+        self._require_open()
+        self._handed_over = True
+        return self
+
+    def _require_open(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            raise RefusedError(self.url, self._failure or "closed the connection")
+
+
+class LineDriver(BaseDriver):
+    """A driver for such a protocol: name the connection's class; set `encoding`, `acknowledges` and `resumes` where they differ."""
+
+    connection: ClassVar[type[LineConnection]]
+
+    async def connect(self, url: str, channel: str, sink: Sink, *, limit_s: float, local_host: str | None = None) -> Connection:
+        """Open a connection. `channel` is not needed: lines name their channels."""
+        parts = urlsplit(url)
+        if not parts.hostname or not parts.port:
+            raise UsageError(f"driver {type(self).__name__} needs a URL like tcp://127.0.0.1:7000, got {url!r}")
+        options: dict[str, Any] = {"local_addr": (local_host, 0)} if local_host is not None else {}
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                _, made = await asyncio.get_running_loop().create_connection(
+                    lambda: self.connection(url, sink), parts.hostname, parts.port, **options
+                )
+        except TimeoutError as exc:
+            why = f"took no connection within {limit_s:g} s" if limit.expired() else "did not answer on the network (ETIMEDOUT)"
+            raise RefusedError(url, why) from exc
+        except OSError as exc:
+            raise RefusedError(url, network_reason(exc)) from exc
+        return made.hand_over()
