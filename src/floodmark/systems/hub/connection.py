@@ -8,6 +8,7 @@ parked, nothing more is read from it and frames that were already read wait in `
 from __future__ import annotations
 
 import socket
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -98,7 +99,7 @@ class Connection(WSListener):
         self.user: User | None = None
         self.user_name = ""
         self.credential: str | None = None
-        self.opened_s = hub.now_s
+        self.opened_s = time.monotonic()  # not hub.now_s, which lags by up to a tick: nobody is closed early
         self.last_sign_s = hub.now_s
         self.ping_sent_s: float | None = None
         self.closed_s = 0.0

@@ -29,12 +29,13 @@ from floodmark.systems.hub.dispatch import WILDCARD, Dispatcher
 from floodmark.systems.hub.documents import Documents, EventsOperation, GeneralOperation, PublishOperation, Variables
 from floodmark.systems.hub.errors import InvalidMessage, RateLimitExceeded, SubscriptionRejected
 from floodmark.systems.hub.event import Event, EventIds, encode_json
+from floodmark.systems.hub.figures import snapshot_of
 from floodmark.systems.hub.filters import Condition, compile_filter
 from floodmark.systems.hub.intake import PublishJob
 from floodmark.systems.hub.liar import Liar
 from floodmark.systems.hub.limits import Limits, TokenBucket
 from floodmark.systems.hub.metrics import Counters, Snapshot
-from floodmark.systems.hub.protocol import ConnectionState, SubscriptionState
+from floodmark.systems.hub.protocol import SubscriptionState
 from floodmark.systems.hub.schema import SCHEMA
 from floodmark.systems.hub.settings import HubSettings
 from floodmark.systems.hub.snapshots import Peers
@@ -180,7 +181,7 @@ class Hub:
         if connection.user is not None:
             self.limits.leave(connection.user_name)
             connection.user = None
-        self.counters.connection_uptime.observe(self.now_s - connection.opened_s)
+        self.counters.connection_uptime.observe(time.monotonic() - connection.opened_s)
 
     def admit(self, connection: Connection, payload: dict[str, Any]) -> None:
         """Check a connection_init.
@@ -226,7 +227,7 @@ class Hub:
         log = group.log
         subscription = Subscription(operation_id, connection, group)
         if self.settings.subscription_lifetime_s:
-            subscription.expires_s = self.now_s + self.settings.subscription_lifetime_s
+            subscription.expires_s = time.monotonic() + self.settings.subscription_lifetime_s
         if self.settings.rate_limits and self.settings.events_per_subscription_hz:
             rate_hz = self.settings.events_per_subscription_hz
             subscription.bucket = TokenBucket(capacity=max(rate_hz, 1.0), refill_hz=rate_hz, now_s=self._loop.time())
@@ -380,45 +381,7 @@ class Hub:
     # figures
 
     def _own_snapshot(self) -> Snapshot:
-        """This process's figures."""
-        counters = self.counters
-        snapshot = Snapshot(
-            mode=self.bus.mode,
-            counters={
-                "total_connections": counters.accepted_connections,
-                "total_subscriptions": counters.subscriptions,
-                "total_events_published": counters.published,
-                "total_events_delivered": counters.delivered,
-                "total_events_dropped": counters.dropped,
-                "documents_parsed": self.documents.parsed_count,
-            },
-            gauges={
-                "active_connections": sum(1 for each in self.connections if each.state <= ConnectionState.CONNECTED),
-                "active_subscriptions": self.active_subscriptions,
-                "lagging_subscriptions": self.dispatcher.lagging_count(),
-                "waiting_publishes": self.bus.waiting_count,
-                "channels": len(self.dispatcher.logs),
-            },
-            maxima={
-                "per_connection_max": max((each.subscription_count for each in self.connections), default=0),
-                "queue_depth_max": self.dispatcher.queue_depth_max(),
-            },
-            labelled={
-                "events_by_type": dict(counters.events_by_type),
-                "errors": dict(counters.errors),
-                "closes": {str(code): times for code, times in counters.closes.items()},
-                "rate_limit_rejections": dict(self.limits.violations),
-            },
-            histograms={
-                "latency_seconds": msgspec.structs.replace(counters.acknowledge_latency),
-                "event_delivery_latency_seconds": msgspec.structs.replace(counters.delivery_latency),
-                "message_size_bytes": msgspec.structs.replace(counters.event_bytes),
-                "connection_uptime_seconds": msgspec.structs.replace(counters.connection_uptime),
-            },
-        )
-        if isinstance(self.dispatcher, Liar):
-            snapshot.counters = {name: round(value * self.dispatcher.stats_factor) for name, value in snapshot.counters.items()}
-        return snapshot
+        return snapshot_of(self)
 
     def snapshot(self) -> Snapshot:
         """The figures of all processes of this hub, as far as they are known at once."""

@@ -1,0 +1,59 @@
+"""The figures of one hub process, gathered from its parts at the moment they are asked for.
+
+What is counted stands in `metrics.py`; gauges are not counted but looked up, so they cannot drift from what they describe.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from floodmark.systems.hub.liar import Liar
+from floodmark.systems.hub.metrics import Snapshot
+from floodmark.systems.hub.protocol import ConnectionState
+
+if TYPE_CHECKING:
+    from floodmark.systems.hub.hub import Hub
+
+
+def snapshot_of(hub: Hub) -> Snapshot:
+    """Read every figure now."""
+    counters = hub.counters
+    snapshot = Snapshot(
+        mode=hub.bus.mode,
+        counters={
+            "total_connections": counters.accepted_connections,
+            "total_subscriptions": counters.subscriptions,
+            "total_events_published": counters.published,
+            "total_events_delivered": counters.delivered,
+            "total_events_dropped": counters.dropped,
+            "documents_parsed": hub.documents.parsed_count,
+        },
+        gauges={
+            "active_connections": sum(1 for each in hub.connections if each.state <= ConnectionState.CONNECTED),
+            "active_subscriptions": hub.active_subscriptions,
+            "lagging_subscriptions": hub.dispatcher.lagging_count(),
+            "waiting_publishes": hub.bus.waiting_count,
+            "channels": len(hub.dispatcher.logs),
+        },
+        maxima={
+            "per_connection_max": max((each.subscription_count for each in hub.connections), default=0),
+            "queue_depth_max": hub.dispatcher.queue_depth_max(),
+        },
+        labelled={
+            "events_by_type": dict(counters.events_by_type),
+            "errors": dict(counters.errors),
+            "closes": {str(code): times for code, times in counters.closes.items()},
+            "rate_limit_rejections": dict(hub.limits.violations),
+        },
+        histograms={
+            "latency_seconds": msgspec.structs.replace(counters.acknowledge_latency),
+            "event_delivery_latency_seconds": msgspec.structs.replace(counters.delivery_latency),
+            "message_size_bytes": msgspec.structs.replace(counters.event_bytes),
+            "connection_uptime_seconds": msgspec.structs.replace(counters.connection_uptime),
+        },
+    )
+    if isinstance(hub.dispatcher, Liar):
+        snapshot.counters = {name: round(value * hub.dispatcher.stats_factor) for name, value in snapshot.counters.items()}
+    return snapshot
