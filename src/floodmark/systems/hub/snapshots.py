@@ -7,11 +7,13 @@ and waits. Both are exact when nothing moves.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import Callable
 
 import msgspec
+import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -39,9 +41,12 @@ class Peers:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen and begin to tell."""
+        """Listen, make ourselves known, ask who else is there, and begin to tell."""
         await self._client.subscribe(_TOLD, cb=self._heard)
         await self._client.subscribe(_ASK, cb=self._asked)
+        await self._client.publish(_TOLD, self._body())
+        await self._client.publish(_ASK, b"", reply=_TOLD)
+        await self._client.flush()
         self._task = asyncio.create_task(self._tell())  # parent: this object; stop() cancels and awaits it
 
     async def stop(self) -> None:
@@ -83,6 +88,9 @@ class Peers:
     async def ask(self) -> Snapshot:
         """Add up everyone's figures as of now; whoever does not answer in time counts with what it said last."""
         inbox = self._client.new_inbox()
+        with contextlib.suppress(nats.errors.Error, TimeoutError):  # who came before this has been heard after it
+            await self._client.flush(1)
+            await asyncio.sleep(0)  # the client hands messages to callbacks in a task of its own
         missing = set(self._others)
         answered = asyncio.Event()
 
