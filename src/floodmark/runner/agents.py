@@ -33,7 +33,7 @@ class AgentDiedError(SystemUnderTestError):
         self.agent, self.code, self.log = agent, code, log
 
     def __str__(self) -> str:
-        last = self.log.strip().splitlines()
+        last = [line for line in map(_undecorated, self.log.splitlines()) if line]
         how = f"killed by {signal.Signals(-self.code).name}" if self.code is not None and self.code < 0 else f"exit code {self.code}"
         return f"load agent {self.agent} ended by itself ({how}{f', last words: {last[-1]}' if last else ''})"
 
@@ -203,6 +203,11 @@ class Agents:
                 reader.cancel()
         for agent in self._agents:
             await agent.process.wait()
+
+
+def _undecorated(line: str) -> str:
+    """A line without the frame that Python draws around the traceback of an exception group."""
+    return line.strip(" |+-")
 
 
 def _opened(log: Path) -> BinaryIO:
