@@ -66,6 +66,8 @@ async def open_socket(
         raise RefusedError(url, _handshake_reason(exc)) from exc
     except OSError as exc:
         raise RefusedError(url, network_reason(exc)) from exc
+    if transport.response is None:  # picows takes a clean end of the stream before any answer for no error
+        raise RefusedError(url, "closed or broke off the WebSocket handshake (it sent nothing)")
     answered = transport.response.headers.get("Sec-WebSocket-Protocol")
     if subprotocol is not None and answered != subprotocol:
         transport.disconnect(graceful=False)
@@ -137,6 +139,7 @@ class SocketConnection(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._failure = self._failure or describe_close(transport, self._frame_limit_bytes)
+        _silence(transport)
         self._transport = None
         self._partial = None
         self.writable = False
@@ -169,6 +172,9 @@ class SocketConnection(WSListener):
     def whole_message(self, frame: WSFrame, data: bytes) -> bytes | None:
         """The message that this frame completes; None for a control frame or a part. A closing handshake is answered here."""
         kind = frame.msg_type
+        handshake = self._transport.close_handshake if self._transport is not None else None
+        if handshake is not None and handshake.recv is None:
+            return None  # picows found the stream broken and is closing it; what follows is the wreckage
         if kind == WSMsgType.CLOSE:
             self._answer_close(frame)
             return None
@@ -243,6 +249,18 @@ def describe_close(transport: WSTransport, frame_limit_bytes: int) -> str:
     if sent.code == WSCloseCode.OK:
         return "was left by us"
     return f"broke the WebSocket protocol: {sent.reason or 'what it sent is no frame'}"
+
+
+def _silence(transport: WSTransport) -> None:
+    """Take note of the error with which picows ended a connection: unseen, asyncio would log it as never retrieved.
+
+    It comes out of `wait_disconnected` only, after this very call. A cancelled shield takes note of it without a task that waits.
+    """
+    waiting = transport.wait_disconnected()
+    shield = waiting.send(None)
+    if shield is not None:
+        shield.cancel()
+    waiting.close()
 
 
 def _too_long(limit_bytes: int) -> str:
