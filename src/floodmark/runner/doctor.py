@@ -103,18 +103,19 @@ def descriptors_needed(connections: int) -> int:
     return connections + RESERVED_DESCRIPTORS
 
 
-def largest_scale(connections: int, limit: int, *, processes: int = 1) -> float:
-    """The largest `--scale` at which `connections` fit under a limit per process, rounded down to three digits."""
+def largest_scale(connections: int, limit: int, *, processes: int = 1, scale: float = 1.0) -> float:
+    """The largest `--scale` that fits under a limit per process, rounded down to three digits; `scale` gave these `connections`."""
     room = max(limit - RESERVED_DESCRIPTORS, 0) * processes
-    return math.floor(room / connections * 1000) / 1000
+    return math.floor(room / connections * scale * 1000) / 1000
 
 
-def require_descriptors(connections: int, *, processes: int = 1) -> None:
+def require_descriptors(connections: int, *, processes: int = 1, scale: float = 1.0) -> None:
     """Make sure that the connections fit, raising the soft limit of this process (and of its children to come) when that suffices.
 
     Args:
         connections: all connections that the busiest side of the run holds.
         processes: over how many processes that side spreads them; 1 for a local target, which holds all of them.
+        scale: at which the connections are so many.
     Raises: UsageError when even the hard limit is too low; it says how many are needed, where to get them, and which scale would fit.
     """
     needed = descriptors_needed(math.ceil(connections / processes))
@@ -124,11 +125,11 @@ def require_descriptors(connections: int, *, processes: int = 1) -> None:
     if needed <= _limit(hard):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else needed, hard))
         return
-    scale = largest_scale(connections, _limit(hard), processes=processes)
+    fits = largest_scale(connections, _limit(hard), processes=processes, scale=scale)
     raise UsageError(
         f"{connections:,} connections need {needed:,} open files in one process, but the limit is {_limit(hard):,}; raise it with "
         f"'ulimit -n {needed}', a nofile line in /etc/security/limits.conf or LimitNOFILE={needed} in a systemd unit, "
-        f"or use --scale {scale:g}, the largest that fits"
+        + (f"or use --scale {fits:g}, the largest that fits" if fits > 0 else "no smaller --scale would fit")
     )
 
 

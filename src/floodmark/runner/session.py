@@ -112,7 +112,7 @@ class Session:
         require_startable(scenario.target)
         agents = self._agent_count
         local = scenario.target.url is None or scenario.target.command is not None
-        require_descriptors(population.connections + population.publishers, processes=1 if local else agents)
+        require_descriptors(population.connections + population.publishers, processes=1 if local else agents, scale=scenario.scale)
 
     # -- the course of a run ---------------------------------------------------------------------------------------------------
 
