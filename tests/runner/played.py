@@ -94,6 +94,7 @@ class Played:
 
     def __init__(self, folder: Path, arguments: Sequence[str], mark: str, process: subprocess.Popen[bytes]) -> None:
         self.folder, self.arguments, self.mark, self.process = folder, arguments, mark, process
+        self._ended_run: Path | None = None
 
     @property
     def code(self) -> int:
@@ -120,8 +121,8 @@ class Played:
 
     @property
     def run(self) -> Path:
-        """The newest run folder."""
-        return (self.folder / "runs" / "latest").resolve()
+        """This run's folder: the newest one for as long as it lasts."""
+        return self._ended_run or (self.folder / "runs" / "latest").resolve()
 
     @property
     def document(self) -> dict[str, Any]:
@@ -143,6 +144,7 @@ class Played:
     def wait(self, limit_s: float = LIMIT_S) -> Played:
         """Wait for its end and hold it to the promise that nothing is left behind."""
         self.process.wait(limit_s)
+        self._ended_run = self.run
         self.assert_nothing_left()
         return self
 

@@ -64,8 +64,7 @@ class _Agent:
         if writer is not None and not writer.is_closing():
             writer.write(wire.pack(message))
 
-    def fail(self, error: FloodmarkError) -> None:
-        self.error = self.error or error
+    def abandon(self, error: FloodmarkError) -> None:
         for future in self.waiting.values():
             if not future.done():
                 future.set_exception(error)
@@ -85,11 +84,11 @@ class Agents:
         """The agents' process ids."""
         return [agent.process.pid for agent in self._agents]
 
-    async def start(self, setups: list[Setup], log_folder: Path, group: asyncio.TaskGroup) -> None:
-        """Start one process per set-up; returns when all have taken theirs. Raises UsageError for what an agent cannot accept."""
+    async def spawn(self, count: int, log_folder: Path, name: str) -> None:
+        """Start the processes; they load their code while the target starts, and wait for their set-up."""
         environment = dict(os.environ, PYTHONUNBUFFERED="1", OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
-        for setup in setups:
-            log = log_folder / f"{setup.scenario.id}-agent-{setup.agent}.log"
+        for number in range(count):
+            log = log_folder / f"{name}-agent-{number}.log"
             with _opened(log) as stderr:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
@@ -101,9 +100,12 @@ class Agents:
                     env=environment,
                     start_new_session=True,  # Ctrl-C reaches the runner, which then ends its agents in order
                 )
-            agent = _Agent(process, log)
-            self._agents.append(agent)
-            self._readers.append(group.create_task(self._read(agent, setup.agent)))
+            self._agents.append(_Agent(process, log))
+
+    async def start(self, setups: list[Setup], group: asyncio.TaskGroup) -> None:
+        """Hand out the set-ups; returns when all agents have taken theirs. Raises UsageError for what an agent cannot accept."""
+        for number, agent in enumerate(self._agents):
+            self._readers.append(group.create_task(self._read(agent, number)))
         ready = [self._expect(agent, 0) for agent in self._agents]
         for agent, setup in zip(self._agents, setups, strict=True):
             agent.send(setup)
@@ -131,11 +133,17 @@ class Agents:
                             future.set_result(message)
                     case Trouble():
                         kinds = {"usage": UsageError, "target": SystemUnderTestError}
-                        agent.fail(kinds.get(message.kind, HarnessBugError)(message.text))
+                        self._fail(agent, kinds.get(message.kind, HarnessBugError)(message.text))
         except asyncio.IncompleteReadError:
             code = await agent.process.wait()
             if not agent.quitting:
-                agent.fail(AgentDiedError(index, code, _last_words(agent.log)))
+                self._fail(agent, AgentDiedError(index, code, _last_words(agent.log)))
+
+    def _fail(self, agent: _Agent, error: FloodmarkError) -> None:
+        """One agent cannot go on: nobody waits for any of them any longer, also where this one had its part of the step done."""
+        agent.error = agent.error or error
+        for each in self._agents:
+            each.abandon(error)
 
     async def ask(self, step: str, *, index: int = 0, at_ns: int = 0, limit_s: float) -> Step:
         """Let all agents take a step; returns their summed answers.
