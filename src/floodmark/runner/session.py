@@ -81,12 +81,16 @@ class Session:
         self._display.scenario(scenario.id, scenario.title)
         self.check_feasible()
         self._evidence.started_ns = time.monotonic_ns()
+        log_path = self._log_path()
         try:
-            async with running(scenario.target, self._log_path()) as target:
+            await self._agents.spawn(self._agent_count, log_path.parent, scenario.id)
+            async with running(scenario.target, log_path) as target:
                 self._evidence.target = target
                 await self._play_on(target)
         except SystemUnderTestError as exc:
             self._evidence.notes.insert(0, str(exc))
+        finally:
+            await self._agents.close()
         return self.result()
 
     def partial(self) -> ScenarioResult:
@@ -124,7 +128,7 @@ class Session:
         async with tasks.group() as group:
             watching = group.create_task(watch.run())
             try:
-                await self._agents.start(self._setups(target), self._log_path().parent, group)
+                await self._agents.start(self._setups(target), group)
                 await self._unless_it_dies(self._course(target), target)
                 await self._account(final=True)
                 watch.mark(usage.END, time.monotonic_ns())
