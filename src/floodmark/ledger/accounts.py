@@ -24,12 +24,15 @@ HOLES_TOTAL = 1_000_000  # ranges in all accounts together, about 120 MB; beyond
 HOLES_WHEN_FULL = 16
 FEW_COUNT = 24  # batches up to this are walked: numpy's fixed cost (about 25 us a batch) would be more
 
-WRONG_CHANNEL, UNKNOWN_PUBLISHER, FOREIGN_RUN, UNREADABLE = range(4)
+SEQ_END = 1 << 62  # no publisher counts this far; beyond it a sequence does not fit the columns
+
+WRONG_CHANNEL, UNKNOWN_PUBLISHER, FOREIGN_RUN, UNREADABLE, IMPOSSIBLE_SEQ = range(5)
 UNEXPECTED_DETAILS = (
     "of a publisher of another channel",
     "of a publisher that does not exist",
     "of a run that is not this one",
     "frames without a readable stamp",
+    "with a sequence that no publisher counts to",
 )
 
 
@@ -110,6 +113,8 @@ class Accounts:
             raise HarnessBugError(f"deliveries for slots {int(slot.min())} .. {int(slot.max())}, but only {self.slots} were opened")
         rank, channel = np.divmod(publisher, self.channels) if self.channels > 1 else (publisher, 0)
         routed = (deliveries.run == self.run) & (publisher < self.publishers) & (publisher >= 0) & (channel == self.channel[slot])
+        if int(deliveries.seq.max()) >= SEQ_END or int(deliveries.seq.min()) < 0:
+            routed &= ~deliveries.intact | ((deliveries.seq >= 0) & (deliveries.seq < SEQ_END))
         self.received_count += n
         if routed.all():
             self._account(slot * self.ranks + rank, deliveries.seq, deliveries.intact)
@@ -213,7 +218,7 @@ class Accounts:
     def _receive_strays(self, deliveries: Deliveries, rows: Ints) -> None:
         """Account for what belongs to no account of its slot: warm-up, unexpected, and damaged heads."""
         strays = deliveries.where(_mask(rows, len(deliveries)))
-        warmup = strays.intact & (strays.run == self.warmup_run)
+        warmup = strays.intact & (strays.run == self.warmup_run) & (strays.publisher % self.channels == self.channel[strays.slot])
         if warmup.any():
             slots = np.unique(strays.slot[warmup])
             self.seen_count += int((~self.seen[slots]).sum())
@@ -232,10 +237,12 @@ class Accounts:
         ):
             if not readable:
                 why = UNREADABLE
-            elif run != self.run:
+            elif run not in (self.run, self.warmup_run):
                 why = FOREIGN_RUN
+            elif publisher >= self.publishers:
+                why = UNKNOWN_PUBLISHER
             else:
-                why = WRONG_CHANNEL if publisher < self.publishers else UNKNOWN_PUBLISHER
+                why = WRONG_CHANNEL if publisher % self.channels != self.channel.item(slot) else IMPOSSIBLE_SEQ
             tally = self.unexpected.setdefault((slot, why), Tally())
             tally.add(seq)
             self.unexpected_publisher.setdefault((slot, why), publisher)
