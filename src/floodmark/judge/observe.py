@@ -6,6 +6,8 @@ Pure: no I/O, no clock. A figure that was not measured is missing, never 0.
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from floodmark.judge.verdict import Observations
@@ -58,6 +60,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     closed_loop: bool = False
 
 
+_COUNTED = ("delivered",)  # statistics that do not count deliveries prove nothing about them
 _PERCENTILES = ("p50", "p90", "p99", "p999", "max")
 _NO_TARGET = "floodmark did not start the target, so its process cannot be seen"
 
@@ -212,6 +215,11 @@ def _statistics(record: Record, values: dict[str, float], missing: dict[str, str
     shared = [name for name in record.statistics_wanted if name in record.statistics]
     if not shared:
         missing["stats_error"] = "the target's statistics have none of the ledger's counters"
+        return
+    silent = [name for name in shared if math.isnan(record.statistics[name])]
+    silent += [name for name in _COUNTED if name in record.statistics_wanted and name not in shared]
+    if silent:  # what a target leaves out cannot be right, and a NaN would hide behind any other figure
+        missing["stats_error"] = f"the target's statistics give no number for: {', '.join(silent)}"
         return
     errors = [
         abs(record.statistics[name] - record.statistics_wanted[name]) / max(abs(record.statistics_wanted[name]), 1.0) for name in shared
