@@ -140,28 +140,43 @@ def caveats(scenario: Scenario, evidence: Evidence, record: Record) -> list[Crit
             float(evidence.seen),
             "not every subscription saw a warm-up message, so some may never have been active",
         )
-    if evidence.broken_off:
-        note("the run came to its end", None, evidence.notes[0])
+    if record.delivery.delivered and not record.delivery.acknowledged:
+        note(
+            "acknowledged > 0",
+            0.0,
+            "the target took responsibility for no message that a subscription was there for, so none could be lost",
+        )
+    early = _timed_early(evidence)
+    if early:
+        why = "these arrived before they were sent by their own stamps: stamps were forged or clocks differ, so no latency here is proven"
+        note("latency_min >= 0s", None, f"{early:,} of {record.response.count + early:,} latencies are negative; {why}")
+    ended = sum(outcome.figures.get("ended", 0) for outcome in evidence.outcomes)
+    if ended and not scenario.faults:
+        note("subscriptions ended == 0", ended, "the target ended subscriptions unasked; a longer run would have had nobody to deliver to")
+    if evidence.broken_off or evidence.target_exits:
+        note("the run came to its end", None, evidence.notes[-1 if evidence.target_exits else 0])
     return found
 
 
 CALM = (
-    ("connect_failures == 0", ("success_ratio", "error_ratio")),
-    ("refused == 0", ("error_ratio",)),
-    ("unanswered == 0", ("error_ratio",)),
-    ("disconnects == 0", ()),
+    ("connect_failures == 0", ("success_ratio", "error_ratio"), True),
+    ("refused == 0", ("error_ratio",), False),
+    ("unanswered == 0", ("error_ratio",), False),
+    ("disconnects == 0", (), True),
 )
-"""What a target does that is well, unless the scenario says something about it, or about one of the metrics behind it, itself."""
+"""What a target does that is well, unless the scenario says something about it, or about one of the metrics behind it, itself; and whether
+faults excuse it. What is done to subscribers excuses nobody from answering publishers: a target that refuses all would lose nothing."""
 
 
 def _criteria(scenario: Scenario, evidence: Evidence) -> tuple[Criterion, ...]:
     """The scenario's own, those of its guarantee, and what goes without saying.
 
-    A load of which half was refused, or cut off, would otherwise pass on the strength of the other half. Faults excuse it.
+    A load of which half was refused, or cut off, would otherwise pass on the strength of the other half. Faults excuse lost connections.
     """
     criteria = with_implied(scenario.criteria, scenario.guarantee, scenario.order)
     stated = {criterion.metric for criterion in criteria}
-    implied = [] if scenario.faults else [text for text, others in CALM if not stated & {text.split()[0], *others}]
+    asked = [(text, others) for text, others, excused in CALM if not (scenario.faults and excused)]
+    implied = [text for text, others in asked if not stated & {text.split()[0], *others}]
     started_by_us = evidence.target is not None and evidence.target.pid is not None
     if started_by_us and "target_exits" not in stated:
         implied.append("target_exits == 0")
@@ -172,6 +187,11 @@ def _nothing(criteria: Sequence[Criterion], evidence: Evidence) -> Observations:
     """A run that never came to its load has measured nothing, whatever else was counted."""
     why = evidence.notes[0] if evidence.notes else "the load never began"
     return Observations(missing={criterion.metric: why for criterion in criteria})
+
+
+def _timed_early(evidence: Evidence) -> int:
+    """How many deliveries bear a time of sending that lies behind their arrival."""
+    return sum(Histogram.from_wire(data).negative_count for outcome in evidence.outcomes for data in outcome.response.values())
 
 
 def _merged(parts: Iterable[bytes]) -> Histogram:

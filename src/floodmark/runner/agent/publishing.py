@@ -92,7 +92,7 @@ class Publisher:
             self.refused[reason] += 1
 
     def gone(self, connection: Connection) -> None:
-        """A publisher connection was lost: what it had not confirmed is indeterminate."""
+        """A publisher connection was lost: what it had not confirmed stays unanswered, and is indeterminate."""
         for index, outlet in self.outlets.items():
             if outlet.connection is connection:
                 outlet.connection = None
@@ -100,6 +100,7 @@ class Publisher:
                 for token in [token for token, (source, _, _) in self._pending.items() if source % count == index]:
                     source, seq, _ = self._pending.pop(token)
                     self.publications.failed(source, seq)
+                    self.unanswered_count += 1
 
     def give_up(self) -> None:
         """At the end of the drain, or of a run that is broken off: send no more; what was never answered is indeterminate."""
