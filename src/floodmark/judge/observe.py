@@ -11,6 +11,7 @@ import math
 import msgspec
 
 from floodmark.judge.verdict import Observations
+from floodmark.model.metrics import METRICS
 from floodmark.model.result import Delivery, LatencySummary
 
 
@@ -63,6 +64,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 _COUNTED = ("delivered",)  # statistics that do not count deliveries prove nothing about them
 _PERCENTILES = ("p50", "p90", "p99", "p999", "max")
 _NO_TARGET = "floodmark did not start the target, so its process cannot be seen"
+_UNREADABLE = "it could not be read at that moment"
+_REASONS = {
+    "delivery_ratio": "nothing was acknowledged",
+    "error_ratio": "no operation was tried",
+    "success_ratio": "no connection was asked for",
+    "subscriptions": "nobody looked whether they became active",
+}
 
 
 def observe(record: Record) -> Observations:
@@ -75,6 +83,9 @@ def observe(record: Record) -> Observations:
     _memory(record, values, missing)
     _faults(record, values, missing)
     _statistics(record, values, missing)
+    for name in METRICS:  # INVARIANT: a metric has a figure or a reason why it has none
+        if name not in values:
+            missing.setdefault(name, _REASONS.get(name, _UNREADABLE))
     return Observations(
         values=values,
         missing=missing,
@@ -160,7 +171,7 @@ def _memory(record: Record, values: dict[str, float], missing: dict[str, str]) -
         _target_memory(record, target, values)
         for name in names:
             if name not in values:
-                missing[name] = "the target's memory could not be read at that moment"
+                missing[name] = f"the target's memory: {_UNREADABLE}"
     harness = record.harness
     if harness is not None:
         if harness.peak is not None:

@@ -1,0 +1,245 @@
+"""Every metric: planted in a record it comes out as planted, taken away it is missing with a reason, never 0."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from floodmark.judge.observe import Memory, Record, observe
+from floodmark.model.metrics import METRICS
+from floodmark.model.result import Delivery, LatencySummary
+
+S = 1_000_000_000
+MB = 1_000_000
+
+
+def latencies(step_ns: int) -> LatencySummary:
+    return LatencySummary(p50=step_ns, p90=2 * step_ns, p99=3 * step_ns, p999=4 * step_ns, max=5 * step_ns, count=10)
+
+
+TARGET = Memory(before_connect=50 * MB, connected=140 * MB, peak=200 * MB, end=219 * MB)
+FULL = Record(
+    delivery=Delivery(
+        attempted=1000,
+        acknowledged=800,
+        delivered=790,
+        lost=8,
+        duplicated=3,
+        reordered=4,
+        corrupted=2,
+        unexpected=5,
+        indeterminate=200,
+    ),
+    asked_connections=100,
+    connected=90,
+    subscriptions_seen=170,
+    asked_subscriptions=200,
+    connect_s=1.5,
+    first_connect_ns=8 * S,
+    first_intended_ns=10 * S,
+    last_received_ns=20 * S,
+    drained_ns=22 * S,
+    published=500,
+    refused=6,
+    unanswered=7,
+    disconnects=9,
+    response=latencies(S // 1000),
+    service=latencies(S // 500),
+    ack=latencies(S // 250),
+    lag=latencies(S // 100),
+    phases={"steady": latencies(S // 1000), "silent": LatencySummary()},
+    target=TARGET,
+    harness=Memory(before_connect=60 * MB, connected=150 * MB, peak=180 * MB),
+    total_peak_bytes=390 * MB,
+    target_cpu_s=2.5,
+    fds_peak=111,
+    threads_peak=12,
+    fault_hits=20,
+    fault_back=20,
+    fault_worst_s=0.75,
+    statistics={"delivered": 880.0, "published": 500.0, "else": 1.0},
+    statistics_wanted={"delivered": 800.0, "published": 500.0, "connections": 90.0},
+    target_exits=1,
+)
+PLANTED: dict[str, float] = {
+    "attempted": 1000,
+    "acknowledged": 800,
+    "delivered": 790,
+    "lost": 8,
+    "duplicated": 3,
+    "reordered": 4,
+    "corrupted": 2,
+    "unexpected": 5,
+    "indeterminate": 200,
+    "published": 500,
+    "refused": 6,
+    "unanswered": 7,
+    "delivery_ratio": (800 - 8 - 2) / 800,
+    "error_ratio": (10 + 6 + 7 + 8 + 2) / (100 + 500 + 800),
+    "success_ratio": 85 / 100,  # 90 connected, but the subscriptions seen are those of 85
+    "connections": 90,
+    "subscriptions": 170,
+    "connect_failures": 10,
+    "disconnects": 9,
+    "connect_time": 1.5,
+    "duration": 12.0,
+    "load_time": 10.0,
+    "total_time": 14.0,
+    "throughput": 79.0,
+    "publish_rate": 50.0,
+    **{f"latency_{name}": step * 0.001 for step, name in enumerate(("p50", "p90", "p99", "p999", "max"), 1)},
+    **{f"service_latency_{name}": step * 0.002 for step, name in enumerate(("p50", "p90", "p99", "p999", "max"), 1)},
+    **{f"ack_latency_{name}": step * 0.004 for step, name in enumerate(("p50", "p90", "p99", "p999", "max"), 1)},
+    "generator_lag_p99": 0.03,
+    "rss_peak": 200 * MB,
+    "rss_end": 219 * MB,
+    "rss_growth": 219 / 140,
+    "rss_rise": 60 * MB,
+    "rss_kept": 79 * MB,
+    "rss_per_delivery": 100_000,
+    "rss_per_connection": MB,
+    "rss_total_peak": 390 * MB,
+    "harness_rss_peak": 180 * MB,
+    "harness_rss_per_connection": MB,
+    "cpu": 2.5,
+    "target_exits": 1,
+    "fds_peak": 111,
+    "threads_peak": 12,
+    "recovery": 0.75,
+    "recovered_ratio": 1.0,
+    "fault_hits": 20,
+    "stats_error": 0.1,
+}
+# What is taken away, and the metrics that must be missing then.
+AWAY: list[tuple[dict[str, Any], set[str]]] = [
+    ({"connect_s": None}, {"connect_time"}),
+    ({"first_intended_ns": 0}, {"duration", "load_time", "throughput", "publish_rate"}),
+    ({"last_received_ns": 0}, {"load_time", "throughput", "publish_rate"}),
+    ({"drained_ns": 0}, {"duration", "total_time"}),
+    ({"first_connect_ns": 0}, {"total_time"}),
+    ({"delivery": Delivery()}, {"delivery_ratio", "rss_per_delivery"}),
+    ({"subscriptions_seen": None}, {"subscriptions"}),
+    ({"asked_connections": 0, "connected": 0}, {"success_ratio", "rss_per_connection", "harness_rss_per_connection"}),
+    ({"response": LatencySummary()}, {name for name in METRICS if name.startswith("latency_")}),
+    ({"service": LatencySummary()}, {name for name in METRICS if name.startswith("service_latency_")}),
+    ({"ack": LatencySummary()}, {name for name in METRICS if name.startswith("ack_latency_")}),
+    ({"lag": LatencySummary()}, {"generator_lag_p99"}),
+    ({"lag": LatencySummary(), "closed_loop": True}, {"generator_lag_p99"}),
+    (
+        {"target": None, "target_exits": None},
+        {
+            *("rss_peak", "rss_end", "rss_growth", "rss_rise", "rss_kept", "rss_per_delivery", "rss_per_connection", "rss_total_peak"),
+            *("cpu", "fds_peak", "threads_peak", "target_exits"),
+        },
+    ),
+    (
+        {"target": Memory()},
+        {"rss_peak", "rss_end", "rss_growth", "rss_rise", "rss_kept", "rss_per_delivery", "rss_per_connection"},
+    ),
+    ({"target": msgspec.structs.replace(TARGET, end=None)}, {"rss_end", "rss_growth", "rss_kept", "rss_per_delivery"}),
+    ({"target": msgspec.structs.replace(TARGET, before_connect=None)}, {"rss_per_connection"}),
+    ({"harness": None}, {"harness_rss_peak", "harness_rss_per_connection"}),
+    ({"harness": Memory(peak=1)}, {"harness_rss_per_connection"}),
+    ({"total_peak_bytes": None}, {"rss_total_peak"}),
+    ({"target_cpu_s": None}, {"cpu"}),
+    ({"fds_peak": None}, {"fds_peak"}),
+    ({"threads_peak": None}, {"threads_peak"}),
+    ({"fault_hits": None}, {"recovery", "recovered_ratio", "fault_hits"}),
+    ({"fault_hits": 0, "fault_back": 0}, {"recovery", "recovered_ratio"}),
+    ({"fault_back": 19}, {"recovery"}),
+    ({"statistics": None}, {"stats_error"}),
+    ({"statistics": {"else": 1.0}}, {"stats_error"}),
+    ({"statistics": {"published": 500.0}}, {"stats_error"}),  # silent about what counts
+    ({"statistics": {"delivered": math.nan, "published": 500.0}}, {"stats_error"}),
+]
+
+
+def test_observe_knows_every_metric() -> None:
+    assert set(PLANTED) == set(METRICS)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_observe_gives_what_was_planted(name: str) -> None:
+    assert observe(FULL).values[name] == pytest.approx(PLANTED[name], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "gone"), AWAY, ids=[",".join(sorted(gone))[:60] + f"-{number}" for number, (_, gone) in enumerate(AWAY)]
+)
+def test_observe_what_was_not_measured_is_missing_with_a_reason(changes: dict[str, Any], gone: set[str]) -> None:
+    seen = observe(msgspec.structs.replace(FULL, **changes))
+
+    assert set(METRICS) - set(seen.values) == gone
+    assert set(seen.missing) == gone
+    assert all(reason and "\n" not in reason for reason in seen.missing.values())
+
+
+def test_observe_an_empty_record_claims_no_measurement() -> None:
+    seen = observe(Record())
+
+    assert set(seen.values) | set(seen.missing) == set(METRICS)
+    assert {name for name, value in seen.values.items() if value} == set()
+    assert all(METRICS[name].dimension.name == "COUNT" for name in seen.values)
+    assert seen.delivered == 0
+
+
+def test_observe_recovery_that_is_incomplete_says_how_many_came_back() -> None:
+    seen = observe(msgspec.structs.replace(FULL, fault_back=19))
+
+    assert seen.values["recovered_ratio"] == 0.95
+    assert seen.missing["recovery"] == "only 19 of 20 victims came back"
+
+
+def test_observe_statistics_take_the_worst_counter() -> None:
+    seen = observe(msgspec.structs.replace(FULL, statistics={"delivered": 800.0, "published": 500.0, "connections": 45.0}))
+
+    assert seen.values["stats_error"] == 0.5
+
+
+def test_observe_statistics_of_nothing_are_compared_with_one() -> None:
+    seen = observe(msgspec.structs.replace(FULL, statistics={"delivered": 3.0}, statistics_wanted={"delivered": 0.0}))
+
+    assert seen.values["stats_error"] == 3.0
+
+
+def test_observe_phases_carry_their_own_delivered_and_latencies() -> None:
+    phases = observe(FULL).phases
+
+    assert phases["steady"]["delivered"] == 10
+    assert phases["steady"]["latency_p99"] == pytest.approx(0.003)
+    assert phases["silent"] == {"delivered": 0.0}
+
+
+@given(
+    connected=st.integers(0, 100),
+    delivered=st.integers(0, 100),
+    lost=st.integers(0, 100),
+    hits=st.none() | st.integers(0, 5),
+    first_ns=st.sampled_from([0, S]),
+    last_ns=st.sampled_from([0, S, 2 * S]),
+    memory=st.none() | st.just(Memory()) | st.just(TARGET),
+)
+def test_observe_every_metric_is_a_figure_or_has_a_reason(
+    connected: int, delivered: int, lost: int, hits: int | None, first_ns: int, last_ns: int, memory: Memory | None
+) -> None:
+    record = Record(
+        delivery=Delivery(attempted=delivered + lost, acknowledged=delivered + lost, delivered=delivered, lost=lost),
+        asked_connections=100,
+        connected=connected,
+        fault_hits=hits,
+        fault_back=hits,
+        first_intended_ns=first_ns,
+        last_received_ns=last_ns,
+        target=memory,
+    )
+
+    seen = observe(record)
+
+    assert set(seen.values) | set(seen.missing) == set(METRICS)
+    assert not set(seen.values) & set(seen.missing)
+    assert all(math.isfinite(value) for value in seen.values.values())
