@@ -214,6 +214,18 @@ async def test_publish_is_a_mutation_and_its_answer_an_acknowledgement() -> None
     ]
 
 
+@on_loop
+async def test_publish_of_probes_uses_ids_that_differ() -> None:
+    server = GraphQLServer()
+    async with connected(server) as (connection, recorder):
+        for _ in range(3):
+            connection.publish("room", stamped(), 0)  # a strict server closes with 4409 when two at once have one id
+        connection.publish("room", stamped(), 1)
+        await eventually(lambda: recorder.acks == [1])
+
+    assert len({message["id"] for message in server.of("subscribe")}) == 4
+
+
 @pytest.mark.parametrize(
     ("answer", "refusal"),
     [

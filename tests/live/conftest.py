@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+collect_ignore = ["servers"]  # programs that floodmark starts; they need packages that may be missing here
 NODE_MODULES = Path(__file__).parent / "npm" / "node_modules"  # the run sets NODE_PATH to it, or works in tests/live/npm
 
 

@@ -64,7 +64,10 @@ class Connection(Protocol):
         """End subscriptions in the protocol's clean way; returns once the target has taken that."""
 
     def publish(self, channel: str, payload: bytes, token: int) -> None:
-        """HOT: send one message; the answer reaches the sink under `token` when the driver acknowledges."""
+        """HOT: send one message; the answer reaches the sink under `token` when the driver acknowledges.
+
+        Token 0 marks a probe of the warm-up: several may be under way at once, and nobody waits for their answers.
+        """
 
     def resume_point(self, frame: bytes) -> int | None:
         """The position to resume after, read from the last frame of a subscription; None where the protocol has none."""

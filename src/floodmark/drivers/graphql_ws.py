@@ -1,7 +1,7 @@
 """Speak `graphql-transport-ws` to any server: subscribe, publish by mutation, resume after an offset.
 
 Subscriptions are operations with the fixed-width ids s0000000.. (the same on every connection, so that a server may share frames);
-publishes are operations p<token>. The stamp travels as text inside the document's data; where it sits does not matter.
+publishes are operations p<token>, probes of the warm-up w<number>. The stamp travels as text inside the document's data; where it sits does not matter.
 
 HOT path of a delivery: one slice of the frame (its head, that is everything up to the operation's type) and one dict look-up. The head's
 length is learnt from the first delivery of each connection, so any order of keys and any white space will do; a server that puts the
@@ -78,6 +78,7 @@ class GraphQLConnection(SocketConnection):
         self._heads: dict[bytes, int] = {}
         self._head_bytes = 0
         self._next_operation = 0
+        self._next_probe = 0
         self._waiter: asyncio.Future[None] | None = None
         self._pongs: deque[asyncio.Future[None]] = deque()
         self._refusal = ""
@@ -226,7 +227,11 @@ class GraphQLConnection(SocketConnection):
 
     def publish(self, channel: str, payload: bytes, token: int) -> None:  # HOT
         before, after = self._driver.publish_frame(channel)
-        self._send(b'{"id":"p%d%b%b%b' % (token, before, payload, after))
+        if token:
+            self._send(b'{"id":"p%d%b%b%b' % (token, before, payload, after))
+        else:  # a probe: ids must differ while operations are under way, or a strict server closes with 4409
+            self._next_probe += 1
+            self._send(b'{"id":"w%d%b%b%b' % (self._next_probe, before, payload, after))
 
     def resume_point(self, frame: bytes) -> int | None:
         match = self._driver.offset_pattern.search(frame)
