@@ -59,7 +59,9 @@ def measure(server: Server, *, burst: int, frames: int, subscribers: int) -> Rea
             spent_s = target.cpu_s() - before_s
     sent = bursts * burst
     if received["least"] != sent or received["most"] != sent:
-        raise BenchError(f"subscribers received {received['least']:,} to {received['most']:,} frames each, {sent:,} were published")
+        raise BenchError(
+            f"subscribers received {received['least']:,} to {received['most']:,} of {sent:,} frames each, {received['gone']:,} were dropped"
+        )
     return Reading(value=sent * subscribers / spent_s, check=f"{sent:,} of {sent:,} at each of {subscribers:,} subscribers")
 
 

@@ -122,8 +122,8 @@ class Child:
     def _last_words(self) -> str:
         self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, self._log.tell() - LOG_TAIL_BYTES))
-        text = self._log.read().decode("utf-8", "replace").strip()
-        return text.replace("\n", " / ") or "it left no message"
+        lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1].strip() if lines else "it left no message"  # of a traceback the line that says what, not where
 
     # -- watching it -------------------------------------------------------------------------------------------------------------------
 
