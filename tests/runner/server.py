@@ -24,6 +24,7 @@ from websockets.exceptions import ConnectionClosed
 WORDS = "last words: out of paper"
 FLOOD_BYTES = 100_000_000
 PAUSE_S = 3
+LATE_S = 0.04
 STUBBORN = ("sh", "-c", "trap '' TERM; sleep 60")  # an ignored signal stays ignored in what the shell starts
 RAW = {
     "hangs-up": b"",
@@ -75,6 +76,8 @@ class Service:
         await connection.send(json.dumps({"ok": message["ref"]}))
         if self.mischief == "swallows" or (self.mischief == "loses" and self.published % 10 == 0):
             return
+        if self.mischief == "delivers-late":
+            await asyncio.sleep(LATE_S)
         frame = json.dumps({"text": message["text"]})
         for subscriber in self.subscribers[str(message["pub"])]:
             with contextlib.suppress(ConnectionClosed):

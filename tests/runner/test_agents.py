@@ -90,6 +90,23 @@ def test_fault_that_hits_its_share_counts_exactly(tmp_path: Path) -> None:
     assert played.result["metrics"]["fault_hits"] == 2
 
 
+def test_fault_that_drops_sockets_does_not_accuse_the_target_of_what_was_in_them(tmp_path: Path) -> None:
+    tail = '[[faults]]\nkind = "disconnect"\nat_s = 0.3\nrepeat = 3\nevery_s = 0.31\noptions = { resume = false }'
+    scenario = write_scenario(
+        tmp_path,
+        command=server("delivers-late"),  # acknowledges at once, so that a message is always on its way
+        population="connections = 4",
+        phase='arrival = { kind = "constant", rate_hz = 20 }\nduration_s = 1.2',
+        tail=tail,
+    )
+
+    played = play(tmp_path, "run", str(scenario))
+
+    assert played.code == 0, played.stderr
+    assert played.result["metrics"]["fault_hits"] == 12
+    assert played.result["delivery"]["lost"] == 0
+
+
 def test_run_that_delivers_nothing_is_unknown(tmp_path: Path) -> None:
     scenario = write_scenario(tmp_path, command=server("refuses"), top="warmup = false", criteria=("disconnects == 0", "refused >= 0"))
 

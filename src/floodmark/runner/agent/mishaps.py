@@ -17,6 +17,8 @@ from floodmark.runner.wire import Did
 
 CREW = 128
 TRIES = 50
+IN_FLIGHT_NS = 1_000_000_000
+"""What was acknowledged so shortly before a socket was dropped may have been in it, so it is not required."""
 
 
 class Mishaps:
@@ -46,7 +48,7 @@ class Mishaps:
 
     async def _disconnect(self, mine: list[Member], plan: Disconnect) -> int:
         if not plan.resume:
-            self._end_windows(mine)
+            self._end_windows(mine, in_flight_ns=IN_FLIGHT_NS if plan.abrupt else 0)
         for member in mine:
             member.leaving = True
         if plan.abrupt:
@@ -64,7 +66,8 @@ class Mishaps:
     async def _churn(self, mine: list[Member], fails: set[int]) -> int:
         clean = [member for member in mine if member.number not in fails]
         dropped = [member for member in mine if member.number in fails]
-        self._end_windows(mine)
+        self._end_windows(clean, in_flight_ns=0)
+        self._end_windows(dropped, in_flight_ns=IN_FLIGHT_NS)
         for member in dropped:
             member.leaving = True
             if member.connection is not None:
@@ -82,11 +85,12 @@ class Mishaps:
                 self._crowd.refusals[str(exc)] += 1
         return back + await self._bring_back(dropped, resume=False, spread_s=0.0)
 
-    def _end_windows(self, members: list[Member]) -> None:
-        now_ns = time.monotonic_ns()
+    def _end_windows(self, members: list[Member], *, in_flight_ns: int) -> None:
+        """Require nothing more. Whoever drops its socket throws away what is in it, though the target was right to acknowledge that."""
+        end_ns = time.monotonic_ns() - in_flight_ns
         for member in members:
             for slot in member.slots:
-                self._accounts.close(slot, now_ns)
+                self._accounts.close(slot, end_ns)
 
     async def _bring_back(self, members: list[Member], *, resume: bool, spread_s: float) -> int:
         queue = iter(enumerate(members))
