@@ -12,7 +12,7 @@ import dataclasses
 import sys
 from collections.abc import Callable
 
-from bench.measure import Outcome, Reading, take_turns
+from bench.measure import Outcome, Reading, rate, take_turns
 from bench.peers.commands import ROOT
 from bench.processes import BenchError, Child
 
@@ -62,7 +62,7 @@ def measure(server: Server, *, burst: int, frames: int, subscribers: int) -> Rea
         raise BenchError(
             f"subscribers received {received['least']:,} to {received['most']:,} of {sent:,} frames each, {received['gone']:,} were dropped"
         )
-    return Reading(value=sent * subscribers / spent_s, check=f"{sent:,} of {sent:,} at each of {subscribers:,} subscribers")
+    return Reading(value=rate(sent * subscribers, spent_s), check=f"{sent:,} of {sent:,} at each of {subscribers:,} subscribers")
 
 
 def runner(burst: int) -> Callable[..., Outcome]:

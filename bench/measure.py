@@ -63,6 +63,13 @@ class Outcome:
         return statistics.median(ratios)
 
 
+def rate(count: int, spent_s: float) -> float:
+    """Give count per CPU-second; BenchError when no clock tick was spent, which is no measurement."""
+    if spent_s <= 0:
+        raise BenchError(f"too little work to be measured: {count:,} took less than a clock tick")
+    return count / spent_s
+
+
 def take_turns(
     contenders: Mapping[str, Callable[[], Reading]], *, rounds: int, progress: Callable[[str, int, str], None]
 ) -> tuple[Figure, ...]:

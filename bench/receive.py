@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.blaster import Sender
-from bench.measure import Outcome, Reading, take_turns
+from bench.measure import Outcome, Reading, rate, take_turns
 from bench.peers import commands
 from bench.peers.agent import AgentChild
 from bench.peers.commands import Task
@@ -63,7 +63,7 @@ def reading(sent: int, delivered: int, bad: int, spent_s: float) -> Reading:
     """Make a rate of it, if the account adds up."""
     if not sent or delivered != sent or bad:
         raise BenchError(f"account does not add up: {delivered:,} of {sent:,} delivered, {bad:,} of them bad")
-    return Reading(value=sent / spent_s, check=f"{delivered:,} of {sent:,} delivered")
+    return Reading(value=rate(sent, spent_s), check=f"{delivered:,} of {sent:,} delivered")
 
 
 def run(rounds: int, progress: Callable[[str, int, str], None], *, scale: float = 1.0) -> Outcome:

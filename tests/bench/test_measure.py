@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bench.measure import Figure, Outcome, Reading, take_turns
+from bench.measure import Figure, Outcome, Reading, rate, take_turns
 from bench.processes import BenchError
 
 
@@ -75,3 +75,9 @@ def test_ratio_without_both_figures_is_none() -> None:
     assert outcome("higher", whole, failed).ratio(failed) is None
     assert outcome("higher", failed, whole).ratio(whole) is None
     assert outcome("higher", whole, failed).ratio(whole) is None
+
+
+def test_rate_without_a_tick_spent_is_no_measurement() -> None:
+    assert rate(10, 2.0) == 5.0
+    with pytest.raises(BenchError, match="too little work"):
+        rate(10, 0.0)
