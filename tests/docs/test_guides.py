@@ -1,4 +1,4 @@
-"""The guides do what they say: each marked command of the README and of docs/own-system.md is typed in a fresh folder and held to its words."""
+"""The guides do what they say: each marked command of README.md and docs/own-system.md is typed in a fresh folder and held to its words."""
 
 from __future__ import annotations
 
