@@ -86,3 +86,17 @@ async def test_run_what_the_driver_cannot_tell_apart_gets_no_verdict(tmp_path: P
 
     assert code in (2, 11), err
     assert "channel_key must say" in " ".join(err.split())
+
+
+@on_loop
+async def test_run_example_with_a_driver_of_its_own_passes(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "floodmark", "run", "examples/own.toml", "--json", "--out", str(tmp_path)),
+        cwd=Path(__file__).parents[2],
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+
+    result = json.loads(out)["scenarios"][0]
+    assert (process.returncode, result["verdict"]) == (0, "PASS"), result
+    assert result["delivery"]["delivered"] == result["delivery"]["attempted"] == (2 * 200 + 2 * 200) * 10

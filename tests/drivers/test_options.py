@@ -22,6 +22,7 @@ WRONG: list[tuple[str, Options, str]] = [
     ("graphql-ws", {"init": '{"a": 1}', "token": "t"}, "token and init both fill connection_init"),
     ("graphql-ws", {"headers": '{"A": 1}'}, "the header 'A' must be one line of text"),
     ("graphql-ws", {"headers": '{"A": "b\\r\\nC: d"}'}, "the header 'A' must be one line of text"),
+    ("websocket", {"hello": "$token"}, r"the hello template uses \$token; it may use \$channel"),
     ("websocket", {"encoding": "utf8"}, "encoding must be 'text' or 'binary', got 'utf8'"),
     ("websocket", {"publish": "hello"}, r"the publish template must contain \$payload"),
     ("websocket", {"publish": ""}, r"the publish template must contain \$payload"),

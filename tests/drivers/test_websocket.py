@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -14,6 +15,7 @@ from floodmark.core.errors import UsageError
 from floodmark.drivers import build
 from floodmark.drivers.base import Connection, Options, RefusedError, Wanted
 from tests.drivers.harness import Recorder, eventually, on_loop, stamped, ws_server
+from tests.drivers.test_reference import RECIPES
 
 JOIN = '{"do": "join", "room": "$channel"}'
 SAY = '{"do": "say", "room": "$channel", "text": "$payload", "ref": $token}'
@@ -65,6 +67,36 @@ async def test_frame_of_a_single_subscription_needs_no_key() -> None:
 
     assert room.seen == ['{"do": "join", "room": "a"}']
     assert recorder.slots == [3]
+
+
+@on_loop
+async def test_hello_is_the_first_word_on_every_connection() -> None:
+    room = Room()
+    async with connected(room, {"hello": "JOIN $channel", "publish": "SAY $payload"}, channel="a") as (connection, _):
+        connection.publish("a", stamped(), 1)
+        await eventually(lambda: len(room.seen) == 2)
+
+    assert room.seen == ["JOIN a", "SAY " + stamped().decode()]
+
+
+@on_loop
+async def test_phoenix_recipe_tells_joins_acknowledgements_and_refusals_apart() -> None:
+    options = tomllib.loads(next(recipe for recipe in RECIPES if "phx_join" in recipe))["driver_options"]
+
+    def answer(text: str | bytes) -> list[str | bytes]:
+        join_ref, ref, topic, event, _ = json.loads(text)
+        status = "error" if ref == "7" else "ok"
+        reply = json.dumps([join_ref, ref, topic, "phx_reply", {"response": {}, "status": status}], separators=(",", ":"))
+        return [reply] if event == "phx_join" else [text, reply]
+
+    room = Room(answer)
+    async with connected(room, options) as (connection, recorder):
+        for token in (5, 6, 7):
+            connection.publish("a", stamped(), token)
+        await eventually(lambda: len(recorder.acks) + len(recorder.refusals) == 3)
+
+    assert recorder.acks == [5, 6]
+    assert [token for token, _ in recorder.refusals] == [7]
 
 
 @on_loop

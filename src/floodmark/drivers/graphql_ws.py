@@ -1,7 +1,8 @@
 """Speak `graphql-transport-ws` to any server: subscribe, publish by mutation, resume after an offset.
 
 Subscriptions are operations with the fixed-width ids s0000000.. (the same on every connection, so that a server may share frames);
-publishes are operations p<token>, probes of the warm-up w<number>. The stamp travels as text inside the document's data; where it sits does not matter.
+publishes are operations p<token>, probes of the warm-up w<number>. The stamp travels as text inside the document's data; where it sits
+does not matter.
 
 HOT path of a delivery: one slice of the frame (its head, that is everything up to the operation's type) and one dict look-up. The head's
 length is learnt from the first delivery of each connection, so any order of keys and any white space will do; a server that puts the
@@ -38,6 +39,17 @@ DEFAULTS: dict[str, str | int | float | bool] = {
     "frame_limit_bytes": 16 * 1024 * 1024,
     "metrics_path": "/metrics",
     "metrics_prefix": "floodmark_hub_",
+}
+MEANINGS = {
+    "subscribe": "The subscription document. Its variable `$channel` is the channel; if it uses `$after`, a subscription can be resumed.",
+    "publish": "The mutation document; it must take `$channel` and `$data`, the payload as a string.",
+    "offset_key": "The JSON key under which a delivered event carries its position, for resuming: the first whole number behind it.",
+    "token": 'Sent in `connection_init` as `{"authorization": "Bearer ..."}`.',
+    "init": "The whole payload of `connection_init`, a JSON object as text, for servers that want something else.",
+    "headers": "HTTP headers of the WebSocket handshake, a JSON object of text.",
+    "frame_limit_bytes": "The longest message taken from the target; a longer one ends the connection.",
+    "metrics_path": "Where the target shows Prometheus metrics, on the same host and port; a target that has none is not compared.",
+    "metrics_prefix": "What the names of its metrics begin with.",
 }
 _STATISTICS = {
     "delivered": "total_events_delivered",

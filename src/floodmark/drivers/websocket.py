@@ -30,6 +30,7 @@ from floodmark.drivers.sockets import SocketConnection, open_socket
 from floodmark.ledger.stamp import MAGIC, MARKER
 
 DEFAULTS: dict[str, str | int | float | bool] = {
+    "hello": "",
     "subscribe": "",
     "unsubscribe": "",
     "publish": "$payload",
@@ -42,6 +43,21 @@ DEFAULTS: dict[str, str | int | float | bool] = {
     "subprotocol": "",
     "headers": "",
     "frame_limit_bytes": 16 * 1024 * 1024,
+}
+MEANINGS = {
+    "hello": "Sent once on every connection, publishers' too, as text: a login, a join. May use `$channel`, the connection's first.",
+    "subscribe": "Sent for each subscription, as text. May use `$channel` and `$after`. Empty: nothing is sent, the URL says it all.",
+    "unsubscribe": "Sent to end one. May use `$channel`. Empty: nothing is sent.",
+    "publish": "Sent for each message. Must use `$payload`; may use `$channel` and `$token`, a number that identifies this publish.",
+    "encoding": "`text` or `binary`: how payloads and their stamps are written, and which kind of frame a publish is.",
+    "channel_key": "The JSON key under which a delivered frame names its channel; needed with several subscriptions per connection.",
+    "subscribed": "What a frame contains that confirms a subscribe. Empty: a WebSocket ping, answered in order, stands for it.",
+    "acknowledged": "A regular expression for the frame that confirms a publish; its first group is the token. Empty: none is expected.",
+    "refused": "A regular expression for an error frame; its first group is the token of the publish, or else a subscribe is refused.",
+    "resume_key": "The JSON key of a delivered frame's position; with `$after` in `subscribe` a subscription can be resumed.",
+    "subprotocol": "The WebSocket sub-protocol to ask for and insist on.",
+    "headers": "HTTP headers of the WebSocket handshake, a JSON object of text.",
+    "frame_limit_bytes": "The longest message taken from the target; a longer one ends the connection.",
 }
 _MARKS: dict[Encoding, bytes] = {"text": MARKER, "binary": MAGIC}
 
@@ -133,7 +149,7 @@ class WebSocketConnection(SocketConnection):
         if template is not None:
             for want in wanted:
                 after = "" if want.after is None else str(want.after)
-                self._send(template.substitute(channel=want.channel, after=after).encode(), text=True)
+                self.say(template.substitute(channel=want.channel, after=after))
         try:
             await (confirmation if confirmed else self._barrier())
         finally:
@@ -171,7 +187,7 @@ class WebSocketConnection(SocketConnection):
         for slot in list(slots):
             channel = self._channels.pop(slot, None)
             if channel is not None and template is not None:
-                self._send(template.substitute(channel=channel).encode(), text=True)
+                self.say(template.substitute(channel=channel))
         await self._barrier()
         kept = set(self._channels)
         self._slots = {channel: slot for channel, slot in self._slots.items() if slot in kept}
@@ -197,6 +213,10 @@ class WebSocketConnection(SocketConnection):
         match = pattern.search(frame) if pattern is not None else None
         return int(match.group(1)) if match is not None else None
 
+    def say(self, command: str) -> None:
+        """Send a command of the service's own."""
+        self._send(command.encode(), text=True)
+
     def _send(self, frame: bytes, *, text: bool) -> None:
         if self._transport is not None:
             self._transport.send(WSMsgType.TEXT if text else WSMsgType.BINARY, frame)
@@ -211,6 +231,7 @@ class WebSocketDriver:
         if encoding not in ("text", "binary"):
             raise UsageError(f"driver 'websocket': encoding must be 'text' or 'binary', got {encoding!r}")
         self.encoding: Encoding = "text" if encoding == "text" else "binary"
+        self._hello = _template("hello", str(chosen["hello"]), {"channel"})
         self.subscribe = _template("subscribe", str(chosen["subscribe"]), {"channel", "after"})
         self.unsubscribe = _template("unsubscribe", str(chosen["unsubscribe"]), {"channel"})
         publish = _template("publish", str(chosen["publish"]), {"channel", "payload", "token"})
@@ -254,7 +275,10 @@ class WebSocketDriver:
             local_host=local_host,
             headers=self._headers,
         )
-        return connection.hand_over()
+        connection.hand_over()
+        if self._hello is not None:
+            connection.say(self._hello.substitute(channel=channel))
+        return connection
 
     async def statistics(self, url: str) -> dict[str, float] | None:
         return None
