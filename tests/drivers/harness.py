@@ -103,13 +103,13 @@ async def tcp_server(behave: Behaviour) -> AsyncIterator[str]:
         assert task is not None
         busy.add(task)
         try:
-            await behave(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await behave(reader, writer)
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
+        except asyncio.CancelledError:  # the test is over
+            writer.transport.abort()
 
     server = await asyncio.start_server(client, "127.0.0.1", 0)
     try:
