@@ -84,6 +84,11 @@ class Agents:
         """The agents' process ids."""
         return [agent.process.pid for agent in self._agents]
 
+    @property
+    def held_up(self) -> bool:
+        """Whether one of them has nothing left to do but to wait for a target that takes no more."""
+        return any(agent.progress is not None and agent.progress.held_up for agent in self._agents)
+
     async def spawn(self, count: int, log_folder: Path, name: str) -> None:
         """Start the processes; they load their code while the target starts, and wait for their set-up."""
         environment = dict(os.environ, PYTHONUNBUFFERED="1", OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")

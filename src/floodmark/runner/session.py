@@ -34,7 +34,7 @@ from floodmark.runner.evidence import Evidence
 from floodmark.runner.interrupted import in_flight
 from floodmark.runner.results import result_of
 from floodmark.runner.target import RunningTarget, require_startable, running
-from floodmark.runner.wire import Progress, Setup
+from floodmark.runner.wire import PROGRESS_S, Progress, Setup
 
 WATCH_S = 0.1
 POLL_S = 0.02
@@ -198,12 +198,28 @@ class Session:
                 self._evidence.first_intended_ns = self._evidence.first_intended_ns or start_ns
                 self._evidence.timeline.mark(phase.name, start_ns)
                 self._display.update(phase=phase.name)
-                await self._agents.ask("phase", index=index, at_ns=start_ns, limit_s=_phase_limit_s(phase))
+                await self._phase(index, start_ns)
         self._evidence.where = "in the drain"
         self._evidence.timeline.mark("drain", time.monotonic_ns())
         self._display.update(phase="drain")
         await self._drain()
         self._evidence.statistics = await drivers.build(scenario.driver, scenario.driver_options).statistics(target.url)
+
+    async def _phase(self, index: int, start_ns: int) -> None:
+        """Play one phase. The last one ends also when stuck consumers hold the target up: nobody else would ever let them read again."""
+        phases = self._scenario.phases
+        async with tasks.group() as group:
+            ask = self._agents.ask("phase", index=index, at_ns=start_ns, limit_s=_phase_limit_s(phases[index]))
+            playing = group.create_task(ask)
+            calming = group.create_task(self._calm_when_held_up()) if index == len(phases) - 1 else None
+            await asyncio.wait([playing])
+            if calming is not None:
+                calming.cancel()
+
+    async def _calm_when_held_up(self) -> None:
+        while not self._agents.held_up:  # noqa: ASYNC110  # it comes with the agents' reports, which have a beat of their own
+            await asyncio.sleep(PROGRESS_S)
+        await self._agents.ask("settle", limit_s=STEP_LIMIT_S)
 
     async def _connect(self) -> None:
         scenario = self._scenario

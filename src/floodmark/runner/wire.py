@@ -49,7 +49,10 @@ class Did(msgspec.Struct, frozen=True, kw_only=True, tag="did"):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
-    """Running totals of an agent, and the response latencies since the last one (an encoded histogram)."""
+    """Running totals of an agent, and the response latencies since the last one (an encoded histogram).
+
+    `held_up`: its load is due to the last message, and the target has taken nothing of what waits for a while.
+    """
 
     at_ns: int
     connections: int
@@ -63,6 +66,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     response: bytes
     service: bytes
     lag: bytes
+    held_up: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):

@@ -223,6 +223,7 @@ class Agent:
                     response=intake.interval_response.take().to_wire(),
                     service=intake.interval_service.take().to_wire(),
                     lag=publisher.lag_interval.take().to_wire(),
+                    held_up=publisher.held_up,
                 )
             )
 

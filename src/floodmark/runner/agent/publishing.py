@@ -28,6 +28,7 @@ BACKLOG_COUNT = 20_000
 PENDING_COUNT = 200_000
 TICK_S = 0.001
 BUSY_NS = 50_000_000
+HELD_UP_NS = 1_000_000_000
 
 
 class Outlet:
@@ -55,6 +56,7 @@ class Publisher:
         self.published_count = 0
         self.unanswered_count = 0
         self.first_intended_ns = 0
+        self.held_up = False
         self._over = False
         self._population = population
         self._owned = owned
@@ -152,7 +154,8 @@ class Publisher:
             duration_s=phase.duration_s,
         )
         waiting = 0
-        yielded_ns = time.monotonic_ns()
+        yielded_ns = moved_ns = time.monotonic_ns()
+        published = self.published_count
         while not self._over:
             now_ns = time.monotonic_ns()
             room = min(BATCH_COUNT, BACKLOG_COUNT - waiting, PENDING_COUNT - len(self._pending))
@@ -163,6 +166,9 @@ class Publisher:
                 if taken:
                     self._deal(sources, offsets_ns, start_ns)
             waiting = self._send_waiting()
+            if self.published_count != published or not waiting:
+                published, moved_ns = self.published_count, now_ns
+            self.held_up = pacer.exhausted and now_ns - moved_ns > HELD_UP_NS
             if not taken and pacer.exhausted and not waiting:
                 return
             if taken == BATCH_COUNT:  # more is due: receiving waits for a moment, so that the generator is not late by its own doing
