@@ -117,8 +117,10 @@ def _play(order: Order, display: Progress) -> RunResult:
     """Run an order on its own event loop; the first Ctrl-C or SIGTERM ends it in order."""
 
     async def main() -> RunResult:
-        playing = Run(order, display)
-        task = asyncio.ensure_future(playing.play())
+        async def play() -> RunResult:
+            return await Run(order, display).play()
+
+        task = asyncio.ensure_future(play())  # begins only once the handlers below are there: from the run folder on, all ends in order
         loop = asyncio.get_running_loop()
         asked = False
 
@@ -242,7 +244,7 @@ def main() -> None:
         sys.exit(_fail(f"this is a bug in floodmark, so there is no verdict: {exc}", exc.exit_code))
     except FloodmarkError as exc:
         sys.exit(_fail(str(exc), exc.exit_code))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit(_fail("interrupted", 130))
     except BrokenPipeError:
         sys.stderr.close()
