@@ -18,6 +18,8 @@ class SlowAccount:
     duplicated: int = 0
     reordered: int = 0
     corrupted: int = 0
+    again: list[int] = dataclasses.field(default_factory=list)  # the sequences behind `duplicated`, one entry per arrival
+    late: list[int] = dataclasses.field(default_factory=list)  # and behind `reordered`
 
 
 class SlowAccounts:
@@ -49,6 +51,7 @@ class SlowAccounts:
                 self.anonymous[slot] += 1
         elif seq in account.delivered:
             account.duplicated += 1
+            account.again.append(seq)
         else:
             was_damaged = seq in account.damaged
             if was_damaged:
@@ -56,6 +59,7 @@ class SlowAccounts:
                 self.anonymous[slot] += 1
             if seq < account.next_seq and not (was_damaged and seq + 1 == account.next_seq):
                 account.reordered += 1
+                account.late.append(seq)
             account.delivered.add(seq)
             account.next_seq = max(account.next_seq, seq + 1)
 

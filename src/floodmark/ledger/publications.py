@@ -10,6 +10,7 @@ thinned to a bound, from which a window is mapped conservatively: what cannot be
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -286,6 +287,25 @@ class Index:
         for publisher, group in zip(owners.tolist(), np.split(rows, firsts[1:]), strict=True):
             self._window_of(publisher, group, opened_ns[group], closed_ns[group], window)
         return window
+
+    def edge(self, at_ns: int) -> tuple[Ints, int]:
+        """Cut every publisher's sequences in two at a moment: by `sent`, those below the edge came before it.
+
+        A sequence handed out and never sent goes with the one sent before it; with none before, no moment but NEVER_NS is late enough.
+        Returns: the edge of each publisher, and by how many messages the worst of them may lie too high: 0 unless checkpoints were thinned.
+        """
+        if at_ns == NEVER_NS:
+            return self.attempted_end, 0
+        book, edges, worst = self._publications, np.zeros(len(self.attempted_end), np.int64), 0
+        for publisher, points in book.sent_points.items():
+            i, total = bisect_left(points.times_ns, at_ns), book.attempted_end[publisher]
+            if i == 0:
+                continue
+            edges[publisher] = high = points.seqs[i] if i < len(points.seqs) else total
+            if points.stride > 1 and at_ns <= book.last_sent_ns[publisher]:
+                span = self.attempted_below(np.array([publisher, publisher]), np.array([points.seqs[i - 1] + 1, high]))
+                worst = max(worst, int(span[1] - span[0]))
+        return edges, worst
 
     def _window_of(self, publisher: int, rows: Ints, opened_ns: Ints, closed_ns: Ints, window: Window) -> None:
         book, total = self._publications, int(self.attempted_end[publisher])
