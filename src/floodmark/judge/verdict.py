@@ -14,6 +14,7 @@ import msgspec
 
 from floodmark.core import units
 from floodmark.core.units import Dimension
+from floodmark.model.checks import FAULT_WINDOWS
 from floodmark.model.criterion import Criterion, parse
 from floodmark.model.finding import Guarantee, Order
 from floodmark.model.metrics import Metric
@@ -31,14 +32,23 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What one scenario showed.
 
     `values`: metric name to its figure in the base unit. `missing`: metric name to half a sentence saying why there is none.
-    `delivered`: intact deliveries seen. `phases`: the same as `values` for each phase by name; a phase has its own `delivered` in there,
-    without which its delivery metrics prove nothing.
+    `delivered`: intact deliveries seen. `phases`: the same as `values` for each phase, and each window around the faults, by name; one has
+    its own `delivered` in there, without which its delivery metrics prove nothing. `unplaced`: of a phase or window, how many more than
+    the count in `phases` may belong to it; a criterion is judged only when that cannot change the answer.
     """
 
     values: dict[str, float] = {}
     missing: dict[str, str] = {}
     delivered: int = 0
     phases: dict[str, dict[str, float]] = {}
+    unplaced: dict[str, dict[str, float]] = {}
+
+
+class _Bounds(msgspec.Struct, frozen=True):
+    """A figure that lies in [low, high]; nearly always both are the same."""
+
+    low: float
+    high: float
 
 
 def judge(criteria: Iterable[Criterion], observations: Observations) -> tuple[CriterionResult, ...]:
@@ -69,35 +79,111 @@ def implied(guarantee: Guarantee, order: Order) -> tuple[Criterion, ...]:
 def with_implied(criteria: Iterable[Criterion], guarantee: Guarantee, order: Order) -> tuple[Criterion, ...]:
     """The stated criteria, then those of the guarantee whose metric is not stated for the whole run.
 
-    A criterion about one phase does not replace the promise about all of them.
+    A criterion about one phase does not replace the promise about all of them, nor does one that only compares with a phase.
     """
     stated = tuple(criteria)
-    covered = {criterion.metric for criterion in stated if not criterion.phase}
+    covered = {criterion.metric for criterion in stated if not criterion.phase and not criterion.reference}
     return stated + tuple(criterion for criterion in implied(guarantee, order) if criterion.metric not in covered)
 
 
 def _judged(criterion: Criterion, seen: Observations) -> CriterionResult:
     metric = criterion.known
-    if criterion.phase and criterion.phase not in seen.phases:
-        return _unknown(criterion, None, f"the phase {criterion.phase!r} was not measured")
-    values = seen.phases[criterion.phase] if criterion.phase else seen.values
-    value = values.get(criterion.metric)
+    value, why = _figure(metric, criterion.phase, seen)
     if value is None:
-        return _unknown(criterion, None, _why_missing(criterion, seen))
-    if math.isnan(value):
-        return _unknown(criterion, None, f"{metric.name} came out as no number, so it proves nothing")
-    holds = _holds(value, criterion.operator, criterion.limit, metric.dimension)
-    delivered = values.get("delivered", 0) if criterion.phase else seen.delivered
+        return _unknown(criterion, None, why)
+    limit, why = _limit(criterion, seen)
+    if limit is None:
+        return _unknown(criterion, value, why)
+    more = _more(metric, criterion.phase, seen)
+    holds = _holds_between(_Bounds(value, value + more), criterion.operator, limit, metric.dimension)
+    if holds is None:
+        return _unknown(criterion, value, _undecided(criterion, value, more))
+    values, delivered = _there(criterion.phase, seen)
     if metric.needs_delivery and not delivered > 0 and (holds or not _is_evidence(metric, values)):
-        where = f" in the phase {criterion.phase!r}" if criterion.phase else ""
-        return _unknown(criterion, value, f"no delivery was seen{where}, so {metric.name} proves nothing")
+        return _unknown(criterion, value, f"no delivery was seen{_in_phase(criterion.phase)}, so {metric.name} proves nothing")
     if holds and math.isinf(value):  # a division by nothing may break a promise, but cannot keep one
         return _unknown(criterion, None, f"{metric.name} came out infinite, so it proves nothing")
     if holds:
         return CriterionResult(text=criterion.text, observed=value, verdict=Verdict.PASS)
-    wanted = f"{criterion.operator} {units.show(criterion.limit, metric.dimension)}"
-    note = f"{metric.name} was {units.show(value, metric.dimension)}, wanted {wanted}"
+    note = f"{metric.name} was {units.show(value, metric.dimension)}, wanted {criterion.operator} {_wanted(criterion, limit)}"
     return CriterionResult(text=criterion.text, observed=value, verdict=Verdict.FAIL, note=note)
+
+
+def _there(phase: str, seen: Observations) -> tuple[dict[str, float], float]:
+    """The figures of a phase, or of the whole run, and the deliveries that stand behind them."""
+    if phase:
+        values = seen.phases[phase]
+        return values, values.get("delivered", 0)
+    return seen.values, seen.delivered
+
+
+def _figure(metric: Metric, phase: str, seen: Observations) -> tuple[float | None, str]:
+    """The metric's figure, or None and why there is none."""
+    if phase and phase not in seen.phases:
+        what = f"the time {phase} the faults" if phase in FAULT_WINDOWS else f"the phase {phase!r}"
+        return None, f"{what} was not measured"
+    value = _there(phase, seen)[0].get(metric.name)
+    if value is None:
+        reason = seen.missing.get(metric.name)
+        return None, f"{metric.name} was not observed{_in_phase(phase)}" + (f": {reason}" if reason else "")
+    if math.isnan(value):
+        return None, f"{metric.name} came out as no number{_in_phase(phase)}, so it proves nothing"
+    return value, ""
+
+
+def _limit(criterion: Criterion, seen: Observations) -> tuple[_Bounds | None, str]:
+    """What the figure is held against: the limit as stated, or the multiple of the reference; None and why when that says nothing."""
+    if not criterion.reference:
+        return _Bounds(criterion.limit, criterion.limit), ""
+    metric, phase = criterion.known, criterion.reference
+    base, why = _figure(metric, phase, seen)
+    if base is None:
+        return None, f"nothing to compare with: {why}"
+    if metric.needs_delivery and not _there(phase, seen)[1] > 0:
+        return None, f"nothing to compare with: no delivery was seen{_in_phase(phase)}, so {metric.name} proves nothing there"
+    if not _comparable(base, criterion.operator, metric.dimension):
+        return None, f"nothing to compare with: {metric.name} was {units.show(base, metric.dimension)}{_in_phase(phase)}"
+    return _Bounds(criterion.limit * base, criterion.limit * (base + _more(metric, phase, seen))), ""
+
+
+def _comparable(base: float, sign: str, dimension: Dimension) -> bool:
+    """Whether a multiple of this figure can be broken and kept. Zero is a fine count to stay at, but not one to stay above or go below."""
+    if base == 0:
+        return dimension in (Dimension.COUNT, Dimension.RATIO) and sign not in (">=", "<")
+    return 0 < base < math.inf
+
+
+def _more(metric: Metric, phase: str, seen: Observations) -> float:
+    return seen.unplaced.get(phase, {}).get(metric.name, 0.0) if phase else 0.0
+
+
+def _holds_between(value: _Bounds, sign: str, limit: _Bounds, dimension: Dimension) -> bool | None:
+    """Compare all that the two may be; None when the answer depends on which."""
+    if sign in ("==", "!=") and (value.low, limit.low) != (value.high, limit.high) and value.low <= limit.high and limit.low <= value.high:
+        return None
+    answers = {_holds(one, sign, other, dimension) for one in (value.low, value.high) for other in (limit.low, limit.high)}
+    return answers.pop() if len(answers) == 1 else None
+
+
+def _undecided(criterion: Criterion, value: float, more: float) -> str:
+    """Say of which figure it is not known how much of it there is."""
+    metric, text = criterion.known, ""
+    if more:
+        text = f"{metric.name} was {units.show(value, metric.dimension)}{_in_phase(criterion.phase)}, and up to "
+        text += f"{units.show(more, metric.dimension)} more may belong there"
+    else:
+        text = f"how much {metric.name} was{_in_phase(criterion.reference)} is not known exactly enough"
+    return f"{text}: when they were sent cannot be told"
+
+
+def _wanted(criterion: Criterion, limit: _Bounds) -> str:
+    """The limit; for a multiple also of what."""
+    dimension = criterion.known.dimension
+    shown = units.show(limit.low, dimension)
+    if not criterion.reference:
+        return shown
+    base = units.show(limit.low / criterion.limit, dimension)
+    return f"{shown} ({units.show(criterion.limit, Dimension.FACTOR)} the {base}{_in_phase(criterion.reference)})"
 
 
 def _holds(value: float, sign: str, limit: float, dimension: Dimension) -> bool:
@@ -114,10 +200,11 @@ def _is_evidence(metric: Metric, values: dict[str, float]) -> bool:
     return any(name in _ANOMALIES and values.get(name, 0) > 0 for name in counted)
 
 
-def _why_missing(criterion: Criterion, seen: Observations) -> str:
-    reason = seen.missing.get(criterion.metric)
-    where = f" in the phase {criterion.phase!r}" if criterion.phase else ""
-    return f"{criterion.metric} was not observed{where}: {reason}" if reason else f"{criterion.metric} was not observed{where}"
+def _in_phase(phase: str) -> str:
+    """Half a sentence on where; a window around the faults is no phase."""
+    if phase in FAULT_WINDOWS:
+        return f" {phase} the faults"
+    return f" in the phase {phase!r}" if phase else ""
 
 
 def _unknown(criterion: Criterion, value: float | None, why: str) -> CriterionResult:

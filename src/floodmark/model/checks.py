@@ -7,8 +7,11 @@ a struct built from Python accepts whatever it is given. NaN, infinities and boo
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from floodmark.core.errors import UsageError
+
+FAULT_WINDOWS = ("before", "during", "after")  # the stretches of a scenario around its faults, as a criterion names them
 
 
 def require(holds: bool, text: str) -> None:
@@ -46,3 +49,18 @@ def whole(where: str, value: int) -> None:
 def filled(where: str, value: str) -> None:
     """Text that is not blank."""
     require(isinstance(value, str) and bool(value.strip()), f"{where} must be text that is not empty, got {value!r}")
+
+
+def not_a_window(where: str, name: str) -> None:
+    """A name for a stretch of load that means no stretch around the faults."""
+    require(name not in FAULT_WINDOWS, f"{where} must not be {name!r}: criteria call the time {name} the faults so; take another name")
+
+
+def window(where: str, name: str, *, phases: Sequence[str], has_faults: bool) -> None:
+    """A stretch that a criterion may name: a phase, or one around the faults of a scenario that has some; empty is the whole run."""
+    if name in FAULT_WINDOWS:
+        text = f"{where} names the window {name!r}, but the scenario has no faults for it to be {name}; add one, or name a phase"
+        require(has_faults, text)
+        return
+    known = ", ".join(map(repr, phases))
+    require(not name or name in phases, f"{where} names the phase {name!r}, but the phases are: {known}")
