@@ -304,15 +304,16 @@ def test_limit_passes_exactly_so_many_bytes_and_closes(limit: int) -> None:
         writer.write(payload)
         await reader.read(-1)
 
-    async def job() -> tuple[bytes, list[Entry]]:
+    async def job() -> tuple[bytes, list[Entry], int]:
         async with relay(f"limit={limit}B,direction=downstream", handler=speaks) as (proxy, _), client(proxy) as (reader, _):
             received = await reader.read(-1)
             await until(lambda: not proxy.connections())
-            return received, entries(proxy, "limit reached")
+            return received, entries(proxy, "limit reached"), proxy.faults()[0].hits
 
-    received, reached = play(job())
+    received, reached, hits = play(job())
 
     assert received == payload[:limit]
+    assert hits == 1
     assert [(entry.connection, entry.direction, entry.hits) for entry in reached] == [(1, "downstream", 1)]
 
 

@@ -281,6 +281,27 @@ def test_journal_sums_up_what_each_connection_felt() -> None:
     assert play(job()) == [(1, 1, "upstream", 0, 0), (1, 1, "downstream", 0, 0), (1, 2, "upstream", 1, 5), (1, 2, "downstream", 1, 5)]
 
 
+def test_journal_has_the_sums_of_a_connection_that_was_reset_with_bytes_held() -> None:
+    async def job() -> list[tuple[str, str, int, int]]:
+        async with relay("latency=10s,direction=upstream", "latency=1ms,direction=downstream") as (proxy, _), client(proxy) as (_, writer):
+            writer.write(b"never arrives")
+            await until(lambda: proxy.connections() and proxy.connections()[0].held_bytes == 13)
+            proxy.add(parse_fault("reset"))
+            await until(lambda: not proxy.connections())
+            return [
+                (entry.action, entry.direction, entry.hits, entry.size_bytes)
+                for entry in proxy.journal().entries()
+                if entry.action != "added"
+            ]
+
+    assert play(job()) == [
+        ("reset", "", 1, 13),
+        ("touched", "upstream", 1, 13),
+        ("touched", "downstream", 0, 0),
+        ("dropped", "", 0, 13),
+    ]
+
+
 def test_added_fault_behind_a_blocked_one_does_not_stall_the_stream() -> None:
     """The reader stops, so the first fault waits for its socket; a second one comes between, then the reader goes on."""
     payload = stream(12 << 20)

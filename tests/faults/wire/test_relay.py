@@ -42,6 +42,22 @@ def test_relay_200_connections_keep_their_streams_apart() -> None:
     assert play(job()) == [True] * 200
 
 
+def test_relay_on_the_loop_of_the_standard_library_is_byte_exact() -> None:
+    payload = stream(8 << 20)
+
+    async def job() -> bytes:
+        async with relay() as (proxy, _), client(proxy) as (reader, writer):
+            added = proxy.add(parse_fault("latency=5ms"))
+            exchanging = asyncio.create_task(exchange(reader, writer, payload))
+            await until(lambda: added.hits > 3)
+            proxy.remove(added)
+            answer, _ = await exchanging
+            await until(lambda: not proxy.connections())
+            return answer
+
+    assert asyncio.run(job()) == payload
+
+
 def test_relay_half_close_lets_the_other_direction_go_on() -> None:
     async def answers_at_the_end(reader: Reader, writer: Writer) -> None:
         received = await reader.read(-1)

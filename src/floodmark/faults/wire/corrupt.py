@@ -29,7 +29,8 @@ class Corrupt(LaneFault, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.not_negative("fault 'corrupt': every_bytes", self.every_bytes)
+        if self.every_bytes != 0:
+            checks.whole("fault 'corrupt': every_bytes", self.every_bytes)
         checks.share("fault 'corrupt': probability", self.probability)
         checks.require(
             not (self.every_bytes and self.probability), "fault 'corrupt': give every_bytes or probability, not both; leave one at 0"

@@ -102,6 +102,8 @@ class Lane:
         """The sink is gone: drop what is held and what comes."""
         self.dropped_bytes += self.held_bytes
         for stage in self.stages:
+            if not stage.healed:  # a healed one has given its account
+                stage.tally.close()
             stage.cancel()
         self.stages.clear()
         self.direct = False

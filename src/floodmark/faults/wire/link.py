@@ -153,10 +153,8 @@ class Link:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        for lane in (self.upstream, self.downstream):
-            for stage in lane.stages:
-                stage.tally.close()
-            lane.abandon()
+        self.upstream.abandon()
+        self.downstream.abandon()
 
     # What can be seen.
 

@@ -229,7 +229,9 @@ class Proxy:
     def _over(self, link: Link) -> None:
         self._links.pop(link.number, None)
         if link.dropped_bytes:
-            self._journal.write("dropped", connection=link.number, size_bytes=link.dropped_bytes, note="held when the connection ended")
+            self._journal.write(
+                "dropped", connection=link.number, size_bytes=link.dropped_bytes, note="held when the connection ended, or sent after"
+            )
         self._settle()
 
     def _settle(self) -> None:

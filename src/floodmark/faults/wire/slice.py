@@ -29,7 +29,8 @@ class Slice(LaneFault, frozen=True, kw_only=True, forbid_unknown_fields=True):
         super().__post_init__()
         checks.whole("fault 'slice': piece_bytes", self.piece_bytes)
         checks.not_negative("fault 'slice': gap_s", self.gap_s)
-        checks.not_negative("fault 'slice': spread_bytes", self.spread_bytes)
+        if self.spread_bytes != 0:
+            checks.whole("fault 'slice': spread_bytes", self.spread_bytes)
         checks.require(
             self.spread_bytes < self.piece_bytes,
             f"fault 'slice': spread_bytes must be below piece_bytes ({self.piece_bytes}), got {self.spread_bytes}",

@@ -71,12 +71,12 @@ class Stage:
     @property
     def waiting_bytes(self) -> int:
         """Payload bytes held."""
-        return sum(len(item) for _, item in self._queue if isinstance(item, bytes)) - self._position
+        return self.held_bytes - _ITEM_COST_BYTES * len(self._queue) - self._position
 
     def feed(self, item: Item) -> None:
         """Take an item from whoever comes before."""
         if self._ended:
-            self.tally.hit(len(item) if isinstance(item, bytes) else 0)
+            self._lane.dropped_bytes += len(item) if isinstance(item, bytes) else 0
             return
         now_s = time.monotonic()
         due_s = now_s if self.healed else self.shaper.admit(item, now_s)
@@ -168,7 +168,7 @@ class Stage:
         if touched:
             self._lane.pass_on(self, touched)
         if end is not None:
-            self.tally.hit(self.waiting_bytes)
+            self._lane.dropped_bytes += self.waiting_bytes
             self.cancel()
             self._ended = True
             self._lane.pass_on(self, end)
