@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from floodmark.drivers.base import Connection
+from floodmark.ledger.block import Block
 from floodmark.ledger.stamp import Encoding, Stamper
 
 P = ParamSpec("P")
@@ -59,10 +60,19 @@ class Recorder:
         self.frames: list[tuple[int, bytes, int]] = []
         self.put: Callable[[tuple[int, bytes, int]], None] = self.frames.append
         self.turns = 0
+        self.blocks = 0
         self.acks: list[int] = []
         self.refusals: list[tuple[int, str]] = []
         self.ends: list[tuple[int, str]] = []
         self.closings: list[str] = []
+
+    @property
+    def takes_blocks(self) -> bool:
+        return True
+
+    def put_block(self, block: Block) -> None:
+        self.blocks += 1
+        self.frames.extend(block.frames())
 
     def turn(self) -> None:
         self.turns += 1

@@ -15,6 +15,7 @@ from typing import ClassVar, Literal, Protocol
 import msgspec
 
 from floodmark.core.errors import SystemUnderTestError, UsageError
+from floodmark.ledger.block import Block
 
 Encoding = Literal["text", "binary"]
 Options = Mapping[str, str | int | float | bool]
@@ -36,6 +37,13 @@ class Sink(Protocol):
 
     def turn(self) -> None:
         """HOT: call once at the end of each read, so that batches stay bounded."""
+
+    @property
+    def takes_blocks(self) -> bool:
+        """Whether `put_block` may be used now; false while somebody needs to see every single frame."""
+
+    def put_block(self, block: Block) -> None:
+        """HOT: many frames of one subscription at once."""
 
     def acknowledged(self, token: int) -> None:
         """HOT: the target confirmed the publish that carried this token."""

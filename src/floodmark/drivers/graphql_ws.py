@@ -22,11 +22,13 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 import msgspec
+import numpy as np
 from picows import WSFrame, WSMsgType, WSTransport
 
 from floodmark.core.errors import UsageError
 from floodmark.drivers.base import Connection, Encoding, Options, RefusedError, Sink, Wanted, json_headers, json_object, take_options
 from floodmark.drivers.sockets import SocketConnection, fetch_prometheus, open_socket
+from floodmark.ledger.block import Block
 from floodmark.ledger.stamp import MARKER
 
 DEFAULTS: dict[str, str | int | float | bool] = {
@@ -106,6 +108,17 @@ class GraphQLConnection(SocketConnection):
         if frame.last_in_buffer:
             self._turn()
 
+    def take_run(self, rows: np.ndarray, header_bytes: int, received_ns: int) -> bool:  # HOT: once per run of deliveries
+        end = header_bytes + self._head_bytes
+        if not self._head_bytes or end > rows.shape[1] or self._partial is not None or not self._sink.takes_blocks:
+            return False
+        heads = rows[:, header_bytes:end]
+        slot = self._heads.get(heads[0].tobytes())
+        if slot is None or not (heads == heads[0]).all():
+            return False  # several subscriptions share the connection: one by one
+        self._sink.put_block(Block(slot, rows.tobytes(), rows.shape[1], header_bytes, received_ns))
+        return True
+
     def on_lost(self, error: RefusedError) -> None:
         for wait in (self._waiter, *self._pongs):
             if wait is not None and not wait.done():
@@ -115,6 +128,7 @@ class GraphQLConnection(SocketConnection):
     # -- the slow path: everything that is not a delivery with a known head ----------------------------------------------------------
 
     def _on_rare_frame(self, frame: WSFrame, data: bytes, received_ns: int) -> None:
+        self.tap(frame)
         whole = self.whole_message(frame, data)
         if whole is None:
             return

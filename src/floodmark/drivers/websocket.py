@@ -22,11 +22,13 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 from picows import WSFrame, WSMsgType, WSTransport
 
 from floodmark.core.errors import UsageError
 from floodmark.drivers.base import Connection, Encoding, Options, RefusedError, Sink, Wanted, json_headers, take_options
 from floodmark.drivers.sockets import SocketConnection, open_socket
+from floodmark.ledger.block import Block
 from floodmark.ledger.stamp import MAGIC, MARKER
 
 DEFAULTS: dict[str, str | int | float | bool] = {
@@ -88,7 +90,18 @@ class WebSocketConnection(SocketConnection):
         if frame.last_in_buffer:
             self._turn()
 
+    def take_run(self, rows: np.ndarray, header_bytes: int, received_ns: int) -> bool:  # HOT: once per run of deliveries
+        slot = self._only
+        if slot is None or self._partial is not None or not self._sink.takes_blocks:
+            return False
+        at = rows[0].tobytes().find(self._mark, header_bytes)
+        if at < 0 or not (rows[:, at : at + len(self._mark)] == rows[0, at : at + len(self._mark)]).all():
+            return False
+        self._sink.put_block(Block(slot, rows.tobytes(), rows.shape[1], header_bytes, received_ns))
+        return True
+
     def _on_other_frame(self, frame: WSFrame, data: bytes, received_ns: int) -> None:
+        self.tap(frame)
         if frame.msg_type == WSMsgType.PONG and self._pongs:
             pong = self._pongs.popleft()
             if not pong.done():

@@ -28,10 +28,10 @@ from floodmark.ledger.stamp import (
 SCALAR_COUNT = 6  # below this many frames numpy's fixed cost (about 12 us a batch) is more than reading them one by one
 COPY_BYTES = 2048  # covers longer than this are checked through a memoryview, shorter ones are cheaper to copy
 
-_TEXT_DTYPE = np.dtype(
+TEXT_DTYPE = np.dtype(
     [("crc", ">u4"), ("run", "<u4"), ("publisher", "<u4"), ("seq", "<i8"), ("intended_ns", "<i8"), ("sent_ns", "<i8"), ("length", "<u4")]
 )
-_BINARY_DTYPE = np.dtype([("magic", "<u4"), ("crc", "<u4"), *[(name, _TEXT_DTYPE[name].str) for name in (_TEXT_DTYPE.names or ())[1:]]])
+BINARY_DTYPE = np.dtype([("magic", "<u4"), ("crc", "<u4"), *[(name, TEXT_DTYPE[name].str) for name in (TEXT_DTYPE.names or ())[1:]]])
 _MAGIC_INT = int.from_bytes(MAGIC, "little")
 _NUMBERS = ("run", "publisher", "seq", "intended_ns", "sent_ns")
 
@@ -75,7 +75,7 @@ def _binary_heads(frames: tuple[bytes, ...]) -> tuple[np.ndarray, Bools] | None:
     joined = b"".join([frame[at:end] for frame in frames])
     if len(joined) != HEAD_BYTES * len(frames):
         return None  # one is too short for a head: rare enough for the slow path to take the batch
-    heads = np.frombuffer(joined, _BINARY_DTYPE)
+    heads = np.frombuffer(joined, BINARY_DTYPE)
     checksums = _checksums(frames, at + COVERED_OFFSET, end, heads["length"])
     return heads, (heads["crc"] == checksums) & (heads["magic"] == _MAGIC_INT)
 
@@ -95,7 +95,7 @@ def _text_heads(frames: tuple[bytes, ...]) -> tuple[np.ndarray, Bools] | None:
     if len(joined) != 80 * len(frames) or (starts is not None and min(starts) < 0):
         return None
     try:
-        heads = np.frombuffer(unhexlify(joined), _TEXT_DTYPE)
+        heads = np.frombuffer(unhexlify(joined), TEXT_DTYPE)
     except ValueError:
         return None
     if starts is None:

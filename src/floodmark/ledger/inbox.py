@@ -7,6 +7,7 @@ All columns have one row per message, in arrival order. A message without a stam
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,3 +45,10 @@ class Deliveries:
             return self.received_ns - self.intended_ns, self.received_ns - self.sent_ns
         received_ns = self.received_ns[mask]
         return received_ns - self.intended_ns[mask], received_ns - self.sent_ns[mask]
+
+
+def joined(parts: Sequence[Deliveries]) -> Deliveries:
+    """Make one batch of several, in their order."""
+    return Deliveries(
+        **{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(Deliveries)}
+    )

@@ -47,6 +47,7 @@ class Agent:
         self.intake = Intake(self.accounts, self._driver.encoding, setup.run)
         self.put = self.intake.put
         self.turn = self.intake.turn
+        self.put_block = self.intake.put_block
         self.publisher = Publisher(
             population=population,
             owned=plan.sources_of(population, setup.agent, setup.agents),
@@ -77,6 +78,11 @@ class Agent:
         self.publisher_losses: Counter[str] = Counter()
 
     # -- Sink ------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def takes_blocks(self) -> bool:
+        """Whether deliveries may come in as blocks now."""
+        return self.intake.takes_blocks
 
     def refused(self, token: int, reason: str) -> None:
         """A publish was refused."""
