@@ -112,10 +112,12 @@ def test_windows_duplicates_beyond_the_sample_are_placed_where_they_must_lie_and
     accounts.receive(make([(0, 0, seq, True) for seq in range(100)]))
     accounts.receive(make([(0, 0, seq, True) for seq in range(20, 50)]))  # 8 sampled: 20 to 27; the highest, 49, is known too
 
-    reckoning = judge(published(100), accounts, [*around(1300, 1600), ("most", 1100, 1500)])
+    reckoning = judge(published(100), accounts, [*around(1300, 1600), ("most", 1100, 1500), ("none", 1400, 1400)])
 
-    assert {name: window.duplicated for name, window in reckoning.windows.items()} == {"before": 8, "during": 1, "after": 0, "most": 30}
-    assert {name: more.duplicated for name, more in reckoning.unplaced.items()} == {"before": 21, "during": 21, "after": 0, "most": 0}
+    placed = {name: window.duplicated for name, window in reckoning.windows.items()}
+    assert placed == {"before": 8, "during": 1, "after": 0, "most": 30, "none": 0}
+    unplaced = {name: more.duplicated for name, more in reckoning.unplaced.items()}
+    assert unplaced == {"before": 21, "during": 21, "after": 0, "most": 0, "none": 0}
 
 
 def test_windows_anonymous_damage_may_stand_for_a_loss_of_either_window() -> None:
