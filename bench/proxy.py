@@ -1,10 +1,10 @@
 """The fault proxy beside a bare relay: throughput and added latency, measured in turns in one run. `python -m bench.proxy [--rounds N]`
 
-Three relays, the same client and the same echo target, each in a process of its own on the loopback: floodmark's proxy without faults, a
-protocol that writes what it reads on the same event loop (uvloop), and one with asyncio's streams on asyncio's own loop. `direct` is no
-relay, what the ends alone can do. Throughput: one connection, 256 MiB one way, counted by the target. Latency: 100 bytes there and
-back, one at a time; what a relay adds is its percentile less the direct connection's of the same round.
-Also printed: the proxy with a latency of 1 s, that second taken off, as a delay must not throttle.
+Three relays, each in a process of its own on the loopback, between the same client and target (blocking sockets in this process):
+floodmark's proxy without faults, a protocol that writes what it reads on the same event loop (uvloop), and asyncio's streams on asyncio's
+own loop. `direct` is no relay, what the ends alone can do. Throughput: one connection, 256 MiB one way, counted by the target. Latency: 100
+bytes there and back, one at a time; what a relay adds is its percentile less the direct connection's of the same round. Also the memory of
+1,000 idle connections, and the proxy with a latency of 1 s that may hold the whole stream, that second taken off: delay is not to throttle.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ STREAM_BYTES = 256 << 20
 PIECE = bytes(1 << 18)
 TRIPS = 3_000
 DELAY_S = 1.0
+IDLE = 1_000
 RELAYS = ("floodmark", "protocol", "streams")
 
 
@@ -203,11 +204,28 @@ def round_trips(port: int) -> list[float]:
     return sorted(taken_s[TRIPS // 10 :])  # without the warm-up
 
 
+def idle_bytes(name: str) -> float:
+    """Resident memory of a relay per connection that is joined and silent."""
+    with socket.create_server((HOST, 0), backlog=IDLE) as listener, contextlib.ExitStack() as stack:
+        child = stack.enter_context(Child(command(name, listener.getsockname()[1]), cwd=ROOT, what=f"{name} relay"))
+        port = int(child.read_line(limit_s=LIMIT_S))
+        before_bytes = child.rss_bytes()
+        for _ in range(IDLE):
+            stack.enter_context(socket.create_connection((HOST, port), LIMIT_S))
+            listener.settimeout(LIMIT_S)
+            stack.enter_context(listener.accept()[0])  # the relay has reached its target
+        return (child.rss_bytes() - before_bytes) / IDLE
+
+
+def command(name: str, upstream: int, *faults: str) -> list[str]:
+    """The command line of a relay."""
+    return [sys.executable, "-m", "bench.proxy", "--relay", name, "--upstream", str(upstream), *faults]
+
+
 @contextlib.contextmanager
 def relay(name: str, upstream: int, *faults: str) -> Iterator[int]:
     """A relay in its own process; gives its port."""
-    command = [sys.executable, "-m", "bench.proxy", "--relay", name, "--upstream", str(upstream), *faults]
-    with Child(command, cwd=ROOT, what=f"{name} relay") as child:
+    with Child(command(name, upstream, *faults), cwd=ROOT, what=f"{name} relay") as child:
         yield int(child.read_line(limit_s=LIMIT_S))
 
 
@@ -221,6 +239,7 @@ class Figures:
     bytes_per_s: list[float] = dataclasses.field(default_factory=list)
     added_s_p50: list[float] = dataclasses.field(default_factory=list)
     added_s_p99: list[float] = dataclasses.field(default_factory=list)
+    idle_bytes: float | None = None
 
 
 def measure(rounds: int) -> dict[str, Figures]:
@@ -228,7 +247,9 @@ def measure(rounds: int) -> dict[str, Figures]:
     figures = {name: Figures() for name in ("direct", *RELAYS, "floodmark, 1 s latency")}
     with Ends() as ends, contextlib.ExitStack() as stack:
         ports = {name: stack.enter_context(relay(name, ends.port)) for name in RELAYS}
-        ports["floodmark, 1 s latency"] = stack.enter_context(relay("floodmark", ends.port, f"latency={DELAY_S}s,direction=upstream"))
+        ports["floodmark, 1 s latency"] = stack.enter_context(
+            relay("floodmark", ends.port, f"latency={DELAY_S}s,direction=upstream,hold=512MiB")
+        )
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
             through = round_trips(ends.port)
@@ -241,6 +262,8 @@ def measure(rounds: int) -> dict[str, Figures]:
                     trips = round_trips(ports[name])
                     found.added_s_p50.append(at(trips, 0.5) - at(through, 0.5))
                     found.added_s_p99.append(at(trips, 0.99) - at(through, 0.99))
+    for name in RELAYS:
+        figures[name].idle_bytes = idle_bytes(name)
     return figures
 
 
@@ -252,7 +275,7 @@ def at(ordered: list[float], ratio: float) -> float:
 def report(figures: dict[str, Figures]) -> Table:
     """Medians over the rounds, and ratios to the bare protocol of the same rounds."""
     table = Table(title="Relays, loopback, medians of the rounds", box=None)
-    for heading in ("relay", "MB/s", "of protocol", "added p50, us", "added p99, us", "p99 less protocol's, us"):
+    for heading in ("relay", "MB/s", "of protocol", "added p50, us", "added p99, us", "p99 less protocol's, us", "KB per idle connection"):
         table.add_column(heading, justify="left" if heading == "relay" else "right")
     bare = figures["protocol"]
     for name, found in figures.items():
@@ -262,6 +285,8 @@ def report(figures: dict[str, Figures]) -> Table:
             beyond_s = statistics.median(ours - theirs for ours, theirs in zip(found.added_s_p99, bare.added_s_p99, strict=True))
             cells += [f"{statistics.median(found.added_s_p50) * 1e6:,.0f}", f"{statistics.median(found.added_s_p99) * 1e6:,.0f}"]
             cells.append(f"{beyond_s * 1e6:+,.0f}")
+        if found.idle_bytes is not None:
+            cells.append(f"{found.idle_bytes / 1e3:.1f}")
         table.add_row(*cells)
     return table
 
