@@ -49,6 +49,16 @@ def memory_rows(seeds: range, *, leaks_bytes: tuple[float, ...] = LEAKS_BYTES, l
             yield Row(what=f"{kind}, {leak:g} of {limit_bytes:g} B", leak=leak / limit_bytes, counts=counts)
 
 
+def few_messages_rows(seeds: range) -> Iterator[Row]:
+    """Judge memory where the same noise stands against fewer messages."""
+    for leak in (0.0, 10.0, 30.0):
+        for kind in ("flat", "sawtooth", "trimming", "arenas", "drift"):
+            for messages_count in (100_000, 300_000):
+                traces = (make(kind, seed=seed, leak_bytes_per_message=leak, messages_count=messages_count) for seed in seeds)
+                counts = Counter(judge_leak(msgspec.structs.replace(trace, descriptors=None, threads=None)).verdict for trace in traces)
+                yield Row(what=f"{kind}, {messages_count:,} messages", leak=leak / LIMIT_BYTES, counts=counts)
+
+
 def second_load_rows(seeds: range) -> Iterator[Row]:
     """Judge memory with a second load after a drain, where the first load alone may not settle it."""
     for leak in (0.0, 30.0):
@@ -100,7 +110,7 @@ def main(arguments: list[str]) -> int:
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     begun_s = time.process_time()
     twice = memory_rows(seeds, leaks_bytes=(10.0,), limit_bytes=5.0)
-    rows = [*memory_rows(seeds), *twice, *second_load_rows(seeds), *descriptor_rows(seeds)]
+    rows = [*memory_rows(seeds), *twice, *few_messages_rows(seeds), *second_load_rows(seeds), *descriptor_rows(seeds)]
     console = Console(width=120)
     console.print(table(rows))
     console.print(summary(rows))

@@ -25,6 +25,7 @@ LATE_SHARES = (1.0, 1 / 2, 1 / 3, 1 / 4)  # parts of the usable stretch, up to i
 BOTTOMS_OF_A_PART = 6
 STEADY_RATIO = 0.75  # growth of the second half / of the first; a leak has 1, a warm-up of tau = 1.2 loads has 0.66
 RISING_SHARE = 0.65
+SLACK_GRAINS = 3.5  # what an allocator may hold free and fill before it asks for more: a PASS needs a limit that would have filled it
 IN_HAND = 0.9  # of the limit: a PASS keeps a tenth for a machine that drifted downwards meanwhile
 LATE_GRAINS = 3.0  # a short part is all slope to a slow drift: what must be out of doubt there is three times as much
 TWICE = 2.2  # a buffer that doubled at message m doubles again by 2 m; a tenth more, to have seen it
@@ -179,6 +180,8 @@ class _Column:
 
     def _is_below(self, start: float) -> bool:
         part = self._part(start)
+        if self.scale.limit * part.span < SLACK_GRAINS * self.scale.grain:
+            return False
         if not part.line.upper < IN_HAND * self.scale.limit or self._rises_late(part):
             return False
         for share in LATE_SHARES[1:]:
@@ -235,6 +238,10 @@ class _Column:
             fall = math.log(max(first, 1e-300) / second) if first > second > 0 else math.inf
             more = whole.span / 2 * max(1.0, math.log(max(2 * second / limit, math.e)) / fall) if second > 0 else whole.span / 2
             return self._result(whole, Verdict.UNKNOWN, f"still warming up: growth is dying away but not over: {said}", more=more)
+        filled = SLACK_GRAINS * self.scale.grain / limit
+        if whole.span < filled and not whole.line.lower > limit:
+            reason = f"too short: what an allocator may hold free takes {filled:,.6g} {self.scale.span_unit} at the limit to fill: {said}"
+            return self._result(whole, Verdict.UNKNOWN, reason, more=1.3 * (filled - whole.span))
         if whole.line.upper < IN_HAND * limit:
             return self._result(whole, Verdict.UNKNOWN, f"the last part rises faster than the whole: {said}", more=whole.span / 2)
         half = (whole.line.upper - whole.line.lower) / 2

@@ -19,7 +19,7 @@ from floodmark.monitor.leak.result import Growth, LeakResult, Retained
 from floodmark.monitor.leak.trace import Flags, Floats, Trace, Window, column
 
 ALLOCATOR_GRAIN_BYTES = 1024 * 1024
-DESCRIPTORS_GRAIN_COUNT = 16
+DESCRIPTORS_GRAIN_COUNT = 8
 THREADS_GRAIN_COUNT = 4
 SETTLED_COUNT = 5  # samples whose least one is the level before a load or after a drain
 
