@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from floodmark.core.errors import UsageError
@@ -151,23 +152,7 @@ def _decided(trace: Trace, y: Floats, scale: Scale, seed: int) -> _Decided:
 
 def _one(decided: _Decided) -> Growth:
     """Return a column's figures under the verdict that both loads gave."""
-    latest = decided.latest
-    return Growth(
-        verdict=decided.verdict,
-        reason=decided.reason,
-        unit=latest.unit,
-        limit=latest.limit,
-        span_unit=latest.span_unit,
-        slope=latest.slope,
-        lower=latest.lower,
-        upper=latest.upper,
-        span=latest.span,
-        points=latest.points,
-        cycles=latest.cycles,
-        warm_up=latest.warm_up,
-        warm_up_why=latest.warm_up_why,
-        more=latest.more,
-    )
+    return msgspec.structs.replace(decided.latest, verdict=decided.verdict, reason=decided.reason)
 
 
 def _loads(trace: Trace) -> tuple[Flags, Flags | None]:
