@@ -26,14 +26,18 @@ Handler = Callable[[Reader, Writer], Awaitable[None]]
 
 
 def play(job: Coroutine[Any, Any, T]) -> T:
-    """Run a test's coroutine on the loop that floodmark uses, with a limit."""
+    """Run a test's coroutine on the loop that floodmark uses, with a limit; an error in any callback or timer fails it."""
+    errors: list[str] = []
 
     async def limited() -> T:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(repr(context)))
         async with asyncio.timeout(LIMIT_S):
             return await job
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(limited())
+        result = runner.run(limited())
+    assert errors == []
+    return result
 
 
 async def until(holds: Callable[[], object]) -> None:

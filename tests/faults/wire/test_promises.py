@@ -111,6 +111,31 @@ def test_removal_in_the_middle_of_a_transfer_lets_everything_through_in_order(te
     assert after_s < 5
 
 
+async def says_and_ends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Say something, end, and take what comes; so both ends of stream are on their way at the same time."""
+    writer.write(b"said")
+    writer.write_eof()
+    await silent(reader, writer)
+
+
+@pytest.mark.parametrize("texts", [["partition"], ["latency=10s"], ["latency=10s", "partition"], ["partition", "slice=1B", "latency=10s"]])
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_removal_with_both_ends_of_stream_held_ends_the_connection(texts: list[str], newest_first: bool) -> None:
+    async def job() -> bytes:
+        async with relay(*texts, handler=says_and_ends) as (proxy, _), client(proxy) as (reader, writer):
+            writer.write(b"and I")
+            writer.write_eof()
+            await until(lambda: proxy.faults()[0].hits == 4)  # two chunks, two ends
+            for active in proxy.faults()[:: -1 if newest_first else 1]:
+                proxy.remove(active)
+            await until(lambda: not proxy.connections())
+            summed = [(entry.fault, entry.direction) for entry in proxy.journal().entries() if entry.action == "touched"]
+            assert len(summed) == len(set(summed)) == 2 * len(texts)  # one account each, and no more
+            return await reader.read()
+
+    assert play(job()) == b"said"
+
+
 @pytest.mark.parametrize("text", SHAPING)
 def test_close_with_bytes_held_ends_at_once(text: str) -> None:
     async def job() -> float:

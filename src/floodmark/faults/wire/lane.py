@@ -59,6 +59,8 @@ class Lane:
 
     def unlink(self, stage: Stage) -> None:
         """Take an empty stage out; whoever waited for it goes on."""
+        if stage not in self.stages:  # what it let go of was the end of the connection
+            return
         index = self.stages.index(stage)
         del self.stages[index]
         self.direct = not self.stages and not self.sink.gone
@@ -82,6 +84,8 @@ class Lane:
 
     def freed(self, stage: Stage) -> None:
         """A stage that was full is not any more."""
+        if stage not in self.stages:
+            return
         index = self.stages.index(stage)
         if index:
             self.stages[index - 1].resume()

@@ -74,7 +74,7 @@ class Link:
         for lane in (self.upstream, self.downstream):
             for stage in [one for one in lane.stages if one.fault == active.number and not one.healed]:
                 stage.tally.close()
-                stage.heal()
+                stage.heal()  # may let go of the end of the connection, and with it of every stage
 
     def _engage(self, active: ActiveFault) -> None:
         loop = asyncio.get_running_loop()
