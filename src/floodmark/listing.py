@@ -14,7 +14,7 @@ id = "chat.steady"
 title = "200 subscribers on 10 channels, 1,000 messages a second for ten seconds"
 
 # The embedded hub to begin with. Your own service: a URL ("ws://127.0.0.1:4000/graphql"), or a command line to start.
-target = "hub"
+target = { system = "hub", args = ["--no-rate-limits"] }
 driver = "graphql-ws"
 
 criteria = [

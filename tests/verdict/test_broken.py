@@ -77,7 +77,7 @@ def test_verdict_through_another_protocol_is_the_same(trick: str, tmp_path: Path
 def test_verdict_on_a_subscription_ended_half_way_is_fail_by_what_it_missed(tmp_path: Path) -> None:
     result = play(tmp_path, scenario("EndHalfWay", driver="graphql-ws"))
 
-    assert failed(result) == {"lost == 0"}
+    assert failed(result) == {"lost == 0", "ended == 0"}
     assert counts(result) == account(delivered=150, lost=50)
     assert "2 x you have seen enough" in result.note
 

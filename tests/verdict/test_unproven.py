@@ -23,10 +23,10 @@ def test_verdict_on_deliveries_older_than_their_sending_is_unknown(trick: str, t
     assert counts(result) == account()
 
 
-def test_verdict_on_subscriptions_ended_after_the_last_delivery_is_unknown(tmp_path: Path) -> None:
+def test_verdict_on_subscriptions_ended_after_the_last_delivery_is_fail(tmp_path: Path) -> None:
     result = play(tmp_path, scenario("EndWhenIdle", driver="graphql-ws"))
 
-    assert (result.verdict, broken(result)) == (Verdict.UNKNOWN, {"subscriptions ended == 0": "UNKNOWN"})
+    assert (result.verdict, broken(result)) == (Verdict.FAIL, {"ended == 0": "FAIL"})
     assert counts(result) == account()
 
 

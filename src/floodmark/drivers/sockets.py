@@ -11,9 +11,9 @@ import asyncio
 import errno
 import logging
 import socket
-import urllib.request
 from collections.abc import Callable
 from typing import Self, TypeVar, cast
+from urllib.parse import urlsplit
 
 import numpy as np
 from picows import WSCloseCode, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
@@ -26,6 +26,7 @@ Listener = TypeVar("Listener", bound=WSListener)
 READ_BUFFER_BYTES = 1024
 RECEIVE_BUFFER_BYTES = 512 * 1024
 CLOSE_LIMIT_S = 2.0
+PAGE_BYTES_MAX = 4 * 1024 * 1024
 logging.getLogger("picows").setLevel(logging.CRITICAL)  # what goes wrong is told by RefusedError and Sink.closed
 
 
@@ -284,16 +285,26 @@ def _too_long(limit_bytes: int) -> str:
 
 
 async def fetch_prometheus(url: str, *, limit_s: float = 5.0) -> dict[str, float] | None:
-    """Read a Prometheus text page: sample name (with labels as they stand) to value. None when there is no such page."""
-
-    def fetch() -> bytes:
-        with urllib.request.urlopen(url, timeout=limit_s) as answer:
-            return bytes(answer.read())
-
+    """Read a Prometheus text page: sample name (with labels as they stand) to value. None when there is no such page, or no end to it."""
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
     try:
-        page = await asyncio.to_thread(fetch)
-    except (OSError, ValueError):
+        async with asyncio.timeout(limit_s):
+            reader, writer = await asyncio.open_connection(
+                parts.hostname, parts.port or (443 if secure else 80), ssl=secure or None, limit=PAGE_BYTES_MAX
+            )
+            try:
+                request = f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: text/plain\r\nConnection: close\r\n\r\n"
+                writer.write(request.encode())
+                head = await reader.readuntil(b"\r\n\r\n")
+                body = await _body(head, reader)
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         return None
+    if body is None:
+        return None
+    page = body
     samples: dict[str, float] = {}
     for line in page.decode("utf-8", "replace").splitlines():
         name, _, value = line.rpartition(" ")
@@ -303,3 +314,27 @@ async def fetch_prometheus(url: str, *, limit_s: float = 5.0) -> dict[str, float
             except ValueError:
                 continue
     return samples
+
+
+async def _body(head: bytes, reader: asyncio.StreamReader) -> bytes | None:
+    """The body of an HTTP answer; None for anything but 200, or beyond the limit."""
+    status, *lines = head.decode("latin-1").split("\r\n")
+    if status.split(" ")[1:2] != ["200"]:
+        return None
+    fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    if fields.get("transfer-encoding", "").lower() == "chunked":
+        page = bytearray()
+        while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
+            page += (await reader.readexactly(size + 2))[:-2]
+            if len(page) > PAGE_BYTES_MAX:
+                return None
+        return bytes(page)
+    if "content-length" in fields:
+        length = int(fields["content-length"])
+        return await reader.readexactly(length) if 0 <= length <= PAGE_BYTES_MAX else None
+    page = bytearray()
+    while chunk := await reader.read(65536):
+        page += chunk
+        if len(page) > PAGE_BYTES_MAX:
+            return None
+    return bytes(page)

@@ -41,6 +41,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     refused: int = 0
     unanswered: int = 0
     disconnects: int = 0
+    ended: int = 0
     response: LatencySummary = LatencySummary()
     service: LatencySummary = LatencySummary()
     ack: LatencySummary = LatencySummary()
@@ -98,7 +99,13 @@ def _account(record: Record, values: dict[str, float]) -> None:
     delivery = record.delivery
     for name in ("attempted", "acknowledged", "delivered", "lost", "duplicated", "reordered", "corrupted", "unexpected", "indeterminate"):
         values[name] = getattr(delivery, name)
-    values |= {"published": record.published, "refused": record.refused, "unanswered": record.unanswered, "disconnects": record.disconnects}
+    values |= {
+        "published": record.published,
+        "refused": record.refused,
+        "unanswered": record.unanswered,
+        "disconnects": record.disconnects,
+        "ended": record.ended,
+    }
     values["connections"] = record.connected
     values["connect_failures"] = record.asked_connections - record.connected
     if record.subscriptions_seen is not None:

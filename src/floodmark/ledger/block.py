@@ -41,7 +41,7 @@ class Block(NamedTuple):
     received_ns: int
 
     @property
-    def count(self) -> int:
+    def frame_count(self) -> int:
         """How many frames."""
         return len(self.data) // self.stride
 
@@ -59,13 +59,13 @@ def decode_block(block: Block, encoding: Encoding) -> Deliveries:
         encoding: of the stamps.
     """
     # HOT: once per block; budget 0.1 us per frame of 100 bytes in blocks of 512.
-    if block.count < 2:
+    if block.frame_count < 2:
         return decode(block.frames(), encoding)
-    rows: Bytes2D = np.frombuffer(block.data, np.uint8).reshape(block.count, block.stride)[:, block.payload_at :]
+    rows: Bytes2D = np.frombuffer(block.data, np.uint8).reshape(block.frame_count, block.stride)[:, block.payload_at :]
     heads = _heads(rows, encoding)
     if heads is None:
         return decode(block.frames(), encoding)
-    count = block.count
+    count = block.frame_count
     return Deliveries(
         slot=np.full(count, block.slot, np.int64),
         received_ns=np.full(count, block.received_ns, np.int64),

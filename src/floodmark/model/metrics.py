@@ -63,6 +63,7 @@ METRICS: dict[str, Metric] = _table(
     _count("subscriptions", "subscriptions active at the start of the load", needs_delivery=False),
     _count("connect_failures", "connections that could not be opened", needs_delivery=False),
     _count("disconnects", "connections that the target closed without being asked", needs_delivery=False),
+    _count("ended", "subscriptions that the target ended without being asked", needs_delivery=False),
     _time("connect_time", "from the first connect to the last subscription active"),
     _time("duration", "from the first message meant to be sent to the end of the drain"),
     _time("load_time", "from the first message meant to be sent to the last delivery", needs_delivery=True),

@@ -106,3 +106,4 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     scenarios: tuple[ScenarioResult, ...] = ()
     interrupted: bool = False
+    duration_s: float = 0.0

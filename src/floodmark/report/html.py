@@ -54,7 +54,7 @@ def _opening(document: RunDocument) -> Iterator[str]:
     yield f"<header><h1>{_verdict(document.verdict)}{_text(figures.headline(document))}</h1>"
     facts = [
         Row("started", figures.started(document.started)),
-        Row("took", figures.time_s(sum(scenario.duration_s for scenario in document.scenarios))),
+        Row("took", figures.time_s(document.duration_s)),
         Row("seed", str(document.seed)),
         Row("scale", f"{document.scale:g}"),
         Row("floodmark", document.version),

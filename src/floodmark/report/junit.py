@@ -34,7 +34,7 @@ def render(document: RunDocument) -> str:
         tests=str(len(verdicts)),
         failures=str(verdicts.count(Verdict.FAIL)),
         errors=str(verdicts.count(Verdict.UNKNOWN)),
-        time=_seconds(sum(scenario.duration_s for scenario in document.scenarios)),
+        time=_seconds(document.duration_s),
     )
     properties = ET.SubElement(suite, "properties")
     for name, value in _properties(document):

@@ -7,8 +7,11 @@ nothing, a load that was not the one asked for, a course that was broken off.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+
+import msgspec
 
 from floodmark.judge.observe import Record, observe
 from floodmark.judge.verdict import Observations, judge, with_implied
@@ -24,6 +27,7 @@ from floodmark.runner.interrupted import held_back
 
 FINDINGS_SHOWN = 50
 REASONS_SHOWN = 5
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def result_of(scenario: Scenario, evidence: Evidence, *, agents: int, now_ns: int) -> ScenarioResult:
@@ -32,13 +36,15 @@ def result_of(scenario: Scenario, evidence: Evidence, *, agents: int, now_ns: in
     criteria = _criteria(scenario, evidence)
     observations = observe(record) if evidence.loaded else _nothing(criteria, evidence)
     judged = judge(criteria, observations)
+    if _late(scenario, record):
+        judged = tuple(_unproven(result) for result in judged)
     if evidence.interrupted:
         judged = held_back(judged, evidence.notes[0])
     judged = (*judged, *caveats(scenario, evidence, record))
     verdict = worst(criterion.verdict for criterion in judged)
     if verdict is Verdict.PASS and evidence.reckoning is None:
         verdict = Verdict.UNKNOWN
-    reasons = [f"{count:,} x {reason}" for reason, count in evidence.all_reasons.most_common(REASONS_SHOWN)]
+    reasons = [f"{count:,} x {reason}" for reason, count in _alike(evidence.all_reasons)[:REASONS_SHOWN]]
     target = evidence.target
     return ScenarioResult(
         id=scenario.id,
@@ -85,6 +91,7 @@ def record_of(scenario: Scenario, evidence: Evidence) -> Record:
         refused=int(figures["refused"]),
         unanswered=int(figures["unanswered"]),
         disconnects=int(figures["disconnects"]),
+        ended=int(figures["ended"]),
         response=_merged(data for outcome in outcomes for data in outcome.response.values()).summary(),
         service=_merged(data for outcome in outcomes for data in outcome.service.values()).summary(),
         ack=_merged(outcome.ack for outcome in outcomes).summary(),
@@ -123,7 +130,7 @@ def caveats(scenario: Scenario, evidence: Evidence, record: Record) -> list[Crit
         found.append(CriterionResult(text=text, observed=observed, verdict=Verdict.UNKNOWN, note=why))
 
     limit_s = scenario.lag_limit_s
-    if record.lag.count and record.lag.p99 > limit_s * 1e9:
+    if _late(scenario, record):
         why = "the generator itself was late, so the figures say more about it than about the target; lower the rate or add agents"
         note(f"generator_lag_p99 <= {limit_s * 1000:g}ms", record.lag.p99 / 1e9, why)
     if record.fault_hits == 0:
@@ -150,12 +157,25 @@ def caveats(scenario: Scenario, evidence: Evidence, record: Record) -> list[Crit
     if early:
         why = "these arrived before they were sent by their own stamps: stamps were forged or clocks differ, so no latency here is proven"
         note("latency_min >= 0s", None, f"{early:,} of {record.response.count + early:,} latencies are negative; {why}")
-    ended = sum(outcome.figures.get("ended", 0) for outcome in evidence.outcomes)
-    if ended and not scenario.faults:
-        note("subscriptions ended == 0", ended, "the target ended subscriptions unasked; a longer run would have had nobody to deliver to")
     if evidence.broken_off or evidence.target_exits:
         note("the run came to its end", None, evidence.notes[-1 if evidence.target_exits else 0])
     return found
+
+
+OWN_TIME = ("latency_", "throughput", "publish_rate", "load_time", "duration")
+"""Metrics whose figures a late generator spoils; the service latency is counted from the actual send and is not among them."""
+
+
+def _late(scenario: Scenario, record: Record) -> bool:
+    return record.lag.count > 0 and record.lag.p99 > scenario.lag_limit_s * 1e9
+
+
+def _unproven(result: CriterionResult) -> CriterionResult:
+    """A failed criterion about times that the generator itself spoilt accuses nobody."""
+    if result.verdict is not Verdict.FAIL or not result.text.startswith(OWN_TIME):
+        return result
+    why = f"{result.note}, but the generator itself was late, so this says nothing about the target"
+    return msgspec.structs.replace(result, verdict=Verdict.UNKNOWN, note=why)
 
 
 CALM = (
@@ -163,6 +183,7 @@ CALM = (
     ("refused == 0", ("error_ratio",), False),
     ("unanswered == 0", ("error_ratio",), False),
     ("disconnects == 0", (), True),
+    ("ended == 0", (), True),
 )
 """What a target does that is well, unless the scenario says something about it, or about one of the metrics behind it, itself; and whether
 faults excuse it. What is done to subscribers excuses nobody from answering publishers: a target that refuses all would lose nothing."""
@@ -187,6 +208,16 @@ def _nothing(criteria: Sequence[Criterion], evidence: Evidence) -> Observations:
     """A run that never came to its load has measured nothing, whatever else was counted."""
     why = evidence.notes[0] if evidence.notes else "the load never began"
     return Observations(missing={criterion.metric: why for criterion in criteria})
+
+
+def _alike(reasons: Counter[str]) -> list[tuple[str, int]]:
+    """Reasons that differ in a number only counted as one, told by the first of them; the most frequent first."""
+    kinds: dict[str, tuple[str, int]] = {}
+    for reason, count in reasons.most_common():
+        kind = _NUMBER.sub("#", reason)
+        told, so_far = kinds.get(kind, (reason, 0))
+        kinds[kind] = (told, so_far + count)
+    return sorted(kinds.values(), key=lambda kind: -kind[1])
 
 
 def _timed_early(evidence: Evidence) -> int:

@@ -7,6 +7,7 @@ running, keeps what was measured, and leaves the others out.
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -49,6 +50,7 @@ class Run:
         self._results: list[ScenarioResult] = []
         self._twins: dict[bytes, ScenarioResult] = {}
         self._started = datetime.now().astimezone()
+        self._started_s = time.monotonic()
         self._machine: Machine = fingerprint()
         self._interrupted = False
         for scenario in self._scenarios():
@@ -101,6 +103,7 @@ class Run:
             run=str(self.folder.path),
             scenarios=tuple(self._results),
             interrupted=self._interrupted,
+            duration_s=time.monotonic() - self._started_s,
         )
 
     def _scenarios(self) -> list[Scenario]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from floodmark.core import tasks
 from floodmark.core.errors import SystemUnderTestError
 from floodmark.drivers.base import Sink
 from floodmark.faults import FaultPlan
@@ -56,7 +57,7 @@ class Mishaps:
                 if member.connection is not None:
                     member.connection.abort()
         else:
-            async with asyncio.TaskGroup() as leaving:
+            async with tasks.group() as leaving:
                 for member in mine:
                     if member.connection is not None:
                         leaving.create_task(member.connection.close())
@@ -103,7 +104,7 @@ class Mishaps:
                 if await self._rejoin(member, resume=resume):
                     back[0] += 1
 
-        async with asyncio.TaskGroup() as crew:
+        async with tasks.group() as crew:
             for _ in range(min(CREW, max(len(members), 1))):
                 crew.create_task(work())
         return back[0]

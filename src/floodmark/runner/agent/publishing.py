@@ -28,6 +28,7 @@ BACKLOG_COUNT = 20_000
 PENDING_COUNT = 200_000
 TICK_S = 0.001
 BUSY_NS = 50_000_000
+STUCK_NS = 30_000_000_000
 HELD_UP_NS = 1_000_000_000
 
 
@@ -233,6 +234,7 @@ class Publisher:
         share = phase.messages and _share(phase.messages, self._population.sources, self._owned)
         end_ns = None if phase.duration_s is None else start_ns + int(phase.duration_s * 1e9)
         sent = 0
+        progressed_ns = time.monotonic_ns()
         while not self._over and (share is None or sent < share) and (end_ns is None or time.monotonic_ns() < end_ns):
             room = min(arrival.in_flight - len(self._pending), BATCH_COUNT, (share - sent) if share is not None else BATCH_COUNT)
             progressed = False
@@ -248,6 +250,10 @@ class Publisher:
                     break
                 sent += 1
                 progressed = True
+            if progressed:
+                progressed_ns = time.monotonic_ns()
+            elif time.monotonic_ns() - progressed_ns > STUCK_NS:
+                return  # nothing is answered any more: what is in flight counts as unanswered
             await asyncio.sleep(0 if progressed else TICK_S)
 
     def _settle_times(self) -> None:

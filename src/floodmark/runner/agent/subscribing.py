@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
+from floodmark.core import tasks
 from floodmark.core.errors import SystemUnderTestError
 from floodmark.drivers.base import Connection, Driver, Sink, Wanted
 from floodmark.ledger.accounts import Accounts
@@ -67,7 +68,7 @@ class Crowd:
         """Connect and subscribe these members; returns how many succeeded. Refusals are counted with their reasons."""
         queue = iter(list(members))
         done = [0]
-        async with asyncio.TaskGroup() as crew:
+        async with tasks.group() as crew:
             for _ in range(CREW):
                 crew.create_task(self._work(queue, sink, done))
         return done[0]
@@ -160,7 +161,7 @@ class Crowd:
                     await member.connection.close()
 
         try:
-            async with asyncio.timeout(5.0), asyncio.TaskGroup() as crew:
+            async with asyncio.timeout(5.0), tasks.group() as crew:
                 for _ in range(CREW):
                     crew.create_task(leave())
         except TimeoutError:
