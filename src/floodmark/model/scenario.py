@@ -108,6 +108,7 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def __post_init__(self) -> None:
         checks.filled("phase.name", self.name)
+        checks.not_a_window("phase.name", self.name)
         checks.whole("phase.payload_bytes", self.payload_bytes)
         _require(
             self.duration_s is not None or self.messages is not None,
@@ -248,9 +249,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         names = [phase.name for phase in self.phases]
         _require(len(set(names)) == len(names), f"scenario {self.id!r}: phase names must differ, got {names}")
         for criterion in self.criteria:
-            _require(
-                not criterion.phase or criterion.phase in names,
-                f"criterion {criterion.text!r} names the phase {criterion.phase!r}, but the phases are: {', '.join(map(repr, names))}",
-            )
+            for name in (criterion.phase, criterion.reference):
+                checks.window(f"criterion {criterion.text!r}", name, phases=names, has_faults=bool(self.faults))
         for name in ("connect_limit_s", "drain_limit_s", "lag_limit_s", "scale"):
             checks.positive(f"scenario.{name}", getattr(self, name))
