@@ -1,24 +1,35 @@
-"""What goes wrong on purpose: one fault per file, all of them in the table below.
+"""What goes wrong on purpose: one fault per file, all of them in the tables below.
 
-The files hold the pure part: which connections, in which order, decided by the seed. The agent carries it out.
+By where they happen: in the clients (this folder), on the wire (`wire.`, the proxy between clients and target), to the target's process
+(`process.`). The files hold the decisions, made by the seed; agents, proxy and runner carry them out.
 """
 
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 import msgspec
 
 from floodmark.core.errors import UsageError
 from floodmark.faults.churn import Churn
 from floodmark.faults.disconnect import Disconnect
+from floodmark.faults.wire import WIRE_FAULTS
+from floodmark.faults.wire.spec import WireFault
 from floodmark.model.scenario import Fault
 
-FaultPlan = Churn | Disconnect
+ClientFault = Churn | Disconnect
+FaultPlan = ClientFault | WireFault
 
-FAULTS: dict[str, tuple[type[Churn] | type[Disconnect], str]] = {
+CLIENT_FAULTS: dict[str, tuple[type[Churn] | type[Disconnect], str]] = {
     "disconnect": (Disconnect, "drop a share of the connections at once, then bring them back, resuming where the driver can"),
     "churn": (Churn, "end a share of the subscriptions and open new ones; some of them by dropping the connection instead"),
+}
+
+#: Every kind that a fault slot of a scenario may name.
+FAULTS: dict[str, tuple[type[Any], str]] = {
+    **CLIENT_FAULTS,
+    **{f"wire.{name}": entry for name, entry in WIRE_FAULTS.items()},
 }
 
 
@@ -33,10 +44,14 @@ def plan(fault: Fault) -> FaultPlan:
         hint = f"did you mean {near[0]!r}?" if near else f"known faults: {', '.join(FAULTS)}"
         raise UsageError(f"unknown fault {fault.kind!r}; {hint}")
     kind = entry[0]
-    unknown = set(fault.options) - set(kind.__struct_fields__)
+    options = dict(fault.options)
+    if issubclass(kind, WireFault):
+        options.setdefault("share", fault.ratio)
+    unknown = set(options) - set(kind.__struct_fields__)
     if unknown:
         raise UsageError(f"fault {fault.kind!r} has no option {min(unknown)!r}; it has: {', '.join(kind.__struct_fields__)}")
     try:
-        return msgspec.convert(fault.options, kind)
+        made: FaultPlan = msgspec.convert(options, kind)
     except msgspec.ValidationError as exc:
         raise UsageError(f"fault {fault.kind!r}: {exc}") from exc
+    return made
