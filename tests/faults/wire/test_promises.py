@@ -266,6 +266,20 @@ def test_faults_stack_in_the_order_they_were_added() -> None:
     assert taken_s >= 0.1
 
 
+def test_two_limits_reached_by_the_same_chunk_close_once() -> None:
+    async def job() -> tuple[bytes, list[int]]:
+        async with (
+            relay("limit=100B,direction=downstream", "limit=100B,direction=downstream") as (proxy, _),
+            client(proxy) as (reader, writer),
+        ):
+            writer.write(bytes(200))
+            received = await reader.read(-1)
+            await until(lambda: not proxy.connections())
+            return received, [active.hits for active in proxy.faults()]
+
+    assert play(job()) == (bytes(100), [1, 1])
+
+
 def test_fault_for_named_connections_hits_no_other_and_none_that_comes_later() -> None:
     async def job() -> list[tuple[int, ...]]:
         async with relay() as (proxy, _), clients(proxy, 3):

@@ -241,6 +241,8 @@ async def _send(writer: asyncio.StreamWriter, status: HTTPStatus, answer: Any) -
 
 async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Take what was not read of the request, within bounds: closing over unread bytes is a reset, and that would take the answer along."""
+    if writer.is_closing():  # the asker is gone, or the endpoint closes
+        return
     writer.write_eof()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGER_S):

@@ -71,6 +71,9 @@ class Lane:
 
     def pass_on(self, stage: Stage, item: Item) -> None:
         """Take what a stage let go of."""
+        if not self.stages:  # the piece before this one ended the connection
+            self.dropped_bytes += len(item) if isinstance(item, bytes) else 0
+            return
         following = self._after(stage)
         if following is None:
             self._deliver(item)
