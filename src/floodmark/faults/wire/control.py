@@ -231,6 +231,8 @@ async def _read(reader: asyncio.StreamReader) -> tuple[str, str, bytes]:
 
 
 async def _send(writer: asyncio.StreamWriter, status: HTTPStatus, answer: Any) -> None:
+    if writer.is_closing():  # nobody is left to answer
+        return
     body = msgspec.json.encode(answer) + b"\n"
     first = f"HTTP/1.1 {status.value} {status.phrase}\r\n"
     rest = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
