@@ -10,6 +10,7 @@ import math
 
 import msgspec
 
+from floodmark.judge.recovery import Clocks
 from floodmark.judge.verdict import Observations
 from floodmark.model.metrics import METRICS
 from floodmark.model.result import Delivery, LatencySummary
@@ -47,6 +48,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     ack: LatencySummary = LatencySummary()
     lag: LatencySummary = LatencySummary()
     phases: dict[str, LatencySummary] = {}
+    windows: dict[str, Delivery] = {}
+    unplaced: dict[str, Delivery] = {}
+    window_response: dict[str, LatencySummary] = {}
+    window_s: dict[str, float] = {}
+    clocks: Clocks | None = None
     target: Memory | None = None
     harness: Memory | None = None
     total_peak_bytes: int | None = None
@@ -63,6 +69,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _COUNTED = ("delivered",)  # statistics that do not count deliveries prove nothing about them
+CLOCKS = ("first_delivery", "full_rate", "backlog_drained", "degraded")
 _PERCENTILES = ("p50", "p90", "p99", "p999", "max")
 _NO_TARGET = "floodmark did not start the target, so its process cannot be seen"
 _UNREADABLE = "it could not be read at that moment"
@@ -91,7 +98,11 @@ def observe(record: Record) -> Observations:
         values=values,
         missing=missing,
         delivered=record.delivery.delivered,
-        phases={name: _phase(summary) for name, summary in record.phases.items()},
+        phases={
+            **{name: _phase(summary) for name, summary in record.phases.items()},
+            **{name: _window(record, name, delivery) for name, delivery in record.windows.items()},
+        },
+        unplaced={name: _counts(delivery) for name, delivery in record.unplaced.items()},
     )
 
 
@@ -168,6 +179,25 @@ def _phase(summary: LatencySummary) -> dict[str, float]:
     return figures
 
 
+_PLACED = ("attempted", "acknowledged", "delivered", "lost", "duplicated", "reordered", "corrupted", "indeterminate")
+
+
+def _counts(delivery: Delivery) -> dict[str, float]:
+    return {name: float(getattr(delivery, name)) for name in _PLACED}
+
+
+def _window(record: Record, name: str, delivery: Delivery) -> dict[str, float]:
+    """A stretch of time around the faults: what was sent in it, and how it arrived."""
+    summary = record.window_response.get(name, LatencySummary())
+    figures = _phase(summary) | _counts(delivery)
+    unplaced = record.unplaced.get(name, Delivery())
+    if delivery.acknowledged and not unplaced.lost and not unplaced.corrupted:
+        figures["delivery_ratio"] = (delivery.acknowledged - delivery.lost - delivery.corrupted) / delivery.acknowledged
+    if record.window_s.get(name, 0.0) > 0:
+        figures["throughput"] = delivery.delivered / record.window_s[name]
+    return figures
+
+
 def _memory(record: Record, values: dict[str, float], missing: dict[str, str]) -> None:
     target = record.target
     names = ("rss_peak", "rss_end", "rss_growth", "rss_rise", "rss_kept", "rss_per_delivery", "rss_per_connection", "cpu")
@@ -211,18 +241,35 @@ def _target_memory(record: Record, target: Memory, values: dict[str, float]) -> 
 
 def _faults(record: Record, values: dict[str, float], missing: dict[str, str]) -> None:
     if record.fault_hits is None:
-        for name in ("recovery", "recovered_ratio", "fault_hits"):
+        for name in ("recovery", "recovered_ratio", "fault_hits", *CLOCKS):
             missing[name] = "the scenario has no fault"
         return
     values["fault_hits"] = record.fault_hits
     if record.fault_hits == 0:
-        missing["recovery"] = missing["recovered_ratio"] = "the fault touched nothing"
+        missing |= dict.fromkeys(("recovery", "recovered_ratio", *CLOCKS), "the fault touched nothing")
         return
+    _recovery_clocks(record.clocks, values, missing)
     values["recovered_ratio"] = (record.fault_back or 0) / record.fault_hits
     if record.fault_back == record.fault_hits and record.fault_worst_s is not None:
         values["recovery"] = record.fault_worst_s
+    elif record.fault_back == record.fault_hits:
+        missing["recovery"] = "the stream was not seen to come back, or no fault struck at a time of its own"
     else:
         missing["recovery"] = f"only {record.fault_back} of {record.fault_hits} victims came back"
+
+
+def _recovery_clocks(clocks: Clocks | None, values: dict[str, float], missing: dict[str, str]) -> None:
+    seen = {
+        "first_delivery": clocks.first_delivery_s if clocks is not None else None,
+        "full_rate": clocks.full_rate_s if clocks is not None else None,
+        "backlog_drained": clocks.backlog_s if clocks is not None else None,
+        "degraded": None if clocks is None or clocks.degraded is None else float(clocks.degraded),
+    }
+    for name, value in seen.items():
+        if value is not None:
+            values[name] = value
+        else:
+            missing[name] = "that moment was not seen: no load before the fault, none after it, or it never came"
 
 
 def _statistics(record: Record, values: dict[str, float], missing: dict[str, str]) -> None:

@@ -96,6 +96,10 @@ METRICS: dict[str, Metric] = _table(
     _count("fds_peak", "most descriptors open in the target", needs_delivery=False),
     _count("threads_peak", "most threads in the target", needs_delivery=False),
     _time("recovery", "from a fault to the last of its victims being back, worst case"),
+    _time("first_delivery", "from the end of the last fault to the first delivery after it"),
+    _time("full_rate", "from the end of the last fault until deliveries were back at 90 % of their rate before, and stayed there"),
+    _time("backlog_drained", "from the end of the last fault until what was published meanwhile had been delivered"),
+    _count("degraded", "1 if the old rate never came back although the fault was gone and the load went on", needs_delivery=False),
     Metric(name="recovered_ratio", dimension=Dimension.RATIO, text="connections back after a fault / connections it hit"),
     _count("fault_hits", "connections or operations that faults touched", needs_delivery=False),
     Metric(

@@ -134,7 +134,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A fault slot: what goes wrong, when, how often, and for which share of the connections.
 
     `kind` is one of the faults that `floodmark list faults` shows. `at_s` counts from the start of the first measured phase;
-    `repeat` times, `every_s` apart. `options` are the fault's own settings.
+    `repeat` times, `every_s` apart, each for `for_s`. With `from_connect` (on the wire only) it holds from before the first connection
+    to the end. `options` are the fault's own settings.
     """
 
     kind: str
@@ -143,6 +144,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     repeat: int = 1
     every_s: float = 1.0
     ratio: float = 1.0
+    from_connect: bool = False
     options: dict[str, float | int | str | bool] = {}
 
     def __post_init__(self) -> None:

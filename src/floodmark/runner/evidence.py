@@ -14,6 +14,22 @@ from floodmark.runner.timeline import Timeline
 from floodmark.runner.wire import Outcome
 
 
+class Blow:
+    """One occasion of a fault: when it struck and was lifted (its victims back), what it touched and what came back.
+
+    `standing` ones hold during the whole run. `clients` says that connections are what `hits` counts.
+    """
+
+    def __init__(self, *, kind: str, struck_ns: int, standing: bool = False) -> None:
+        self.kind = kind
+        self.struck_ns = struck_ns
+        self.lifted_ns = struck_ns
+        self.standing = standing
+        self.clients = False
+        self.hits = 0
+        self.back = 0
+
+
 class Evidence:
     """Times are monotonic nanoseconds, 0 until the moment has come."""
 
@@ -29,6 +45,8 @@ class Evidence:
         self.fault_hits = 0
         self.fault_back = 0
         self.fault_worst_s = 0.0
+        self.blows: list[Blow] = []
+        self.load_end_ns = 0
         self.target_exits = 0
         self.statistics: dict[str, float] | None = None
         self.reckoning: Reckoning | None = None

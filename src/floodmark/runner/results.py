@@ -14,9 +14,11 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from floodmark.judge.observe import Record, observe
+from floodmark.judge.recovery import Clocks, clocks
 from floodmark.judge.verdict import Observations, judge, with_implied
 from floodmark.ledger.histogram import Histogram
 from floodmark.model.arrival import Flood
+from floodmark.model.checks import FAULT_WINDOWS
 from floodmark.model.criterion import Criterion, parse
 from floodmark.model.result import CriterionResult, Delivery, Latencies, ScenarioResult
 from floodmark.model.scenario import Scenario
@@ -101,6 +103,14 @@ def record_of(scenario: Scenario, evidence: Evidence) -> Record:
             for phase in scenario.phases
             if any(phase.name in outcome.response for outcome in outcomes)
         },
+        windows=evidence.reckoning.windows if evidence.reckoning is not None else {},
+        unplaced=evidence.reckoning.unplaced if evidence.reckoning is not None else {},
+        window_response={
+            name: _merged(outcome.window_response[name] for outcome in outcomes if name in outcome.window_response).summary()
+            for name in FAULT_WINDOWS
+        },
+        window_s=_window_lengths(evidence),
+        clocks=_clocks(evidence),
         target=usage.memory(evidence, "target"),
         harness=usage.memory(evidence, "harness"),
         total_peak_bytes=usage.total_peak_bytes(evidence),
@@ -109,7 +119,7 @@ def record_of(scenario: Scenario, evidence: Evidence) -> Record:
         threads_peak=largest.threads if largest is not None else None,
         fault_hits=evidence.fault_hits if scenario.faults else None,
         fault_back=evidence.fault_back,
-        fault_worst_s=evidence.fault_worst_s,
+        fault_worst_s=_recovery_s(evidence),
         statistics=evidence.statistics,
         statistics_wanted={
             "delivered": figures["frames"],
@@ -195,7 +205,7 @@ def _criteria(scenario: Scenario, evidence: Evidence) -> tuple[Criterion, ...]:
     A load of which half was refused, or cut off, would otherwise pass on the strength of the other half. Faults excuse lost connections.
     """
     criteria = with_implied(scenario.criteria, scenario.guarantee, scenario.order)
-    stated = {criterion.metric for criterion in criteria}
+    stated = {criterion.metric for criterion in criteria if not criterion.phase}
     asked = [(text, others) for text, others, excused in CALM if not (scenario.faults and excused)]
     implied = [text for text, others in asked if not stated & {text.split()[0], *others}]
     started_by_us = evidence.target is not None and evidence.target.pid is not None
@@ -218,6 +228,39 @@ def _alike(reasons: Counter[str]) -> list[tuple[str, int]]:
         told, so_far = kinds.get(kind, (reason, 0))
         kinds[kind] = (told, so_far + count)
     return sorted(kinds.values(), key=lambda kind: -kind[1])
+
+
+def _timed(evidence: Evidence) -> tuple[int, int] | None:
+    """From the first blow at a time of its own to the last one lifted."""
+    timed = [blow for blow in evidence.blows if not blow.standing]
+    return (min(blow.struck_ns for blow in timed), max(blow.lifted_ns for blow in timed)) if timed else None
+
+
+def _window_lengths(evidence: Evidence) -> dict[str, float]:
+    """How long the load went on before, during and after the faults, seconds."""
+    timed = _timed(evidence)
+    if timed is None or not evidence.load_end_ns:
+        return {}
+    struck_ns, lifted_ns = timed
+    edges = (evidence.first_intended_ns, struck_ns, lifted_ns, evidence.load_end_ns)
+    return {name: max(0, end - start) / 1e9 for name, start, end in zip(FAULT_WINDOWS, edges, edges[1:], strict=False)}
+
+
+def _recovery_s(evidence: Evidence) -> float | None:
+    """Until the last victim was back; for a fault without victims, until the stream was."""
+    if any(blow.clients for blow in evidence.blows):
+        return evidence.fault_worst_s
+    seen = _clocks(evidence)
+    return seen.full_rate_s if seen is not None else None
+
+
+def _clocks(evidence: Evidence) -> Clocks | None:
+    timed = _timed(evidence)
+    if timed is None or not evidence.load_end_ns:
+        return None
+    origin_ns = evidence.first_intended_ns
+    struck_s, lifted_s, end_s = ((at_ns - origin_ns) / 1e9 for at_ns in (*timed, evidence.load_end_ns))
+    return clocks(evidence.timeline.bins(origin_ns), struck_s=struck_s, lifted_s=lifted_s, load_end_s=end_s)
 
 
 def _timed_early(evidence: Evidence) -> int:

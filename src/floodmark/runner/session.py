@@ -20,15 +20,17 @@ from floodmark import drivers
 from floodmark.core import tasks
 from floodmark.core.errors import FloodmarkError, HarnessBugError, SystemUnderTestError, UsageError
 from floodmark.faults import plan as plan_fault
+from floodmark.ledger.inbox import NEVER_NS
 from floodmark.ledger.reconcile import reconcile
 from floodmark.ledger.wire import accounts_from_wire, merge_accounts, merge_publications, publications_from_wire
 from floodmark.model.result import ScenarioResult
-from floodmark.model.scenario import Fault, Phase, Scenario
+from floodmark.model.scenario import Phase, Scenario
 from floodmark.monitor.watch import Watch
 from floodmark.report.folder import RunFolder
 from floodmark.report.terminal import Progress as Display
 from floodmark.runner import plan, usage
 from floodmark.runner.agents import Agents
+from floodmark.runner.blows import Blows, before, windows
 from floodmark.runner.doctor import require_descriptors
 from floodmark.runner.evidence import Evidence
 from floodmark.runner.interrupted import in_flight
@@ -42,11 +44,9 @@ QUIET_NS = 250_000_000
 START_AHEAD_NS = 50_000_000
 PROBE_AGAIN_S = 1.0
 PHASE_SLACK_S = 600.0
-FAULT_LIMIT_S = 120.0
 STEP_LIMIT_S = 60.0
 COLLECT_LIMIT_S = 120.0
 SALVAGE_LIMIT_S = 5.0
-MARKED_OCCASIONS = 10
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +68,7 @@ class Session:
         self._run = secrets.randbits(31) | 1
         self._warmup_run = self._run ^ 1
         self._evidence = Evidence()
+        self._blows: Blows | None = None
         self._agents = Agents(self._on_progress)
         self._agent_count = settings.agents or plan.agents_for(scenario.population, os.cpu_count() or 1)
 
@@ -86,7 +87,10 @@ class Session:
             await self._agents.spawn(self._agent_count, log_path.parent, scenario.id)
             async with running(scenario.target, log_path) as target:
                 self._evidence.target = target
-                await self._play_on(target)
+                plans = [plan_fault(fault) for fault in scenario.faults]
+                async with before(target.url, plans, seed=self._settings.seed) as (url, proxy):
+                    self._blows = Blows(scenario, plans, self._agents, self._evidence, proxy)
+                    await self._play_on(target, url)
         except SystemUnderTestError as exc:
             self._evidence.notes.insert(0, str(exc))
         finally:
@@ -120,7 +124,7 @@ class Session:
 
     # -- the course of a run ---------------------------------------------------------------------------------------------------
 
-    async def _play_on(self, target: RunningTarget) -> None:
+    async def _play_on(self, target: RunningTarget, url: str) -> None:
         trees: dict[str, int] = {"harness": os.getpid()}
         if target.pid is not None:
             trees["target"] = target.pid
@@ -128,7 +132,7 @@ class Session:
         async with tasks.group() as group:
             watching = group.create_task(watch.run())
             try:
-                await self._agents.start(self._setups(target), group)
+                await self._agents.start(self._setups(url), group)
                 await self._unless_it_dies(self._course(target), target)
                 await self._account(final=True)
                 watch.mark(usage.END, time.monotonic_ns())
@@ -144,11 +148,11 @@ class Session:
             raise HarnessBugError("a session that is to be played needs a run folder")
         return self._folder.log_path(self._scenario.id)
 
-    def _setups(self, target: RunningTarget) -> list[Setup]:
+    def _setups(self, url: str) -> list[Setup]:
         return [
             Setup(
                 scenario=self._scenario,
-                url=target.url,
+                url=url,
                 agent=agent,
                 agents=self._agent_count,
                 seed=self._settings.seed,
@@ -182,16 +186,20 @@ class Session:
         assert watch is not None
         self._evidence.where = "while connecting"
         watch.mark(usage.BEFORE_CONNECT, time.monotonic_ns())
+        blows = self._blows
+        assert blows is not None
+        blows.raise_standing()
         await self._connect()
         if scenario.warmup:
             self._evidence.where = "in the warm-up"
             await self._warm_up()
         self._evidence.connect_s = (time.monotonic_ns() - self._evidence.first_connect_ns) / 1e9
         watch.mark(usage.CONNECTED, time.monotonic_ns())
+        await blows.begin()
         async with tasks.group() as group:
             first_start_ns = time.monotonic_ns() + START_AHEAD_NS
-            for index, fault in enumerate(scenario.faults):
-                group.create_task(self._strike(index, fault, first_start_ns))
+            for index, fault, plan in blows.timed():
+                group.create_task(blows.strike(index, fault, plan, first_start_ns))
             for index, phase in enumerate(scenario.phases):
                 self._evidence.where = f"in the phase {phase.name!r}"
                 start_ns = first_start_ns if index == 0 else time.monotonic_ns() + START_AHEAD_NS
@@ -199,10 +207,12 @@ class Session:
                 self._evidence.timeline.mark(phase.name, start_ns)
                 self._display.update(phase=phase.name)
                 await self._phase(index, start_ns)
+            self._evidence.load_end_ns = time.monotonic_ns()
         self._evidence.where = "in the drain"
         self._evidence.timeline.mark("drain", time.monotonic_ns())
         self._display.update(phase="drain")
         await self._drain()
+        blows.lift_standing()
         self._evidence.statistics = await drivers.build(scenario.driver, scenario.driver_options).statistics(target.url)
 
     async def _phase(self, index: int, start_ns: int) -> None:
@@ -252,18 +262,6 @@ class Session:
             await asyncio.sleep(POLL_S)
         self._evidence.notes.append(f"only {self._evidence.seen:,} of {wanted:,} subscriptions saw a warm-up message")
 
-    async def _strike(self, index: int, fault: Fault, first_start_ns: int) -> None:
-        """Let a fault strike on time, as often as it is to."""
-        for occasion in range(fault.repeat):
-            due_ns = first_start_ns + int((fault.at_s + occasion * fault.every_s) * 1e9)
-            await asyncio.sleep(max(0.0, (due_ns - time.monotonic_ns()) / 1e9))
-            if occasion < MARKED_OCCASIONS:
-                self._evidence.timeline.mark(fault.kind, time.monotonic_ns())
-            step = await self._agents.ask("fault", index=index, limit_s=FAULT_LIMIT_S)
-            self._evidence.fault_hits += int(step.figures.get("fault_hits", 0))
-            self._evidence.fault_back += int(step.figures.get("fault_back", 0))
-            self._evidence.fault_worst_s = max(self._evidence.fault_worst_s, step.worst_s)
-
     async def _drain(self) -> None:
         """Wait until nothing is missing, or until the drain limit: what is missing then is lost. A moment is left for duplicates."""
         limit_ns = time.monotonic_ns() + int(self._scenario.drain_limit_s * 1e9)
@@ -302,7 +300,13 @@ class Session:
         self._evidence.outcomes = await self._agents.collect(limit_s=COLLECT_LIMIT_S)
         accounts = merge_accounts([accounts_from_wire(outcome.accounts) for outcome in self._evidence.outcomes])
         publications = merge_publications([publications_from_wire(outcome.publications) for outcome in self._evidence.outcomes])
-        self._evidence.reckoning = reconcile(publications, accounts, guarantee=self._scenario.guarantee, order=self._scenario.order)
+        self._evidence.reckoning = reconcile(
+            publications,
+            accounts,
+            guarantee=self._scenario.guarantee,
+            order=self._scenario.order,
+            windows=windows(self._evidence, NEVER_NS),
+        )
 
     def _on_progress(self, agent: int, progress: Progress) -> None:
         totals = self._evidence.timeline.add(agent, progress)

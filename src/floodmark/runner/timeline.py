@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from floodmark.judge.recovery import Bin
 from floodmark.ledger.histogram import Histogram
 from floodmark.monitor.watch import Row
 from floodmark.runner.wire import PROGRESS_S, Progress
@@ -81,6 +82,15 @@ class Timeline:
                 samples.append((t_s, "generator_lag_ns", float(rates.lag[1])))
         samples.extend(_process_samples(origin_ns, rows))
         return samples
+
+    def bins(self, origin_ns: int) -> list[Bin]:
+        """The rates as the recovery clocks read them: every bin from the first report to the last, empty ones too."""
+        if not self._bins:
+            return []
+        numbers = range(min(self._bins), max(self._bins) + 1)
+        nothing = _Rates()
+        rates = [(number, self._bins.get(number, nothing)) for number in numbers]
+        return [Bin((number * BIN_NS - origin_ns) / 1e9, each.published, each.received) for number, each in rates]
 
     def marks(self, origin_ns: int) -> list[tuple[float, str]]:
         """All marks as (t_s, text)."""

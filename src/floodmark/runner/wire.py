@@ -31,7 +31,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, tag="setup"):
 
 class Do(msgspec.Struct, frozen=True, kw_only=True, tag="do"):
     """One step: `connect` (wave `index`), `probe`, `phase` and `fault` (by `index`; a phase starts at `at_ns`), `settle`, `give-up`,
-    `collect`, `quit`."""
+    `collect`, `quit`; `window` (before, during, after, by `index`) begins at `at_ns`."""
 
     step: str
     number: int
@@ -76,6 +76,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):
     accounts: bytes
     publications: bytes
     response: dict[str, bytes]
+    window_response: dict[str, bytes]
     service: dict[str, bytes]
     ack: bytes
     lag: bytes

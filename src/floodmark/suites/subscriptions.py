@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from floodmark.model.arrival import Burst, Constant
+from floodmark.model.arrival import Burst, Constant, Flood
 from floodmark.model.scenario import Fault, Phase, Population, Scenario, Target
 from floodmark.suites.entry import Entry, criteria, scaled
 
@@ -112,6 +112,101 @@ def large_payload(scale: float) -> Scenario:
     )
 
 
+DAY_CHANNELS = 10_000
+DAY_RATE_HZ = 100_000
+DAY_S = 86.4  # a day a thousand times as fast: 8,640,000 events
+PUBLISH_EACH = "mutation P($events: [EventInput!]!) { publishEach(events: $events) { count } }"
+
+
+def day(scale: float) -> Scenario:
+    """S9: a day in 86.4 s: a hundred thousand events a second over ten thousand subscriptions, every one delivered once and in order."""
+    events = scaled(round(DAY_RATE_HZ * DAY_S), scale, least=4)
+    quarter, load_s = events // 4, events / DAY_RATE_HZ
+    return Scenario(
+        id="subscriptions.day",
+        title=f"{events:,} events over {DAY_CHANNELS:,} subscriptions at {DAY_RATE_HZ:,} a second, 1000 times as fast as the day",
+        plan="S9",
+        target=hub("--subscriptions-per-connection", "100", "--history", "0", connections=100),
+        driver_options={"publish_batch": PUBLISH_EACH},
+        population=Population(connections=100, subscriptions_per_connection=100, channels=DAY_CHANNELS),
+        phases=tuple(
+            Phase(
+                name=name,
+                arrival=Constant(rate_hz=DAY_RATE_HZ),
+                messages=events - 3 * quarter if name == "night" else quarter,
+                payload_bytes=100,
+            )
+            for name in ("morning", "noon", "evening", "night")
+        ),
+        criteria=criteria(
+            "lost == 0",
+            "reordered == 0",
+            f"delivered == {events}",
+            "rss_growth < 1.1x",
+            "stats_error <= 1%",
+            f"load_time < {load_s + 1:.3f}s",
+            *GLOBAL,
+        ),
+        scale=scale,
+    )
+
+
+def latency_1000ms(scale: float) -> Scenario:
+    """S3: a thousand connections over a wire that delays whatever they send by a second; all of it completes, as fast as that allows."""
+    connections = scaled(1_000, scale, least=10)
+    in_flight = 100
+    events = scaled(1_000, scale, least=300)
+    return Scenario(
+        id="subscriptions.latency-1000ms",
+        title=f"{connections:,} connections, each sending over a wire with 1,000 ms of delay",
+        plan="S3",
+        target=hub(connections=connections),
+        population=Population(connections=connections, channels=max(1, connections // 10)),
+        # A closed loop with a hundred in flight can do a hundred a second when each takes one: what the delay predicts.
+        phases=(Phase(arrival=Flood(in_flight=in_flight), messages=events, payload_bytes=200),),
+        faults=(Fault(kind="wire.latency", from_connect=True, options={"least_s": 1.0, "direction": "upstream"}),),
+        criteria=criteria(
+            *("success_ratio == 100%", "lost == 0", "ack_latency_p50 >= 1s", "ack_latency_max < 5s"),
+            *(f"publish_rate >= {in_flight * 0.9:g}/s", f"publish_rate <= {in_flight * 1.1:g}/s", *GLOBAL),
+        ),
+        connect_limit_s=60.0,
+        scale=scale,
+    )
+
+
+def jitter(scale: float) -> Scenario:
+    """S4: between 50 and 500 ms of delay, drawn anew for each chunk, on whatever is sent and received."""
+    events = scaled(1_000, scale, least=100)
+    return Scenario(
+        id="subscriptions.jitter",
+        title=f"{events:,} events over a wire that delays each chunk by 50 to 500 ms, both ways",
+        plan="S4",
+        target=hub(connections=100),
+        population=Population(connections=100, channels=10),
+        phases=(Phase(arrival=Constant(rate_hz=100), messages=events, payload_bytes=200),),
+        faults=(Fault(kind="wire.latency", from_connect=True, options={"least_s": 0.05, "most_s": 0.5}),),
+        criteria=criteria("success_ratio == 100%", "lost == 0", "latency_p50 > 100ms", "latency_max > 500ms", "latency_max < 5s", *GLOBAL),
+        scale=scale,
+    )
+
+
+def combined(scale: float) -> Scenario:
+    """S11: a thousand events of 100 KB to a hundred subscribers over a wire with 500 ms of delay, checked byte by byte."""
+    events = scaled(1_000, scale, least=10)
+    return Scenario(
+        id="subscriptions.combined",
+        title=f"{events:,} events of 100 KB to 100 subscribers over a wire with 500 ms of delay",
+        plan="S11",
+        target=hub("--message-bytes", "300000", "--history", "2", connections=100),
+        population=Population(connections=100, channels=1),
+        phases=(Phase(arrival=Flood(in_flight=50), messages=events, payload_bytes=100_000),),
+        faults=(Fault(kind="wire.latency", from_connect=True, options={"least_s": 0.5, "direction": "upstream"}),),
+        criteria=criteria("success_ratio == 100%", "lost == 0", "corrupted == 0", f"delivered == {events * 100}", *GLOBAL),
+        drain_limit_s=60.0,
+        scale=scale,
+    )
+
+
 def thundering_herd(scale: float) -> Scenario:
     """S10: half of a thousand subscribers is cut off at once and comes back, resuming where it was."""
     connections = scaled(1_000, scale, least=10)
@@ -154,8 +249,12 @@ def _entry(build: Callable[[float], Scenario], name: str, plan: str, quick_scale
 SCENARIOS: tuple[Entry, ...] = (
     _entry(connections_10k, "connections-10k", "S1", 0.3),
     _entry(subscriptions_50k, "subscriptions-50k", "S2", 0.2),
+    _entry(latency_1000ms, "latency-1000ms", "S3", 0.05),
+    _entry(jitter, "jitter", "S4", 0.1),
     _entry(saturation, "saturation", "S7", 0.2),
     _entry(large_payload, "large-payload", "S8", 0.1),
+    _entry(day, "day", "S9", 0.03),
     _entry(thundering_herd, "thundering-herd", "S10", 0.5),
+    _entry(combined, "combined", "S11", 0.02),
     _entry(churn, "churn", "S12", 0.2),
 )

@@ -21,6 +21,7 @@ from floodmark.faults.disconnect import Disconnect
 from floodmark.ledger.accounts import Accounts
 from floodmark.ledger.wire import accounts_to_wire, publications_to_wire
 from floodmark.load.consumers import selected
+from floodmark.model.checks import FAULT_WINDOWS
 from floodmark.model.scenario import Fast, Slow
 from floodmark.runner import plan
 from floodmark.runner.agent.mishaps import Mishaps
@@ -156,6 +157,10 @@ class Agent:
                     "pending": self.publisher.pending_count,
                 }
                 return Did(number=do.number, figures=figures)
+            case "window":
+                self.intake.flush()
+                self.intake.window(FAULT_WINDOWS[do.index], do.at_ns)
+                return Did(number=do.number)
             case "settle":
                 self._calm.set()
                 return Did(number=do.number)
@@ -243,6 +248,7 @@ class Agent:
             accounts=accounts_to_wire(self.accounts),
             publications=publications_to_wire(publisher.publications),
             response={name: histogram.to_wire() for name, histogram in self.intake.response.items()},
+            window_response={name: histogram.to_wire() for name, histogram in self.intake.window_response.items()},
             service={name: histogram.to_wire() for name, histogram in self.intake.service.items()},
             ack=publisher.ack.to_wire(),
             lag=publisher.lag.to_wire(),

@@ -6,10 +6,10 @@ import asyncio
 import time
 
 from floodmark.core import tasks
-from floodmark.core.errors import SystemUnderTestError
+from floodmark.core.errors import HarnessBugError, SystemUnderTestError
 from floodmark.drivers.base import Sink
 from floodmark.faults import FaultPlan
-from floodmark.faults.churn import failing
+from floodmark.faults.churn import Churn, failing
 from floodmark.faults.disconnect import Disconnect, victims
 from floodmark.ledger.accounts import Accounts
 from floodmark.model.scenario import Fault
@@ -39,8 +39,10 @@ class Mishaps:
         start_ns = time.monotonic_ns()
         if isinstance(plan, Disconnect):
             back = await self._disconnect(mine, plan)
-        else:
+        elif isinstance(plan, Churn):
             back = await self._churn(mine, failing(chosen, plan.failure_ratio, seed=self._seed, occasion=occasion))
+        else:
+            raise HarnessBugError(f"the fault {fault.kind!r} is not one of the clients'")
         return Did(
             number=number,
             figures={"fault_hits": len(mine), "fault_back": back},

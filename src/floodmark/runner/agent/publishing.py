@@ -2,6 +2,9 @@
 
 Two times are stamped: when a message was meant to go out, and when it did. The difference is the generator's own lag, unless the target's
 back-pressure held the message up: then it belongs to the response latency and is not held against the generator.
+
+With a driver that batches, what is due for one connection goes out together, a turn of `BATCH_TICK_S` apart: a message then waits up to
+that long for its batch, which counts as our lag. A flood is not batched: there every message waits for room of its own.
 Memory: what is due and cannot be sent stays in the schedule; at most `BACKLOG_COUNT` messages wait for a connection that takes no more,
 and at most `PENDING_COUNT` for their acknowledgement.
 """
@@ -11,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
+from typing import NamedTuple, cast
 
 import numpy as np
 
-from floodmark.drivers.base import Connection, Driver
+from floodmark.drivers.base import BatchConnection, Connection, Driver, batches_of
 from floodmark.ledger.histogram import Histogram
 from floodmark.ledger.publications import Publications
 from floodmark.ledger.stamp import Stamper
@@ -22,11 +26,14 @@ from floodmark.load.arrivals import schedule
 from floodmark.load.pacing import Pacer
 from floodmark.model.arrival import Flood
 from floodmark.model.scenario import Phase, Population
+from floodmark.runner.agent.holding import Paced
 
 BATCH_COUNT = 512
 BACKLOG_COUNT = 20_000
 PENDING_COUNT = 200_000
 TICK_S = 0.001
+BATCH_TICK_S = 0.01
+BATCHED_COUNT = 256  # messages that go out in one piece, where the driver batches
 BUSY_NS = 50_000_000
 STUCK_NS = 30_000_000_000
 HELD_UP_NS = 1_000_000_000
@@ -44,6 +51,14 @@ class Outlet:
         """When it last refused to take more; what was meant to go out before that was held up by the target, not by us."""
 
 
+class Batch(NamedTuple):
+    """Messages of one connection that went out in one piece and are answered together."""
+
+    sources: list[int]
+    seqs: list[int]
+    sent_ns: int
+
+
 class Publisher:
     """All publishing of one agent."""
 
@@ -58,6 +73,8 @@ class Publisher:
         self.unanswered_count = 0
         self.first_intended_ns = 0
         self.held_up = False
+        self.withhold: Callable[[Paced], Paced] = lambda pacer: pacer
+        """Where faults in the client come in: what they delay or fail is taken out of the schedule."""
         self._over = False
         self._population = population
         self._owned = owned
@@ -65,7 +82,11 @@ class Publisher:
         self._run = run
         self._seed = seed
         self._names = channel_names
+        self._batches = batches_of(driver)
         self._pending: dict[int, tuple[int, int, int]] = {}
+        self._pending_batches: dict[int, Batch] = {}
+        self._batched_count = 0
+        """Messages in the pending batches."""
         self._next_token = 1
         self._ack_ns: list[int] = []
         self._lag_ns: list[int] = []
@@ -74,7 +95,7 @@ class Publisher:
     @property
     def pending_count(self) -> int:
         """Messages sent and not yet answered."""
-        return len(self._pending)
+        return len(self._pending) + self._batched_count
 
     # -- answers (called by the connections) ------------------------------------------------------------------------------------------
 
@@ -86,6 +107,13 @@ class Publisher:
             source, seq, sent_ns = entry
             self.publications.acknowledged(source, seq, now_ns)
             self._ack_ns.append(now_ns - sent_ns)
+        elif token in self._pending_batches:
+            batch = self._taken_batch(token)
+            now_ns = time.monotonic_ns()
+            acknowledged = self.publications.acknowledged
+            for source, seq in zip(batch.sources, batch.seqs, strict=True):
+                acknowledged(source, seq, now_ns)
+            self._ack_ns += [now_ns - batch.sent_ns] * len(batch.sources)
 
     def refuse(self, token: int, reason: str) -> None:
         """The target refused a message: whether it counts as attempted stands, whether it arrived is indeterminate."""
@@ -93,6 +121,8 @@ class Publisher:
         if entry is not None:
             self.publications.failed(entry[0], entry[1])
             self.refused[reason] += 1
+        elif token in self._pending_batches:
+            self.refused[reason] += self._fail_batch(token)
 
     def gone(self, connection: Connection) -> None:
         """A publisher connection was lost: what it had not confirmed stays unanswered, and is indeterminate."""
@@ -104,6 +134,8 @@ class Publisher:
                     source, seq, _ = self._pending.pop(token)
                     self.publications.failed(source, seq)
                     self.unanswered_count += 1
+                for token in [token for token, batch in self._pending_batches.items() if batch.sources[0] % count == index]:
+                    self.unanswered_count += self._fail_batch(token)
 
     def give_up(self) -> None:
         """At the end of the drain, or of a run that is broken off: send no more; what was never answered is indeterminate."""
@@ -112,6 +144,20 @@ class Publisher:
         for source, seq, _ in self._pending.values():
             self.publications.failed(source, seq)
         self._pending.clear()
+        for token in list(self._pending_batches):
+            self.unanswered_count += self._fail_batch(token)
+
+    def _taken_batch(self, token: int) -> Batch:
+        batch = self._pending_batches.pop(token)
+        self._batched_count -= len(batch.sources)
+        return batch
+
+    def _fail_batch(self, token: int) -> int:
+        """Whether the messages of a batch arrived is indeterminate; returns how many they are."""
+        batch = self._taken_batch(token)
+        for source, seq in zip(batch.sources, batch.seqs, strict=True):
+            self.publications.failed(source, seq)
+        return len(batch.sources)
 
     # -- sending ------------------------------------------------------------------------------------------------------------------
 
@@ -147,19 +193,22 @@ class Publisher:
         self._settle_times()
 
     async def _pace(self, phase: Phase, start_ns: int) -> None:
-        pacer = Pacer(
-            schedule(phase.arrival, duration_s=phase.duration_s, seed=self._seed),
-            sources=self._population.sources,
-            owned=self._owned,
-            messages=phase.messages,
-            duration_s=phase.duration_s,
+        pacer = self.withhold(
+            Pacer(
+                schedule(phase.arrival, duration_s=phase.duration_s, seed=self._seed),
+                sources=self._population.sources,
+                owned=self._owned,
+                messages=phase.messages,
+                duration_s=phase.duration_s,
+            )
         )
         waiting = 0
         yielded_ns = moved_ns = time.monotonic_ns()
         published = self.published_count
+        tick_s = BATCH_TICK_S if self._batches else TICK_S
         while not self._over:
             now_ns = time.monotonic_ns()
-            room = min(BATCH_COUNT, BACKLOG_COUNT - waiting, PENDING_COUNT - len(self._pending))
+            room = min(BATCH_COUNT, BACKLOG_COUNT - waiting, PENDING_COUNT - self.pending_count)
             taken = 0
             if room > 0:
                 sources, offsets_ns = pacer.take(now_ns - start_ns, room)
@@ -178,8 +227,8 @@ class Publisher:
                     yielded_ns = time.monotonic_ns()
                 continue
             due_ns = pacer.next_due_ns()
-            pause_s = TICK_S if waiting or due_ns is None else (start_ns + due_ns - time.monotonic_ns()) / 1e9
-            await asyncio.sleep(min(max(pause_s, TICK_S), 0.05))
+            pause_s = tick_s if waiting or due_ns is None else (start_ns + due_ns - time.monotonic_ns()) / 1e9
+            await asyncio.sleep(min(max(pause_s, tick_s), 0.05))
             yielded_ns = time.monotonic_ns()
 
     def _deal(self, sources: np.ndarray, offsets_ns: np.ndarray, start_ns: int) -> None:
@@ -201,6 +250,8 @@ class Publisher:
                     source, _ = backlog.popleft()
                     self.publications.never_sent(source, self.publications.next_seq(source))
                 continue
+            while self._batches and backlog and connection.writable:
+                self._send_batch(cast("BatchConnection", connection), outlet)
             while backlog and connection.writable:
                 source, intended_ns = backlog.popleft()
                 self._send(connection, source, intended_ns, outlet.blocked_ns)
@@ -228,6 +279,33 @@ class Publisher:
         if intended_ns > blocked_ns:
             self._lag_ns.append(sent_ns - intended_ns)
 
+    def _send_batch(self, connection: BatchConnection, outlet: Outlet) -> None:  # HOT: once per batch; its loop once per message
+        backlog, blocked_ns, names, channels = outlet.backlog, outlet.blocked_ns, self._names, self._population.channels
+        next_seq, sent, stamper = self.publications.next_seq, self.publications.sent, self._stamper
+        assert stamper is not None
+        stamped = stamper.payload
+        due = [backlog.popleft() for _ in range(min(BATCHED_COUNT, len(backlog)))]
+        sources = [source for source, _ in due]
+        seqs: list[int] = []
+        items: list[tuple[str, bytes]] = []
+        sent_ns = time.monotonic_ns()
+        for source, intended_ns in due:
+            seq = next_seq(source)
+            sent(source, seq, sent_ns)
+            seqs.append(seq)
+            items.append((names[source % channels], stamped(source, seq, intended_ns, sent_ns)))
+        token = self._next_token
+        self._next_token = token + 1
+        if self._driver.acknowledges:
+            self._pending_batches[token] = Batch(sources, seqs, sent_ns)
+            self._batched_count += len(sources)
+        connection.publish_batch(items, token)
+        if not self._driver.acknowledges:
+            for source, seq in zip(sources, seqs, strict=True):
+                self.publications.acknowledged(source, seq, sent_ns)
+        self.published_count += len(sources)
+        self._lag_ns += [sent_ns - intended_ns for _, intended_ns in due if intended_ns > blocked_ns]
+
     async def _flood(self, phase: Phase, arrival: Flood, start_ns: int) -> None:
         """Closed loop: as fast as possible with a bounded number in flight; intended is when there was room."""
         owned = self._owned.tolist()
@@ -236,7 +314,7 @@ class Publisher:
         sent = 0
         progressed_ns = time.monotonic_ns()
         while not self._over and (share is None or sent < share) and (end_ns is None or time.monotonic_ns() < end_ns):
-            room = min(arrival.in_flight - len(self._pending), BATCH_COUNT, (share - sent) if share is not None else BATCH_COUNT)
+            room = min(arrival.in_flight - self.pending_count, BATCH_COUNT, (share - sent) if share is not None else BATCH_COUNT)
             progressed = False
             for _ in range(max(0, room)):
                 source = owned[sent % len(owned)]

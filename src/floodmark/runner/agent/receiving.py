@@ -13,7 +13,7 @@ from floodmark.ledger.accounts import Accounts
 from floodmark.ledger.block import Block, decode_block
 from floodmark.ledger.decode import decode
 from floodmark.ledger.histogram import Histogram
-from floodmark.ledger.inbox import Deliveries, joined
+from floodmark.ledger.inbox import Deliveries, Ints, joined
 
 BATCH_COUNT = 4096
 BATCH_BYTES = 4 * 1024 * 1024
@@ -33,6 +33,8 @@ class Intake:
         self._limit_count = 64
         self._block_bytes = 0
         self._phase_starts: list[tuple[int, str]] = []
+        self._windows: list[tuple[int, str]] = []
+        self.window_response: dict[str, Histogram] = {}
         self.response: dict[str, Histogram] = {}
         self.service: dict[str, Histogram] = {}
         self.interval_response = Histogram()
@@ -62,6 +64,20 @@ class Intake:
         """From `start_ns` on, what is intended belongs to this phase's histograms."""
         self.response[name], self.service[name] = Histogram(), Histogram()
         self._phase_starts.append((start_ns, name))
+
+    def window(self, name: str, start_ns: int) -> None:
+        """From `start_ns` on, what is sent belongs to this window: before, during or after the faults.
+
+        A further blow turns what looked like the time after into a part of the time during.
+        """
+        if self._windows and self._windows[-1][1] == name:
+            return
+        if name == "during" and self._windows and self._windows[-1][1] == "after":
+            self._windows.pop()
+            self.window_response["during"].merge(self.window_response.pop("after"))
+            return
+        self.window_response[name] = Histogram()
+        self._windows.append((start_ns, name))
 
     def flush(self) -> None:
         """Account for all that has come in."""
@@ -107,6 +123,7 @@ class Intake:
         service_ns = deliveries.received_ns - deliveries.sent_ns
         self.interval_response.record(response_ns)
         self.interval_service.record(service_ns)
+        self._sort_into_windows(deliveries, response_ns)
         ends = [start for start, _ in self._phase_starts[1:]] + [2**63 - 1]
         for (start_ns, name), end_ns in zip(self._phase_starts, ends, strict=True):
             if len(self._phase_starts) == 1:
@@ -117,3 +134,11 @@ class Intake:
             if inside.any():
                 self.response[name].record(response_ns[inside])
                 self.service[name].record(service_ns[inside])
+
+    def _sort_into_windows(self, deliveries: Deliveries, response_ns: Ints) -> None:
+        """By the time of sending, as the ledger does."""
+        ends = [start for start, _ in self._windows[1:]] + [2**63 - 1]
+        for (start_ns, name), end_ns in zip(self._windows, ends, strict=True):
+            inside = (deliveries.sent_ns >= start_ns) & (deliveries.sent_ns < end_ns)
+            if inside.any():
+                self.window_response[name].record(response_ns[inside])

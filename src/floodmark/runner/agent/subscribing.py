@@ -20,7 +20,7 @@ from floodmark.load.consumers import wants_to_read
 from floodmark.model.scenario import Consumer, Fast
 from floodmark.runner.plan import loopback_for
 
-CREW = 128
+CREW = 256
 CONSUMER_TICK_S = 0.02
 HOPELESS_COUNT = 3 * CREW
 """So many refusals in a row without one success, and the rest is not tried: it would only take time."""

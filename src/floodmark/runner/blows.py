@@ -1,0 +1,145 @@
+"""The faults of a scenario that the runner carries out itself: on the wire, through a proxy that it puts before the target.
+
+Faults in the clients are the agents' to carry out; this module only tells them when. Every blow is recorded with its times and what it
+touched, so that windows, recovery clocks and the verdict can be worked out afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit, urlunsplit
+
+from floodmark.core.errors import UsageError
+from floodmark.faults import FaultPlan
+from floodmark.faults.wire.active import ActiveFault
+from floodmark.faults.wire.proxy import Proxy, running
+from floodmark.faults.wire.spec import WireFault
+from floodmark.model.checks import FAULT_WINDOWS
+from floodmark.model.scenario import Fault, Scenario
+from floodmark.runner.agents import Agents
+from floodmark.runner.evidence import Blow, Evidence
+
+FAULT_LIMIT_S = 180.0
+MARKED_OCCASIONS = 10
+
+
+@asynccontextmanager
+async def before(url: str, plans: list[FaultPlan], *, seed: int) -> AsyncIterator[tuple[str, Proxy | None]]:
+    """Put a proxy before the target when the scenario has a fault on the wire; gives the URL that the clients use.
+
+    Raises: UsageError for a URL without a port, or one that is encrypted: the certificate would not fit the proxy.
+    """
+    if not any(isinstance(plan, WireFault) for plan in plans):
+        yield url, None
+        return
+    parts = urlsplit(url)
+    if parts.scheme in ("wss", "https"):
+        raise UsageError(f"faults on the wire need a target without TLS, got {url}; test it behind its TLS end")
+    if parts.hostname is None:
+        raise UsageError(f"faults on the wire need a target with a host and a port, got {url!r}")
+    async with running(("127.0.0.1", 0), (parts.hostname, parts.port or 80), seed=seed) as proxy:
+        yield urlunsplit(parts._replace(netloc=f"127.0.0.1:{proxy.port}")), proxy
+
+
+class Blows:
+    """Lets the faults of a scenario happen on time."""
+
+    def __init__(self, scenario: Scenario, plans: list[FaultPlan], agents: Agents, evidence: Evidence, proxy: Proxy | None) -> None:
+        self._scenario = scenario
+        self._plans = plans
+        self._agents = agents
+        self._evidence = evidence
+        self._proxy = proxy
+        self._under_way = 0
+        self._standing: list[tuple[Blow, ActiveFault]] = []
+
+    def raise_standing(self) -> None:
+        """Put to work the faults that hold from before the first connection."""
+        for fault, plan in zip(self._scenario.faults, self._plans, strict=True):
+            if fault.from_connect:
+                if self._proxy is None or not isinstance(plan, WireFault):
+                    raise UsageError(f"fault {fault.kind!r}: only a fault on the wire can hold from_connect")
+                now_ns = time.monotonic_ns()
+                blow = Blow(kind=fault.kind, struck_ns=now_ns, standing=True)
+                self._evidence.blows.append(blow)
+                self._standing.append((blow, self._proxy.add(plan)))
+
+    def lift_standing(self) -> None:
+        """Count what the standing faults touched. They stay to the end: the drain is part of what they disturb."""
+        for blow, active in self._standing:
+            blow.lifted_ns = time.monotonic_ns()
+            blow.hits = active.hits
+            self._evidence.fault_hits += active.hits
+
+    def timed(self) -> list[tuple[int, Fault, FaultPlan]]:
+        """The faults that strike at a time of their own."""
+        return [
+            (index, fault, plan)
+            for index, (fault, plan) in enumerate(zip(self._scenario.faults, self._plans, strict=True))
+            if not fault.from_connect
+        ]
+
+    async def strike(self, index: int, fault: Fault, plan: FaultPlan, first_start_ns: int) -> None:
+        """Let one fault strike on time, as often as it is to."""
+        for occasion in range(fault.repeat):
+            due_ns = first_start_ns + int((fault.at_s + occasion * fault.every_s) * 1e9)
+            await asyncio.sleep(max(0.0, (due_ns - time.monotonic_ns()) / 1e9))
+            blow = Blow(kind=fault.kind, struck_ns=time.monotonic_ns())
+            self._under_way += 1
+            if occasion < MARKED_OCCASIONS:
+                self._evidence.timeline.mark(fault.kind, blow.struck_ns)
+            self._evidence.blows.append(blow)
+            await self._window("during", blow.struck_ns)
+            if isinstance(plan, WireFault):
+                await self._on_the_wire(fault, plan, blow)
+            else:
+                await self._in_the_clients(index, blow)
+            blow.lifted_ns = time.monotonic_ns()
+            self._under_way -= 1
+            if not self._under_way:
+                await self._window("after", blow.lifted_ns)
+            self._evidence.fault_hits += blow.hits
+            self._evidence.fault_back += blow.back
+
+    async def _window(self, name: str, at_ns: int) -> None:
+        await self._agents.ask("window", index=FAULT_WINDOWS.index(name), at_ns=at_ns, limit_s=FAULT_LIMIT_S)
+
+    async def begin(self) -> None:
+        """The load is about to begin: what is sent from now on was sent before the faults, if any will strike."""
+        if self.timed():
+            await self._window("before", 0)
+
+    async def _on_the_wire(self, fault: Fault, plan: WireFault, blow: Blow) -> None:
+        proxy = self._proxy
+        if proxy is None:
+            raise UsageError(f"fault {fault.kind!r} needs the proxy, which was not started")
+        active = proxy.add(plan)
+        try:
+            await asyncio.sleep(fault.for_s)
+        finally:
+            proxy.remove(active)
+        blow.hits = blow.back = active.hits
+        self._evidence.timeline.mark(f"{fault.kind} lifted", time.monotonic_ns())
+
+    async def _in_the_clients(self, index: int, blow: Blow) -> None:
+        step = await self._agents.ask("fault", index=index, limit_s=FAULT_LIMIT_S)
+        blow.hits = int(step.figures.get("fault_hits", 0))
+        blow.back = int(step.figures.get("fault_back", 0))
+        blow.clients = True
+        self._evidence.fault_worst_s = max(self._evidence.fault_worst_s, step.worst_s)
+
+
+def windows(evidence: Evidence, never_ns: int) -> list[tuple[str, int, int]]:
+    """Before, during and after the faults that struck at a time of their own; nothing when none did.
+
+    During is from the first blow to the last one lifted, victims brought back included.
+    """
+    timed = [blow for blow in evidence.blows if not blow.standing]
+    if not timed:
+        return []
+    struck_ns = min(blow.struck_ns for blow in timed)
+    lifted_ns = max(max(blow.lifted_ns for blow in timed), struck_ns + 1)
+    return [("before", 0, struck_ns), ("during", struck_ns, lifted_ns), ("after", lifted_ns, never_ns)]
