@@ -1,7 +1,7 @@
 """What goes wrong on purpose: one fault per file, all of them in the tables below.
 
-By where they happen: in the clients (this folder), on the wire (`wire.`, the proxy between clients and target), to the target's process
-(`process.`). The files hold the decisions, made by the seed; agents, proxy and runner carry them out.
+The files beside this one are faults in the clients. They hold the pure part: which connections or operations, decided by the seed; the
+agent carries it out. `wire/` holds the faults between clients and target, whose kinds begin with `wire.`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,24 @@ import msgspec
 from floodmark.core.errors import UsageError
 from floodmark.faults.churn import Churn
 from floodmark.faults.disconnect import Disconnect
+from floodmark.faults.drop import Drop
+from floodmark.faults.failure import Failure
+from floodmark.faults.latency import Latency
+from floodmark.faults.reader import Reader
 from floodmark.faults.wire import WIRE_FAULTS
 from floodmark.faults.wire.spec import WireFault
 from floodmark.model.scenario import Fault
 
-ClientFault = Churn | Disconnect
+ClientFault = Churn | Disconnect | Drop | Failure | Latency | Reader
 FaultPlan = ClientFault | WireFault
 
-CLIENT_FAULTS: dict[str, tuple[type[Churn] | type[Disconnect], str]] = {
+CLIENT_FAULTS: dict[str, tuple[type[ClientFault], str]] = {
     "disconnect": (Disconnect, "drop a share of the connections at once, then bring them back, resuming where the driver can"),
+    "drop": (Drop, "drop a share of the connections while they connect, subscribe, publish, receive or unsubscribe"),
     "churn": (Churn, "end a share of the subscriptions and open new ones; some of them by dropping the connection instead"),
+    "reader": (Reader, "a share of the connections reads slowly, or not at all, for a while"),
+    "latency": (Latency, "publishes, subscribes or deliveries wait in the client: fixed, or drawn from a distribution"),
+    "failure": (Failure, "publishes or subscribes fail in the client and are never sent: at a rate, or an exact number of them"),
 }
 
 #: Every kind that a fault slot of a scenario may name.
@@ -54,4 +62,6 @@ def plan(fault: Fault) -> FaultPlan:
         made: FaultPlan = msgspec.convert(options, kind)
     except msgspec.ValidationError as exc:
         raise UsageError(f"fault {fault.kind!r}: {exc}") from exc
+    if isinstance(made, Failure):
+        made.check_ratio(fault.ratio)
     return made

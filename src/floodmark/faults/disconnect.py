@@ -7,15 +7,16 @@ is not required of the target. `abrupt` drops the socket as a crashed client doe
 from __future__ import annotations
 
 import math
+from collections.abc import Set as AbstractSet
 
-import msgspec
 import numpy as np
 
 from floodmark.core.errors import UsageError
+from floodmark.faults.backoff import Backoff
 
 
-class Disconnect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`back_after_s` is how long the victims stay away; `spread_s` spreads their return evenly."""
+class Disconnect(Backoff, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`back_after_s` is how long the victims stay away; `spread_s` spreads their return evenly; `backoff_*` space out further tries."""
 
     resume: bool = True
     abrupt: bool = True
@@ -23,14 +24,15 @@ class Disconnect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     spread_s: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("back_after_s", "spread_s"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise UsageError(f"fault 'disconnect': {name} must be finite and >= 0, got {value!r}")
 
 
-def victims(connections: int, ratio: float, *, seed: int, occasion: int) -> set[int]:
-    """Choose exactly round(ratio * connections) connections by the seed; another occasion hits others.
+def victims(connections: int, ratio: float, *, seed: int, occasion: int, gone: AbstractSet[int] = frozenset()) -> set[int]:
+    """Choose exactly round(ratio * connections) connections by the seed, as far as so many are not gone; another occasion hits others.
 
     >>> victims(10, 0.3, seed=1, occasion=0) == victims(10, 0.3, seed=1, occasion=0)
     True
@@ -39,4 +41,7 @@ def victims(connections: int, ratio: float, *, seed: int, occasion: int) -> set[
     """
     count = round(ratio * connections)
     rng = np.random.default_rng([seed, occasion])
-    return set(rng.choice(connections, size=count, replace=False).tolist())
+    if not gone:
+        return set(rng.choice(connections, size=count, replace=False).tolist())
+    left = [number for number in range(connections) if number not in gone]
+    return set(rng.choice(left, size=min(count, len(left)), replace=False).tolist()) if left else set()

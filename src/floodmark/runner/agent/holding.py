@@ -85,7 +85,7 @@ class Withheld:
         sources, offsets_ns = self._pacer.take(elapsed_ns, room)
         for source, offset_ns in zip(sources.tolist(), offsets_ns.tolist(), strict=True):
             # Every fault is asked, so that each counts the same operations whichever others are in place.
-            if any([fault.fails(source) for fault in failing]):
+            if sum(fault.fails(source) for fault in failing):
                 self._drop(source)
                 continue
             due_ns = offset_ns + sum(fault.draw_ns() for fault in delays)
@@ -120,7 +120,7 @@ class LateInbox:
     def put(self, frame: Frame) -> None:
         """HOT: take one delivery."""
         delays = self._delays()
-        if not delays and not self._held or len(self._held) >= HELD_COUNT:
+        if (not delays and not self._held) or len(self._held) >= HELD_COUNT:
             if self._held:
                 self.release_all()
             self._put(frame)
