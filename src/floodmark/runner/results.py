@@ -40,7 +40,7 @@ def result_of(scenario: Scenario, evidence: Evidence, *, agents: int, now_ns: in
     judged = judge(criteria, observations)
     if _late(scenario, record):
         judged = tuple(_unproven(result) for result in judged)
-    if evidence.interrupted:
+    if evidence.interrupted or (evidence.broken_off and not evidence.target_exits):
         judged = held_back(judged, evidence.notes[0])
     judged = (*judged, *caveats(scenario, evidence, record))
     verdict = worst(criterion.verdict for criterion in judged)

@@ -137,6 +137,8 @@ class Intake:
 
     def _sort_into_windows(self, deliveries: Deliveries, response_ns: Ints) -> None:
         """By the time of sending, as the ledger does."""
+        if not self._windows:
+            return
         ends = [start for start, _ in self._windows[1:]] + [2**63 - 1]
         for (start_ns, name), end_ns in zip(self._windows, ends, strict=True):
             inside = (deliveries.sent_ns >= start_ns) & (deliveries.sent_ns < end_ns)
