@@ -22,6 +22,8 @@ import uvloop
 
 from floodmark import __version__, listing, suites
 from floodmark.core.errors import FloodmarkError, HarnessBugError, UsageError
+from floodmark.faults.wire.parse import is_mapping, parse_fault, parse_mapping
+from floodmark.faults.wire.serve import serve as serve_proxy
 from floodmark.model.read import read_python, read_toml
 from floodmark.model.result import RunResult
 from floodmark.model.scale import at_scale
@@ -188,6 +190,22 @@ def _replay(seed: int) -> str:
     if "--seed" not in arguments and not any(argument.startswith("--seed=") for argument in arguments):
         arguments = [*arguments, "--seed", str(seed)]
     return shlex.join(["floodmark", *arguments])
+
+
+@app.command()
+def proxy(
+    what: Annotated[
+        list[str], typer.Argument(metavar="LISTEN=UPSTREAM... [FAULT...]", help="Relays, then faults such as latency=50ms..500ms.")
+    ],
+    control_port: Annotated[int, typer.Option(help="Port of the HTTP control endpoint on 127.0.0.1; 0 takes a free one.")] = 8474,
+    seed: Annotated[int, typer.Option(help="Fixes every random choice.")] = 1,
+) -> None:
+    """Run the fault proxy on its own, between any TCP clients and their server."""
+    mappings = [parse_mapping(word) for word in what if is_mapping(word)]
+    faults = [parse_fault(word) for word in what if not is_mapping(word)]
+    if not mappings:
+        raise UsageError("no relay given; write LISTEN=UPSTREAM before the faults, for example 127.0.0.1:6543=127.0.0.1:5432")
+    uvloop.run(serve_proxy(mappings, faults, control_port=control_port, seed=seed, console=stderr_console()))
 
 
 @app.command("list")
