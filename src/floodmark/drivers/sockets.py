@@ -225,6 +225,12 @@ class SocketConnection(WSListener):
 
     # -- what the agent calls --------------------------------------------------------------------------------------------------------
 
+    @property
+    def os_socket(self) -> socket.socket | None:
+        """The socket underneath, for faults that end it in a way of their own; None when it is gone."""
+        raw: socket.socket | None = self._transport.underlying_transport.get_extra_info("socket") if self._transport is not None else None
+        return raw
+
     def pause_reading(self) -> None:
         if self._transport is not None:
             self._transport.underlying_transport.pause_reading()

@@ -10,6 +10,7 @@ connection with the reason in words, so a target that talks nonsense is refused 
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, cast
@@ -127,6 +128,12 @@ class LineConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It takes more again."""
         self.writable = self._transport is not None
+
+    @property
+    def os_socket(self) -> socket.socket | None:
+        """The socket underneath, for faults that end it in a way of their own; None when it is gone."""
+        raw: socket.socket | None = self._transport.get_extra_info("socket") if self._transport is not None else None
+        return raw
 
     def pause_reading(self) -> None:
         """Stop reading the socket."""

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from floodmark.faults import CLIENT_FAULTS
 from floodmark.judge.observe import Record, observe
 from floodmark.judge.recovery import Clocks, clocks
 from floodmark.judge.verdict import Observations, judge, with_implied
@@ -26,6 +27,7 @@ from floodmark.model.verdict import Verdict, worst
 from floodmark.runner import usage
 from floodmark.runner.evidence import Evidence
 from floodmark.runner.interrupted import held_back
+from floodmark.runner.leaks import figure_of, leak_of
 
 FINDINGS_SHOWN = 50
 REASONS_SHOWN = 5
@@ -78,6 +80,7 @@ def record_of(scenario: Scenario, evidence: Evidence) -> Record:
     largest = usage.peak(evidence, "target")
     started_by_us = evidence.target is not None and evidence.target.pid is not None
     each = population.subscriptions_per_connection
+    leak_bytes, leak_unknown = figure_of(leak_of(scenario, evidence))
     return Record(
         delivery=evidence.reckoning.delivery if evidence.reckoning is not None else Delivery(),
         asked_connections=population.connections,
@@ -111,6 +114,8 @@ def record_of(scenario: Scenario, evidence: Evidence) -> Record:
         },
         window_s=_window_lengths(evidence),
         clocks=_clocks(evidence),
+        leak_bytes=leak_bytes,
+        leak_unknown=leak_unknown,
         target=usage.memory(evidence, "target"),
         harness=usage.memory(evidence, "harness"),
         total_peak_bytes=usage.total_peak_bytes(evidence),
@@ -123,7 +128,7 @@ def record_of(scenario: Scenario, evidence: Evidence) -> Record:
         statistics=evidence.statistics,
         statistics_wanted={
             "delivered": figures["frames"],
-            "published": figures["published"] + evidence.probes,
+            "published": figures["published"] + evidence.probes + figures["fault_publishes"],
             "connections": figures["connections"] + population.publishers,
             "subscriptions": figures["connections"] * each,
         },
@@ -145,9 +150,10 @@ def caveats(scenario: Scenario, evidence: Evidence, record: Record) -> list[Crit
         note(f"generator_lag_p99 <= {limit_s * 1000:g}ms", record.lag.p99 / 1e9, why)
     if record.fault_hits == 0:
         note("fault_hits > 0", 0.0, "the fault touched nothing, so the run says nothing about it")
-    if record.delivery.dropped_by_us:
+    asked_for = sum(outcome.figures.get("failed_by_fault", 0) for outcome in evidence.outcomes)
+    if record.delivery.dropped_by_us > asked_for:
         why = "the harness had no connection left to send these through, so the load was not the one asked for"
-        note("dropped_by_us == 0", float(record.delivery.dropped_by_us), why)
+        note(f"dropped_by_us == {asked_for:g}", float(record.delivery.dropped_by_us), why)
     if not record.delivery.delivered:
         note("delivered > 0", 0.0, evidence.notes[0] if evidence.notes else "no delivery was seen, so the run proves nothing")
     wanted = evidence.connected * scenario.population.subscriptions_per_connection
@@ -196,17 +202,20 @@ CALM = (
     ("ended == 0", (), True),
 )
 """What a target does that is well, unless the scenario says something about it, or about one of the metrics behind it, itself; and whether
-faults excuse it. What is done to subscribers excuses nobody from answering publishers: a target that refuses all would lose nothing."""
+faults excuse it. What is done to subscribers excuses nobody from answering publishers: a target that refuses all would lose nothing.
+Faults in the clients excuse nothing: whom they hit is known to the agents, which leave just those out of the count."""
 
 
 def _criteria(scenario: Scenario, evidence: Evidence) -> tuple[Criterion, ...]:
     """The scenario's own, those of its guarantee, and what goes without saying.
 
-    A load of which half was refused, or cut off, would otherwise pass on the strength of the other half. Faults excuse lost connections.
+    A load of which half was refused, or cut off, would otherwise pass on the strength of the other half. Faults on the way to the target
+    or in it excuse lost connections.
     """
     criteria = with_implied(scenario.criteria, scenario.guarantee, scenario.order)
     stated = {criterion.metric for criterion in criteria if not criterion.phase}
-    asked = [(text, others) for text, others, excused in CALM if not (scenario.faults and excused)]
+    lenient = any(fault.kind not in CLIENT_FAULTS for fault in scenario.faults)
+    asked = [(text, others) for text, others, excused in CALM if not (lenient and excused)]
     implied = [text for text, others in asked if not stated & {text.split()[0], *others}]
     started_by_us = evidence.target is not None and evidence.target.pid is not None
     if started_by_us and "target_exits" not in stated:
