@@ -93,6 +93,13 @@ class Connection(Protocol):
         """Drop the connection at once, as a client that crashed does."""
 
 
+class BatchConnection(Connection, Protocol):
+    """A connection whose driver batches: many messages under one token, for targets that take them in one piece."""
+
+    def publish_batch(self, items: Sequence[tuple[str, bytes]], token: int) -> None:
+        """HOT: send (channel, payload) pairs in this order. The answer under `token` is that of all of them, for better or worse."""
+
+
 class Driver(Protocol):
     """One kind of system. Built once per agent from the scenario's `driver_options`; raises UsageError for a wrong one."""
 
@@ -101,6 +108,7 @@ class Driver(Protocol):
     """Whether the target confirms each publish; if not, what was handed to an open connection counts as acknowledged."""
     resumes: bool
     """Whether a subscription can be resumed after a position."""
+    # Optional: `batches`, see `batches_of`.
 
     async def connect(self, url: str, channel: str, sink: Sink, *, limit_s: float, local_host: str | None = None) -> Connection:
         """Open a connection ready to subscribe and publish. `channel` is the first one it will serve, for URLs that name it.
@@ -110,6 +118,11 @@ class Driver(Protocol):
 
     async def statistics(self, url: str) -> dict[str, float] | None:
         """The target's own counters, as `delivered`, `published`, `connections`, `subscriptions`; None if it has none."""
+
+
+def batches_of(driver: Driver) -> bool:
+    """Whether the driver's connections are `BatchConnection`s: its attribute `batches`, which a driver need not have."""
+    return bool(getattr(driver, "batches", False))
 
 
 class BaseDriver:
@@ -122,6 +135,7 @@ class BaseDriver:
     encoding: Encoding = "text"
     acknowledges: bool = False
     resumes: bool = False
+    batches: bool = False
 
     def __init__(self, options: Options) -> None:
         self.options = take_options(type(self).__name__, options, self.DEFAULTS)

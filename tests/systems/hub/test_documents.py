@@ -11,6 +11,7 @@ import pytest
 from floodmark.systems.hub import Hub, HubSettings
 from floodmark.systems.hub.documents import Documents, EventsOperation, GeneralOperation, PublishOperation
 from floodmark.systems.hub.errors import HubError, InvalidMessage
+from floodmark.systems.hub.event import Event
 from floodmark.systems.hub.testing import EVENTS, PUBLISH, connected, scenario
 
 TWO = 'subscription A { events(channel: "a") { id } } subscription B { events(channel: "b") { id } } query Q { stats { mode } }'
@@ -139,8 +140,9 @@ def test_argument_missing_or_of_another_kind_is_refused(values: dict[str, Any]) 
 def test_publish_answer_has_the_selected_fields_in_order() -> None:
     operation = Documents().compile('mutation { x: publish(channel: "c", data: 1) { o: offset __typename id } }', None)
     assert isinstance(operation, PublishOperation)
+    event = Event(id="abc", event_type="event", data=b"1", channel="c", timestamp_s=0.0, correlation_id=None, offset=7)
 
-    assert operation.answer("abc", 7, 1) == b'{"data":{"x":{"o":7,"__typename":"PublishResult","id":"abc"}}}'
+    assert operation.answer([event]) == b'{"data":{"x":{"o":7,"__typename":"PublishResult","id":"abc"}}}'
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from floodmark.systems.hub.wire import MODERN, frame
 
 def event(data: Any = None, offset: int = 1, **changes: Any) -> Event:
     made = Event(
-        event_id="i", event_type=changes.get("event_type", "t"), data=json.dumps(data).encode(), channel="c", timestamp_s=1.5,
+        id="i", event_type=changes.get("event_type", "t"), data=json.dumps(data).encode(), channel="c", timestamp_s=1.5,
         correlation_id=None,
     )  # fmt: skip
     made.offset = offset
@@ -165,7 +165,7 @@ def test_frame_head_is_the_one_of_rfc_6455(size: int) -> None:
 @given(st.text(min_size=1, max_size=40), st.text(max_size=40), st.one_of(st.none(), st.text(max_size=20)))
 def test_next_message_is_json_whatever_the_texts_are(operation_id: str, channel: str, correlation_id: str | None) -> None:
     made = Event(
-        event_id="i", event_type=channel, data=b'{"k": [1]}', channel=channel, timestamp_s=2.25, correlation_id=correlation_id
+        id="i", event_type=channel, data=b'{"k": [1]}', channel=channel, timestamp_s=2.25, correlation_id=correlation_id
     )  # fmt: skip
     fields = [(name, name) for name in ("id", "eventType", "data", "channel", "timestamp", "correlationId", "offset", "__typename")]
     text = MODERN.next_prefix(operation_id) + Selection("events", fields).render(made) + b"}"

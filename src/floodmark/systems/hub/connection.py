@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
-from floodmark.systems.hub.documents import DocumentError, EventsOperation, PublishOperation
+from floodmark.systems.hub.documents import DocumentError, EventsOperation, PublishEachOperation, PublishOperation
 from floodmark.systems.hub.errors import AuthenticationFailed, HubError, InternalError, RateLimitExceeded, ServerDraining
 from floodmark.systems.hub.intake import PublishJob
 from floodmark.systems.hub.protocol import CONNECTION_MOVES, Close, ConnectionState, SubscriptionState
@@ -368,7 +368,7 @@ class Connection(WSListener):
                 raise ServerDraining("the hub is shutting down")
             hub.limits.operation(self.user, hub.now_s)
             operation = hub.documents.compile(payload.query, payload.operationName)
-            if isinstance(operation, PublishOperation):
+            if isinstance(operation, (PublishOperation, PublishEachOperation)):
                 self._publish(operation_id, operation, payload.variables)
             elif isinstance(operation, EventsOperation):
                 hub.subscribe(self, operation_id, operation, payload.variables)
@@ -384,7 +384,9 @@ class Connection(WSListener):
         self.remember(operation_id)
         self.send(self.dialect.error_frame(operation_id, errors))
 
-    def _publish(self, operation_id: str, operation: PublishOperation, variables: dict[str, msgspec.Raw] | None) -> None:
+    def _publish(
+        self, operation_id: str, operation: PublishOperation | PublishEachOperation, variables: dict[str, msgspec.Raw] | None
+    ) -> None:
         """HOT: once per publish."""
         events = self._hub.events_of(operation, variables)
 
@@ -399,7 +401,9 @@ class Connection(WSListener):
                 self._held = deque()
                 self._read(False)
 
-    def _published(self, operation_id: str, operation: PublishOperation, job: PublishJob, error: Exception | None) -> None:
+    def _published(
+        self, operation_id: str, operation: PublishOperation | PublishEachOperation, job: PublishJob, error: Exception | None
+    ) -> None:
         """Acknowledge a publish, and read on if the connection had stopped for it."""
         if error is None:
             self._hub.count_published(job)
@@ -407,10 +411,8 @@ class Connection(WSListener):
             return
         self.operations.pop(operation_id, None)
         if error is None:
-            events = job.events
-            answer = operation.answer(events[0].id, events[0].offset, len(events)) if events else operation.answer("", 0, 0)
             self.remember(operation_id)
-            self.send(self.dialect.next_frame(operation_id, answer) + self.dialect.complete_frame(operation_id))
+            self.send(self.dialect.next_frame(operation_id, operation.answer(job.events)) + self.dialect.complete_frame(operation_id))
         else:
             failure = error if isinstance(error, HubError) else InternalError(str(error))
             self._refuse(operation_id, [failure.as_graphql()])
@@ -500,4 +502,4 @@ class Pending:
 
     def cancel(self) -> None:
         """The client went away or lost interest."""
-        self.job.cancelled = True
+        self.job.cancel()

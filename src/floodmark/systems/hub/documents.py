@@ -1,8 +1,9 @@
 """GraphQL documents: parsed, validated and compiled once per distinct text, then found in a bounded cache.
 
-Three shapes come out. `EventsOperation` (a subscription) and `PublishOperation` (a mutation of one publish field) are compiled to what
-the fast path needs: where each argument comes from and what the answer looks like. Everything else, introspection and `stats` and
-mutations of several fields, is a `GeneralOperation` that graphql-core executes. Nothing here knows a connection.
+Three shapes come out. `EventsOperation` (a subscription) and `PublishOperation` or `PublishEachOperation` (a mutation of one publish
+field) are compiled to what the fast path needs: where each argument comes from and what the answer looks like. Everything else,
+introspection and `stats` and mutations of several fields, is a `GeneralOperation` that graphql-core executes. Nothing here knows a
+connection.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from graphql import (
 from graphql.validation import VariablesInAllowedPositionRule
 
 from floodmark.systems.hub.errors import HubError, InvalidMessage
-from floodmark.systems.hub.event import encode_json
+from floodmark.systems.hub.event import Event, encode_json
 from floodmark.systems.hub.schema import SCHEMA
 from floodmark.systems.hub.selection import Selection
 
@@ -140,8 +141,9 @@ class PublishOperation:
         )
         self.fields = fields
 
-    def answer(self, event_id: str, first_offset: int, count: int) -> bytes:
+    def answer(self, events: list[Event]) -> bytes:
         """Give the payload of the acknowledgement."""
+        event_id, first_offset, count = (events[0].id, events[0].offset, len(events)) if events else ("", 0, 0)
         known = {
             "id": f'"{event_id}"',
             "offset": str(first_offset),
@@ -149,8 +151,27 @@ class PublishOperation:
             "count": str(count),
             "__typename": '"PublishManyResult"' if self.many else '"PublishResult"',
         }
-        body = ",".join(f'"{name}":{known[field]}' for name, field in self.fields)
-        return f'{{"data":{{"{self.response_key}":{{{body}}}}}}}'.encode()
+        return _answer(self.response_key, self.fields, known)
+
+
+class PublishEachOperation:
+    """One `publishEach`: events of any channels."""
+
+    __slots__ = ("events", "fields", "response_key")
+
+    def __init__(self, field: FieldNode, operation: OperationDefinitionNode, fields: list[tuple[str, str]]) -> None:
+        self.response_key = _response_key(field)
+        (self.events,) = _arguments(field, operation, ("events",))
+        self.fields = fields
+
+    def answer(self, events: list[Event]) -> bytes:
+        """Give the payload of the acknowledgement."""
+        return _answer(self.response_key, self.fields, {"count": str(len(events)), "__typename": '"PublishEachResult"'})
+
+
+def _answer(response_key: str, fields: list[tuple[str, str]], known: dict[str, str]) -> bytes:
+    body = ",".join(f'"{name}":{known[field]}' for name, field in fields)
+    return f'{{"data":{{"{response_key}":{{{body}}}}}}}'.encode()
 
 
 class GeneralOperation:
@@ -163,7 +184,7 @@ class GeneralOperation:
         self.operation_name = operation_name
 
 
-Operation = EventsOperation | PublishOperation | GeneralOperation
+Operation = EventsOperation | PublishOperation | PublishEachOperation | GeneralOperation
 
 
 def _arguments(field: FieldNode, operation: OperationDefinitionNode, names: tuple[str, ...]) -> list[Argument]:
@@ -250,7 +271,8 @@ class Documents:
         if node.operation == OperationType.MUTATION and len(selected) == 1 and selected[0].name.value != "__typename":
             answer = _named(flattener, selected[0])
             if not flattener.conditional:
-                return PublishOperation(selected[0], node, answer)
+                each = selected[0].name.value == "publishEach"
+                return (PublishEachOperation if each else PublishOperation)(selected[0], node, answer)
         return GeneralOperation(document, operation_name)
 
     def _counted(self, flattener: _Flattener, top: list[FieldNode]) -> list[FieldNode]:

@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -26,7 +27,7 @@ from floodmark.systems.hub.bus.memory import MemoryBus
 from floodmark.systems.hub.connection import Connection
 from floodmark.systems.hub.credentials import Credentials
 from floodmark.systems.hub.dispatch import WILDCARD, Dispatcher
-from floodmark.systems.hub.documents import Documents, EventsOperation, GeneralOperation, PublishOperation, Variables
+from floodmark.systems.hub.documents import Documents, EventsOperation, GeneralOperation, PublishEachOperation, PublishOperation, Variables
 from floodmark.systems.hub.errors import InvalidMessage, RateLimitExceeded, SubscriptionRejected
 from floodmark.systems.hub.event import Event, EventIds, encode_json
 from floodmark.systems.hub.figures import snapshot_of
@@ -42,12 +43,12 @@ from floodmark.systems.hub.snapshots import Peers
 from floodmark.systems.hub.streams import EventStream
 from floodmark.systems.hub.subscription import Group, Subscription
 from floodmark.systems.hub.sweep import Sweep
+from floodmark.systems.hub.wire import CHANNEL_NAME_MAX, decode_inputs
 
 _decode_conditions = msgspec.json.Decoder(list[Condition] | None).decode
 _log = logging.LoggerAdapter(logging.getLogger("floodmark.hub"))  # an adapter: picows makes a Logger per connection out of a plain one
 
 GENERAL_OPERATIONS_MAX = 1000  # at once: queries and mutations of several fields
-CHANNEL_NAME_MAX = 512  # characters
 
 
 class Hub:
@@ -277,11 +278,13 @@ class Hub:
 
     # publishes
 
-    def events_of(self, operation: PublishOperation, variables: Variables | None) -> list[Event]:
+    def events_of(self, operation: PublishOperation | PublishEachOperation, variables: Variables | None) -> list[Event]:
         """Make the events of a publish.
 
         Raises: HubError for a missing channel or a payload beyond the limit.
         """
+        if isinstance(operation, PublishEachOperation):
+            return self._each(operation.events.json(variables))
         channel = operation.channel.scalar(str, variables)
         if not channel or channel == WILDCARD or len(channel) > CHANNEL_NAME_MAX:
             raise InvalidMessage(f"cannot publish to the channel {str(channel)[:40]!r}; name one channel")
@@ -289,36 +292,50 @@ class Hub:
         event_type = operation.event_type.scalar(str, variables) or "event"
         correlation_id = operation.correlation_id.scalar(str, variables)
         items = [bytes(raw) for raw in _decode_items(data)] if operation.many else [data]
-        limit = self.settings.event_payload_bytes
-        if max(map(len, items), default=0) > limit:
-            self.limits.violated("event_payload_bytes")
-            raise InvalidMessage(f"an event's data may have {limit} bytes, this one has {max(map(len, items))}", {"limit": limit})
+        self._check_sizes(max(map(len, items), default=0))
         return [self._event(channel, item, event_type, correlation_id) for item in items]
 
+    def _each(self, data: bytes) -> list[Event]:
+        """HOT: make the events of a `publishEach`; one that cannot be used refuses them all."""
+        try:
+            inputs = decode_inputs(data)
+        except msgspec.DecodeError as exc:
+            raise InvalidMessage(f"events of publishEach: {exc}") from None
+        next_id, timestamp_s, received_ns = self._ids.next, time.time(), time.monotonic_ns()
+        events = [
+            Event(next_id(), each.eventType or "event", bytes(each.data), each.channel, timestamp_s, each.correlationId, received_ns)
+            for each in inputs
+        ]
+        self._check_sizes(max([len(event.data) for event in events], default=0))
+        if any([event.channel == WILDCARD for event in events]):  # noqa: C419  a list is faster here
+            raise InvalidMessage(f"cannot publish to the channel {WILDCARD!r}; name one channel")
+        return events
+
+    def _check_sizes(self, largest_bytes: int) -> None:
+        limit = self.settings.event_payload_bytes
+        if largest_bytes > limit:
+            self.limits.violated("event_payload_bytes")
+            raise InvalidMessage(f"an event's data may have {limit} bytes, this one has {largest_bytes}", {"limit": limit})
+
     def _event(self, channel: str, data: bytes, event_type: str, correlation_id: str | None) -> Event:
-        return Event(
-            event_id=self._ids.next(),
-            event_type=event_type,
-            data=data,
-            channel=channel,
-            timestamp_s=time.time(),
-            correlation_id=correlation_id,
-            received_ns=time.monotonic_ns(),
-        )
+        return Event(self._ids.next(), event_type, data, channel, time.time(), correlation_id, time.monotonic_ns())
 
     def submit(self, job: PublishJob) -> bool:
         """Take a publish; True if it was acknowledged already."""
-        return self.bus.publish(job)
+        if self.bus.takes_mixed or len({event.channel for event in job.events}) < 2:
+            return self.bus.publish(job)
+        return all([self.bus.publish(part) for part in job.split()])  # noqa: C419  every part must be published
 
     def count_published(self, job: PublishJob) -> None:
         """The events of a publish stand in the log."""
         counters = self.counters
         counters.published += len(job.events)
         if job.events:
-            counters.count_type(job.events[0].event_type, len(job.events))
             counters.acknowledge_latency.observe_since(job.events[0].received_ns, time.monotonic_ns())
-            for event in job.events:
-                counters.event_bytes.observe(len(event.data))
+            for event_type, times in Counter([event.event_type for event in job.events]).items():
+                counters.count_type(event_type, times)
+            for size_bytes, times in Counter([len(event.data) for event in job.events]).items():
+                counters.event_bytes.observe(size_bytes, times)
 
     async def publish(self, channel: str, value: Any, *, event_type: str = "event", correlation_id: str | None = None) -> Event:
         """Publish from inside the process; returns when the event stands in the log.

@@ -19,13 +19,39 @@ from floodmark.systems.hub.log import ChannelLog
 class PublishJob:
     """One publish operation: its events, how many of them stand in the log already, and whom to tell."""
 
-    __slots__ = ("admitted_count", "cancelled", "done", "events")
+    __slots__ = ("admitted_count", "cancelled", "done", "events", "parts")
 
     def __init__(self, events: list[Event], done: Callable[[PublishJob, Exception | None], None]) -> None:
         self.events = events
         self.done = done  # called once, with None when all events are in the log
         self.admitted_count = 0
         self.cancelled = False
+        self.parts: list[PublishJob] = []  # see `split`
+
+    def cancel(self) -> None:
+        """Let go of what is not in a log yet; `done` is not called any more."""
+        self.cancelled = True
+        for part in self.parts:
+            part.cancelled = True
+
+    def split(self) -> list[PublishJob]:
+        """Make one job per channel, for a bus that takes no other; this one is done when all of them are, with the last error if any."""
+        by_channel: dict[str, list[Event]] = {}
+        for event in self.events:
+            by_channel.setdefault(event.channel, []).append(event)
+        open_count = len(by_channel)
+        failure: Exception | None = None
+
+        def done(part: PublishJob, error: Exception | None) -> None:
+            nonlocal open_count, failure
+            open_count -= 1
+            failure = error or failure
+            self.admitted_count += len(part.events) if error is None else 0
+            if not open_count and not self.cancelled:
+                self.done(self, failure)
+
+        self.parts = [PublishJob(events, done) for events in by_channel.values()]
+        return self.parts
 
 
 class Intake:

@@ -148,7 +148,7 @@ class ChannelLog:
             drop = min(drop, over)
         if drop <= 0:
             return
-        if drop < held and drop < _TRIM_EVENTS and self.ends[drop - 1] - self.bytes_before(self.first) < _TRIM_BYTES:
+        if 2 * drop < held and drop < _TRIM_EVENTS and self.ends[drop - 1] - self.bytes_before(self.first) < _TRIM_BYTES:
             return
         self.gone_offset = self.entries[drop - 1].offset
         del self.entries[:drop], self.ends[:drop]

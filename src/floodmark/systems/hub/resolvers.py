@@ -49,3 +49,11 @@ class Root:
             event = await self._hub.publish(channel, value, event_type=eventType or "event", correlation_id=correlationId)
             first_offset = first_offset or event.offset
         return {"firstOffset": first_offset, "count": len(data)}
+
+    async def publishEach(self, _info: object, *, events: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N802  names of the schema
+        """Events for any channels, one after the other."""
+        for each in events:
+            await self._hub.publish(
+                each["channel"], each["data"], event_type=each.get("eventType") or "event", correlation_id=each.get("correlationId")
+            )
+        return {"count": len(events)}

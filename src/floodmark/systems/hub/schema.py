@@ -45,11 +45,22 @@ type Subscription {
 
 type PublishResult { id: ID! offset: Offset! }
 type PublishManyResult { firstOffset: Offset! count: Int! }
+type PublishEachResult { count: Int! }
+
+"""One event of a batch for many channels."""
+input EventInput {
+  channel: String!
+  data: JSON!
+  eventType: String
+  correlationId: String
+}
 
 type Mutation {
   "The answer comes when the event stands in the channel's log."
   publish(channel: String!, data: JSON!, eventType: String, correlationId: String): PublishResult!
   publishMany(channel: String!, data: [JSON!]!, eventType: String, correlationId: String): PublishManyResult!
+  "Events for any channels in one message, in this order; the answer comes when all of them stand in their logs."
+  publishEach(events: [EventInput!]!): PublishEachResult!
 }
 
 type Stats {

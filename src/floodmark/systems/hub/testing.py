@@ -21,6 +21,7 @@ INBOX_MAX = 1_000_000
 EVENTS = "subscription($c: String!, $a: Int) { events(channel: $c, after: $a) { data offset } }"
 PUBLISH = "mutation($c: String!, $d: JSON!) { publish(channel: $c, data: $d) { id offset } }"
 PUBLISH_MANY = "mutation($c: String!, $d: [JSON!]!) { publishMany(channel: $c, data: $d) { firstOffset count } }"
+PUBLISH_EACH = "mutation($e: [EventInput!]!) { publishEach(events: $e) { count } }"
 
 
 P = ParamSpec("P")

@@ -13,6 +13,8 @@ import msgspec
 
 from floodmark.systems.hub.event import encode_json
 
+CHANNEL_NAME_MAX = 512  # characters
+
 OperationId = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 
 
@@ -76,6 +78,17 @@ class LegacyTerminate(msgspec.Struct, tag="connection_terminate"):
 ModernMessage = ConnectionInit | Subscribe | Complete | Ping | Pong
 LegacyMessage = ConnectionInit | LegacyStart | LegacyStop | LegacyTerminate
 
+
+class EventInput(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """One event of `publishEach`; its data stays raw."""
+
+    channel: Annotated[str, msgspec.Meta(min_length=1, max_length=CHANNEL_NAME_MAX)]
+    data: msgspec.Raw
+    eventType: str | None = None  # noqa: N815  names of the schema
+    correlationId: str | None = None  # noqa: N815
+
+
+decode_inputs = msgspec.json.Decoder(list[EventInput]).decode
 decode_modern = msgspec.json.Decoder(ModernMessage).decode
 decode_legacy = msgspec.json.Decoder(LegacyMessage).decode
 

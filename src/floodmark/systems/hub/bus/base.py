@@ -23,6 +23,10 @@ class Bus(Protocol):
         """Its name in the statistics."""
 
     @property
+    def takes_mixed(self) -> bool:
+        """True when one job may hold events of several channels."""
+
+    @property
     def full(self) -> bool:
         """True when a publisher whose job is pending should stop sending."""
 

@@ -18,6 +18,8 @@ from floodmark.systems.hub.intake import PublishJob
 class FallbackBus:
     """Tries the first bus, then the second."""
 
+    takes_mixed = False  # so that a channel goes over to the second bus as a whole
+
     def __init__(
         self, first: Bus, second: Bus, breaker: CircuitBreaker | None = None, clock_s: Callable[[], float] = time.monotonic
     ) -> None:

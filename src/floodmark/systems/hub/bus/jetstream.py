@@ -115,6 +115,7 @@ class JetStreamBus:
         self.retried_count = 0
 
     mode = "nats-jetstream"
+    takes_mixed = False  # a message of JetStream belongs to one channel
 
     @property
     def client(self) -> Client:
@@ -364,7 +365,7 @@ class JetStreamBus:
         events = []
         for index, wire in enumerate(_decode(message.data)):
             event = Event(
-                event_id=wire.id,
+                id=wire.id,
                 event_type=wire.event_type,
                 data=wire.data,
                 channel=channel,

@@ -11,6 +11,7 @@ class MemoryBus:
     """Numbers events and hands them straight to the dispatcher, as soon as every queue has room."""
 
     mode = "in-memory"
+    takes_mixed = True
     full = True  # a job that is pending waits for room, and whoever sent it should wait too
 
     def __init__(self, dispatcher: Dispatcher) -> None:
