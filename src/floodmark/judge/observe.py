@@ -53,6 +53,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     window_response: dict[str, LatencySummary] = {}
     window_s: dict[str, float] = {}
     clocks: Clocks | None = None
+    leak_bytes: float | None = None
+    leak_unknown: str = ""
     target: Memory | None = None
     harness: Memory | None = None
     total_peak_bytes: int | None = None
@@ -209,6 +211,10 @@ def _memory(record: Record, values: dict[str, float], missing: dict[str, str]) -
         for name in names:
             if name not in values:
                 missing[name] = f"the target's memory: {_UNREADABLE}"
+    if record.leak_bytes is not None:
+        values["leak_bytes_per_message"] = record.leak_bytes
+    else:
+        missing["leak_bytes_per_message"] = record.leak_unknown or "nobody asked for it"
     harness = record.harness
     if harness is not None:
         if harness.peak is not None:

@@ -87,6 +87,12 @@ METRICS: dict[str, Metric] = _table(
     Metric(
         name="rss_per_delivery", dimension=Dimension.BYTES, text="rss_kept / deliveries: bytes kept for each message", needs_delivery=True
     ),
+    Metric(
+        name="leak_bytes_per_message",
+        dimension=Dimension.BYTES,
+        text="what the target surely keeps, or surely does not, of each delivery: the deciding end of the slope's confidence interval",
+        needs_delivery=True,
+    ),
     Metric(name="rss_per_connection", dimension=Dimension.BYTES, text="target's memory once connected less before, / connections"),
     Metric(name="rss_total_peak", dimension=Dimension.BYTES, text="largest resident memory of target and harness together"),
     Metric(name="harness_rss_peak", dimension=Dimension.BYTES, text="largest resident memory of the harness"),

@@ -92,6 +92,15 @@ class Timeline:
         rates = [(number, self._bins.get(number, nothing)) for number in numbers]
         return [Bin((number * BIN_NS - origin_ns) / 1e9, each.published, each.received) for number, each in rates]
 
+    def progress(self) -> list[tuple[int, int]]:
+        """Deliveries so far, at the end of every bin."""
+        total = 0
+        points: list[tuple[int, int]] = []
+        for number, rates in sorted(self._bins.items()):
+            total += rates.received
+            points.append(((number + 1) * BIN_NS, total))
+        return points
+
     def marks(self, origin_ns: int) -> list[tuple[float, str]]:
         """All marks as (t_s, text)."""
         return [((at_ns - origin_ns) / 1e9, text) for at_ns, text in self._marks]

@@ -48,6 +48,27 @@ def _trial(name: str, title: str, lie: str, caught: tuple[str, ...], *more: str)
     return Entry(id=f"liars.{name}", text=title, build=build, quick_scale=1.0)
 
 
+def slow_leak() -> Entry:
+    """A leak too slow to see in a figure before and after: 50 bytes of each of 1.2 million deliveries."""
+
+    def build(scale: float) -> Trial:
+        twin = Scenario(
+            id="liars.slow-leak.honest-twin",
+            title="the honest twin",
+            target=Target(system="hub", args=("--no-rate-limits", "--history", "100")),
+            population=Population(connections=400, channels=1),
+            phases=(Phase(arrival=Constant(rate_hz=300), messages=3_000, payload_bytes=128),),
+            criteria=criteria("leak_bytes_per_message < 20B"),
+            warmup=False,
+        )
+        title = "a hub that keeps 50 bytes of every delivery"
+        target = msgspec.structs.replace(twin.target, args=(*twin.target.args, "--lie", "leak=50", "--seed", "1"))
+        lying = msgspec.structs.replace(twin, id="liars.slow-leak", title=title, target=target)
+        return Trial(id="liars.slow-leak", title=title, honest=twin, lying=lying, caught=criteria("leak_bytes_per_message >= 20B"))
+
+    return Entry(id="liars.slow-leak", text="a hub that keeps 50 bytes of every delivery", build=build, quick_scale=None)
+
+
 SCENARIOS: tuple[Entry, ...] = (
     _trial("drop", "a hub that drops 20 of its deliveries", f"drop=20@{DELIVERIES}", ("lost == 20",)),
     _trial("duplicate", "a hub that delivers 15 messages twice", f"duplicate=15@{DELIVERIES}", ("duplicated == 15", "lost == 0")),
@@ -74,6 +95,7 @@ SCENARIOS: tuple[Entry, ...] = (
         (f"rss_per_delivery >= {LEAK_BYTES * 9 // 10}B", f"rss_per_delivery <= {LEAK_BYTES * 12 // 10}B"),
         "rss_per_delivery < 2000B",
     ),
+    slow_leak(),
     _trial(
         "statistics",
         "a hub that reports a tenth more than it did",
