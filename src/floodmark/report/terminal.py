@@ -170,7 +170,7 @@ def _why(scenario: ScenarioResult) -> str:
 def _table(result: RunResult, *, memory: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("verdict", no_wrap=True)
-    table.add_column("scenario", overflow="fold", ratio=1)
+    table.add_column("scenario", overflow="fold", ratio=1, min_width=min(32, max((len(one.id) for one in result.scenarios), default=0)))
     for name in ("delivered", "lost", "throughput", "p99", *(["memory"] if memory else [])):
         table.add_column(name, justify="right", no_wrap=True)
     for scenario in result.scenarios:
