@@ -14,7 +14,15 @@ from floodmark.faults.process.procfs import stat
 from .victim import Victim, journal, play, victim
 
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True)\nwhile True: signal.pause()"
-POLITE = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); print('up', flush=True)\nwhile True: signal.pause()"
+POLITE = """
+import signal, sys, time
+def end(*_):
+    time.sleep(0.3)  # it has something to tidy up
+    sys.exit(7)
+signal.signal(signal.SIGTERM, end)
+print('up', flush=True)
+while True: signal.pause()
+"""
 
 
 class Again:
