@@ -26,6 +26,7 @@ from floodmark.report import figures
 PLAIN_EVERY_S = 5.0
 PAINT_EVERY_S = 0.1
 _WIDE_COLUMNS = 100
+_MIDDLE_COLUMNS = 90
 _STYLES: dict[Verdict, str] = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.UNKNOWN: "bold yellow"}
 
 
@@ -148,7 +149,7 @@ def summary(result: RunResult, *, command: str, columns: int) -> Group:
         Text.assemble(_verdict(result.verdict), "  ", (figures.headline(result), "bold")),
     ]
     if result.scenarios:
-        parts += [Text(""), _table(result, memory=columns >= _WIDE_COLUMNS), Text("")]
+        parts += [Text(""), _table(result, memory=columns >= _WIDE_COLUMNS, throughput=columns >= _MIDDLE_COLUMNS), Text("")]
     found = figures.first_anomaly(result)
     if found is not None:
         scenario, finding = found
@@ -167,11 +168,11 @@ def _why(scenario: ScenarioResult) -> str:
     return " ".join(figures.clean(scenario.note or figures.criteria_summary(scenario)).split())
 
 
-def _table(result: RunResult, *, memory: bool) -> Table:
+def _table(result: RunResult, *, memory: bool, throughput: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("verdict", no_wrap=True)
     table.add_column("scenario", overflow="fold", ratio=1, min_width=min(32, max((len(one.id) for one in result.scenarios), default=0)))
-    for name in ("delivered", "lost", "throughput", "p99", *(["memory"] if memory else [])):
+    for name in ("delivered", "lost", *(["throughput"] if throughput else []), "p99", *(["memory"] if memory else [])):
         table.add_column(name, justify="right", no_wrap=True)
     for scenario in result.scenarios:
         what = Text(figures.clean(scenario.id))
@@ -181,7 +182,7 @@ def _table(result: RunResult, *, memory: bool) -> Table:
         cells: list[str | Text] = [
             figures.delivered(scenario, "delivered"),
             Text(lost, style="bold" if scenario.delivery.lost else "dim"),
-            figures.rate(scenario.throughput_hz),
+            *([figures.rate(scenario.throughput_hz)] if throughput else []),
             figures.latency(scenario.latency_ns.response.p99),
         ]
         if memory:
