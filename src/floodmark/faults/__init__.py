@@ -1,7 +1,8 @@
 """What goes wrong on purpose: one fault per file, all of them in the tables below.
 
 The files beside this one are faults in the clients. They hold the pure part: which connections or operations, decided by the seed; the
-agent carries it out. `wire/` holds the faults between clients and target, whose kinds begin with `wire.`.
+agent carries it out. `wire/` holds the faults between clients and target, whose kinds begin with `wire.`; `process/` those on the target's
+own processes, whose kinds begin with `process.`.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from floodmark.faults.disconnect import Disconnect
 from floodmark.faults.drop import Drop
 from floodmark.faults.failure import Failure
 from floodmark.faults.latency import Latency
+from floodmark.faults.process import PROCESS_FAULTS, Restart
+from floodmark.faults.process.spec import ProcessFault
 from floodmark.faults.reader import Reader
 from floodmark.faults.wire import WIRE_FAULTS
 from floodmark.faults.wire.spec import WireFault
 from floodmark.model.scenario import Fault
 
 ClientFault = Churn | Disconnect | Drop | Failure | Latency | Reader
-FaultPlan = ClientFault | WireFault
+FaultPlan = ClientFault | WireFault | ProcessFault
 
 CLIENT_FAULTS: dict[str, tuple[type[ClientFault], str]] = {
     "disconnect": (Disconnect, "drop a share of the connections at once, then bring them back, resuming where the driver can"),
@@ -38,6 +41,8 @@ CLIENT_FAULTS: dict[str, tuple[type[ClientFault], str]] = {
 FAULTS: dict[str, tuple[type[Any], str]] = {
     **CLIENT_FAULTS,
     **{f"wire.{name}": entry for name, entry in WIRE_FAULTS.items()},
+    # A restart needs clients that come back by themselves, which agents do not do yet; from Python it is there.
+    **{f"process.{name}": entry for name, entry in PROCESS_FAULTS.items() if entry[0] is not Restart},
 }
 
 

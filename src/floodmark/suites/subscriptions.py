@@ -65,6 +65,72 @@ def subscriptions_50k(scale: float) -> Scenario:
     )
 
 
+DROPPED_DURING = ("subscribe", "publish", "receive", "unsubscribe")
+
+
+def random_drops(scale: float) -> Scenario:
+    """S5: of a thousand subscriptions a fifth drops while subscribing, a fifth while publishing, while receiving, while unsubscribing."""
+    connections = scaled(1_000, scale, least=10)
+    channels = scaled(100, scale)
+    dropped = round(connections * 0.2)
+    beat_s = 1.0 if scale >= 0.5 else 0.4
+    return Scenario(
+        id="subscriptions.random-drops",
+        title=f"{connections:,} subscriptions, {dropped:,} dropped in each of four phases; the others must not notice",
+        plan="S5",
+        target=hub(connections=connections * 2),
+        population=Population(connections=connections, channels=channels),
+        # One event for every subscription each beat, and drops half a beat later: nothing is under way to a socket that is dropped, so
+        # the hub's count of deliveries must be exact. Who is dropped while receiving waits for the next event.
+        phases=(
+            Phase(name="drops", arrival=Burst(count=channels, every_s=beat_s), duration_s=5 * beat_s, payload_bytes=200),
+            Phase(name="survivors", arrival=Constant(rate_hz=scaled(400, scale, least=40)), duration_s=2 * beat_s, payload_bytes=200),
+        ),
+        # Who is dropped stays away, so that no phase hits anybody twice.
+        faults=tuple(
+            Fault(kind="drop", at_s=(0.5 + number) * beat_s, ratio=0.2, options={"during": during, "back": False})
+            for number, during in enumerate(DROPPED_DURING)
+        ),
+        criteria=criteria(
+            *("success_ratio == 100%", f"fault_hits == {4 * dropped}", "disconnects == 0", "ended == 0"),
+            *("lost == 0", "duplicated == 0", "stats_error == 0", *GLOBAL),
+        ),
+        lag_limit_s=0.5,  # no criterion here speaks of latency
+        scale=scale,
+    )
+
+
+def cascade(scale: float) -> Scenario:
+    """S6: half of the thousand subscribers of a hundred channels is cut off at once; each comes back by itself and catches up."""
+    channels = scaled(100, scale, least=2)
+    connections = channels * 10
+    load_s = 7.0 if scale >= 0.5 else 2.5
+    return Scenario(
+        id="subscriptions.cascade",
+        title=f"{connections // 2:,} of {connections:,} subscribers on {channels} channels cut off at once, back by themselves",
+        plan="S6",
+        target=hub("--history", "10000", connections=connections * 2),
+        population=Population(connections=connections, channels=channels),
+        phases=(Phase(arrival=Constant(rate_hz=scaled(400, scale, least=40)), duration_s=load_s, payload_bytes=200),),
+        faults=(
+            Fault(
+                kind="drop",
+                at_s=load_s / 5,
+                ratio=0.5,
+                options={
+                    **{"during": "publish", "how": "reset", "back": True, "resume": True, "back_after_s": 0.5},
+                    **{"backoff_s": 0.1, "backoff_factor": 2.0, "backoff_jitter": 0.5},
+                },
+            ),
+        ),
+        criteria=criteria(
+            *("success_ratio == 100%", f"fault_hits == {connections // 2}", "recovered_ratio == 100%", "recovery < 5s"),
+            *("backlog_drained < 5s", "disconnects == 0", "ended == 0", "lost == 0", "duplicated == 0", "stats_error <= 1%", *GLOBAL),
+        ),
+        scale=scale,
+    )
+
+
 def saturation(scale: float) -> Scenario:
     """S7: ten thousand events at once to a hundred subscribers of one channel, who are slower than the publisher."""
     events = scaled(10_000, scale)
@@ -251,6 +317,8 @@ SCENARIOS: tuple[Entry, ...] = (
     _entry(subscriptions_50k, "subscriptions-50k", "S2", 0.2),
     _entry(latency_1000ms, "latency-1000ms", "S3", 0.05),
     _entry(jitter, "jitter", "S4", 0.1),
+    _entry(random_drops, "random-drops", "S5", 0.1),
+    _entry(cascade, "cascade", "S6", 0.1),
     _entry(saturation, "saturation", "S7", 0.2),
     _entry(large_payload, "large-payload", "S8", 0.1),
     _entry(day, "day", "S9", 0.03),

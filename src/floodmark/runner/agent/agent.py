@@ -16,14 +16,20 @@ from urllib.parse import urlsplit
 from floodmark.core.errors import FloodmarkError, HarnessBugError, SystemUnderTestError, UsageError
 from floodmark.drivers import build
 from floodmark.drivers.base import Connection
+from floodmark.faults import FaultPlan
 from floodmark.faults import plan as plan_fault
 from floodmark.faults.disconnect import Disconnect
+from floodmark.faults.drop import Drop
+from floodmark.faults.failure import Failure
+from floodmark.faults.latency import Latency
 from floodmark.ledger.accounts import Accounts
 from floodmark.ledger.wire import accounts_to_wire, publications_to_wire
 from floodmark.load.consumers import selected
 from floodmark.model.checks import FAULT_WINDOWS
-from floodmark.model.scenario import Fast, Slow
+from floodmark.model.scenario import Fast, Fault, Slow
 from floodmark.runner import plan
+from floodmark.runner.agent.dropping import Dropping
+from floodmark.runner.agent.holding import LateInbox, Standing, Withheld
 from floodmark.runner.agent.mishaps import Mishaps
 from floodmark.runner.agent.publishing import Outlet, Publisher
 from floodmark.runner.agent.receiving import Intake
@@ -46,7 +52,10 @@ class Agent:
         names = [f"fm{setup.run:x}.{channel}" for channel in range(population.channels)]
         self.accounts = Accounts(run=setup.run, warmup_run=setup.warmup_run, channels=population.channels, publishers=population.sources)
         self.intake = Intake(self.accounts, self._driver.encoding, setup.run)
-        self.put = self.intake.put
+        self._standing = Standing()
+        self._faults = [plan_fault(fault) for fault in scenario.faults]
+        self._late = LateInbox(self.intake.put, self._standing)
+        self.put = self._late.put if any(map(_delays_receiving, scenario.faults, self._faults)) else self.intake.put
         self.turn = self.intake.turn
         self.put_block = self.intake.put_block
         self.publisher = Publisher(
@@ -65,12 +74,35 @@ class Agent:
             accounts=self.accounts,
             names=names,
             limit_s=scenario.connect_limit_s,
-            flush=self.intake.flush,
+            flush=self._flush,
+            standing=self._standing,
         )
-        self._faults = [plan_fault(fault) for fault in scenario.faults]
-        if any(isinstance(fault, Disconnect) and fault.resume for fault in self._faults):
+        if any(isinstance(fault, Disconnect | Drop) and fault.resume for fault in self._faults):
             self.intake.on_frames.append(self.crowd.remember)
-        self._mishaps = Mishaps(crowd=self.crowd, sink=self, accounts=self.accounts, connections=population.connections, seed=setup.seed)
+        self._dropping = Dropping(
+            crowd=self.crowd,
+            driver=self._driver,
+            accounts=self.accounts,
+            intake=self.intake,
+            url=setup.url,
+            names=names,
+            warmup_run=setup.warmup_run,
+            seed=setup.seed,
+        )
+        self._mishaps = Mishaps(
+            crowd=self.crowd,
+            sink=self,
+            accounts=self.accounts,
+            intake=self.intake,
+            standing=self._standing,
+            dropping=self._dropping,
+            population=population,
+            seed=setup.seed,
+            agent=setup.agent,
+        )
+        self._failed_publishes = 0
+        if any(isinstance(fault, Latency | Failure) and fault.on == "publish" for fault in self._faults):
+            self.publisher.withhold = lambda pacer: Withheld(pacer, standing=self._standing, drop=self._fail_publish)
         self._occasions: Counter[int] = Counter()
         self._names = names
         self._calm = asyncio.Event()
@@ -83,7 +115,7 @@ class Agent:
     @property
     def takes_blocks(self) -> bool:
         """Whether deliveries may come in as blocks now."""
-        return self.intake.takes_blocks
+        return self.intake.takes_blocks and not self._late.holding
 
     def refused(self, token: int, reason: str) -> None:
         """A publish was refused."""
@@ -91,7 +123,7 @@ class Agent:
 
     def ended(self, slot: int, reason: str) -> None:
         """The target ended a subscription unasked."""
-        self.crowd.ended[reason] += 1
+        self.crowd.end(slot, reason)
 
     def closed(self, connection: Connection, reason: str) -> None:
         """A connection is gone."""
@@ -143,12 +175,14 @@ class Agent:
                 phase = self._setup.scenario.phases[do.index]
                 self.intake.phase(phase.name, do.at_ns)
                 await self.publisher.play(phase, do.at_ns)
+                if phase is self._setup.scenario.phases[-1]:
+                    self._mishaps.load_over.set()
                 return Did(number=do.number)
             case "fault":
                 occasion = self._occasions[do.index]
                 self._occasions[do.index] += 1
                 fault = self._setup.scenario.faults[do.index]
-                return await self._mishaps.strike(do.number, fault, self._faults[do.index], occasion)
+                return await self._mishaps.strike(do.number, do.index, fault, self._faults[do.index], occasion)
             case "seen":
                 self.intake.flush()
                 figures: dict[str, float] = {
@@ -163,6 +197,7 @@ class Agent:
                 return Did(number=do.number)
             case "settle":
                 self._calm.set()
+                self._mishaps.load_over.set()
                 return Did(number=do.number)
             case "give-up":
                 self.publisher.give_up()
@@ -213,7 +248,22 @@ class Agent:
     async def _flush_often(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_S)
+            if self._standing.delays["receive"]:
+                self._late.release()
+            else:
+                self._late.release_all()
             self.intake.flush()
+
+    def _flush(self) -> None:
+        """Account for all that has come in, what a fault still holds back included."""
+        self._late.release_all()
+        self.intake.flush()
+
+    def _fail_publish(self, source: int) -> None:
+        """A fault of ours fails this publish: it takes a sequence, so that the journal has it, and is never sent."""
+        publications = self.publisher.publications
+        publications.never_sent(source, publications.next_seq(source))
+        self._failed_publishes += 1
 
     async def _report(self) -> None:
         while True:
@@ -260,6 +310,8 @@ class Agent:
                 "unanswered": publisher.unanswered_count,
                 "connections": crowd.connected_count,
                 "frames": self.intake.frames_count,
+                "fault_publishes": self._dropping.published_count,
+                "failed_by_fault": self._failed_publishes,
             },
             reasons=dict(reasons.most_common(20)),
             first_intended_ns=publisher.first_intended_ns,
@@ -272,3 +324,7 @@ class Agent:
             if outlet.connection is not None:
                 outlet.connection.abort()
         await self.crowd.close()
+
+
+def _delays_receiving(fault: Fault, plan: FaultPlan) -> bool:
+    return isinstance(plan, Latency) and plan.on == "receive" and not plan.inert and fault.ratio > 0

@@ -39,26 +39,27 @@ class Paced(Protocol):
         """Sources and intended offsets of what is due."""
 
 
+class Standing:
+    """The faults in place now, by the operation that they are about. The lists are the very ones that everybody looks into."""
+
+    def __init__(self) -> None:
+        self.delays: dict[str, list[Delays]] = {"publish": [], "subscribe": [], "receive": []}
+        self.failing: dict[str, list[Failing]] = {"publish": [], "subscribe": []}
+
+
 class Withheld:
     """A schedule out of which the faults in place hold messages back or take them away.
 
     Args:
         pacer: the schedule.
-        delays, failing: the faults in place now, asked at each message, so that they come and go while the schedule runs.
+        standing: the faults in place, which come and go while the schedule runs.
         drop: told the source of each message that a fault fails.
     """
 
-    def __init__(
-        self,
-        pacer: Paced,
-        *,
-        delays: Callable[[], list[Delays]],
-        failing: Callable[[], list[Failing]],
-        drop: Callable[[int], None],
-    ) -> None:
+    def __init__(self, pacer: Paced, *, standing: Standing, drop: Callable[[int], None]) -> None:
         self._pacer = pacer
-        self._delays = delays
-        self._failing = failing
+        self._delays = standing.delays["publish"]
+        self._failing = standing.failing["publish"]
         self._drop = drop
         self._held: list[tuple[int, int, int]] = []  # (due offset, number, source)
         self._number = 0
@@ -78,7 +79,7 @@ class Withheld:
 
     def take(self, elapsed_ns: int, limit: int) -> tuple[Ints, Ints]:
         """Hand out what is due: scheduled messages that no fault touches, and held ones whose time has come."""
-        delays, failing = self._delays(), self._failing()
+        delays, failing = self._delays, self._failing
         if not delays and not failing and not self._held:
             return self._pacer.take(elapsed_ns, limit)
         room = min(limit, HELD_COUNT - len(self._held))
@@ -105,9 +106,9 @@ class Withheld:
 class LateInbox:
     """Holds deliveries back on their way to the ledger. `put` goes on at once while no fault is in place and nothing is held."""
 
-    def __init__(self, put: Callable[[Frame], None], delays: Callable[[], list[Delays]]) -> None:
+    def __init__(self, put: Callable[[Frame], None], standing: Standing) -> None:
         self._put = put
-        self._delays = delays
+        self._delays = standing.delays["receive"]
         self._held: list[tuple[int, int, Frame]] = []
         self._number = 0
         self._last_ns: dict[int, int] = {}
@@ -115,11 +116,11 @@ class LateInbox:
     @property
     def holding(self) -> bool:
         """Whether a delivery may be held, now or a moment later."""
-        return bool(self._held or self._delays())
+        return bool(self._held or self._delays)
 
     def put(self, frame: Frame) -> None:
         """HOT: take one delivery."""
-        delays = self._delays()
+        delays = self._delays
         if (not delays and not self._held) or len(self._held) >= HELD_COUNT:
             if self._held:
                 self.release_all()

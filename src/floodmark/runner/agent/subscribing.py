@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from floodmark.core import tasks
-from floodmark.core.errors import SystemUnderTestError
+from floodmark.core.errors import FloodmarkError, SystemUnderTestError
 from floodmark.drivers.base import Connection, Driver, Sink, Wanted
 from floodmark.ledger.accounts import Accounts
 from floodmark.load.consumers import wants_to_read
 from floodmark.model.scenario import Consumer, Fast
+from floodmark.runner.agent.holding import Standing
 from floodmark.runner.plan import loopback_for
 
 CREW = 256
@@ -26,24 +27,36 @@ HOPELESS_COUNT = 3 * CREW
 """So many refusals in a row without one success, and the rest is not tried: it would only take time."""
 
 
+class FailedByFaultError(FloodmarkError):
+    """A fault made this client fail before it sent anything: nobody is to blame."""
+
+
 class Member:
     """One subscriber connection: its number in the whole population, its open subscriptions, its channels."""
 
-    __slots__ = ("channels", "connection", "leaving", "number", "slots")
+    __slots__ = ("channels", "connection", "number", "slots")
 
     def __init__(self, number: int, channels: list[int]) -> None:
         self.number = number
         self.channels = channels
         self.slots: list[int] = []
         self.connection: Connection | None = None
-        self.leaving = False
 
 
 class Crowd:
     """All subscriber connections of one agent."""
 
     def __init__(
-        self, *, driver: Driver, url: str, host: str | None, accounts: Accounts, names: list[str], limit_s: float, flush: Callable[[], None]
+        self,
+        *,
+        driver: Driver,
+        url: str,
+        host: str | None,
+        accounts: Accounts,
+        names: list[str],
+        limit_s: float,
+        flush: Callable[[], None],
+        standing: Standing,
     ) -> None:
         self.members: dict[int, Member] = {}
         self.refusals: Counter[str] = Counter()
@@ -57,7 +70,11 @@ class Crowd:
         self._names = names
         self._limit_s = limit_s
         self._flush = flush
+        self._standing = standing
         self._by_connection: dict[int, Member] = {}
+        self._excused: set[int] = set()
+        self._excused_slots: set[int] = set()
+        self._doors = asyncio.Semaphore(CREW)
 
     @property
     def connected_count(self) -> int:
@@ -89,13 +106,16 @@ class Crowd:
     async def join(self, member: Member, sink: Sink, *, resume: bool = False) -> None:
         """Connect one member and subscribe its channels, resuming after what it saw last where asked and possible.
 
-        Raises: SystemUnderTestError when the target refuses, TimeoutError when it takes too long; the connection is closed then.
+        Raises: SystemUnderTestError when the target refuses, TimeoutError when it takes too long, FailedByFaultError when a fault here does
+        not let it; the connection is closed then.
         """
         first = self._names[member.channels[0]]
         local_host = loopback_for(member.number, self._host)
-        connection = await self._driver.connect(self._url, first, sink, limit_s=self._limit_s, local_host=local_host)
+        async with self._doors:
+            connection = await self._driver.connect(self._url, first, sink, limit_s=self._limit_s, local_host=local_host)
         member.connection = connection
         self._by_connection[id(connection)] = member
+        self._excused.add(id(connection))  # one that is lost before it is subscribed was refused, and is counted so
         if not resume or not member.slots:
             member.slots = [self._accounts.open(channel) for channel in member.channels]
         if resume:
@@ -105,16 +125,16 @@ class Crowd:
             for slot, channel in zip(member.slots, member.channels, strict=True)
         ]
         try:
-            async with asyncio.timeout(self._limit_s):
-                await connection.subscribe(wanted)
+            await self._subscribe(member.number, connection, wanted)
         except BaseException:
-            member.leaving = True
             connection.abort()
             raise
         if not resume:
             now_ns = time.monotonic_ns()
             for slot in member.slots:
                 self._accounts.activate(slot, now_ns)
+        self._excused.discard(id(connection))
+        self._excused_slots.difference_update(member.slots)
 
     async def subscribe_anew(self, member: Member) -> None:
         """Open new subscriptions, with windows of their own, on a connection that is still there."""
@@ -123,11 +143,41 @@ class Crowd:
             raise SystemUnderTestError(f"{self._url} closed the connection meanwhile")
         member.slots = [self._accounts.open(channel) for channel in member.channels]
         wanted = [Wanted(slot=slot, channel=self._names[channel]) for slot, channel in zip(member.slots, member.channels, strict=True)]
-        async with asyncio.timeout(self._limit_s):
-            await connection.subscribe(wanted)
+        await self._subscribe(member.number, connection, wanted)
         now_ns = time.monotonic_ns()
         for slot in member.slots:
             self._accounts.activate(slot, now_ns)
+
+    async def _subscribe(self, number: int, connection: Connection, wanted: list[Wanted]) -> None:
+        """Subscribe, unless a fault in this client delays or fails it."""
+        delay_ns = sum(delays.draw_ns() for delays in self._standing.delays["subscribe"])
+        if delay_ns:
+            await asyncio.sleep(delay_ns / 1e9)
+        if sum(failing.fails(number) for failing in self._standing.failing["subscribe"]):
+            raise FailedByFaultError("a fault in the client failed this subscribe")
+        async with asyncio.timeout(self._limit_s):
+            await connection.subscribe(wanted)
+
+    def excuse(self, member: Member) -> None:
+        """Whatever happens from now on to this member's connection and subscriptions is our doing, until it has joined again."""
+        if member.connection is not None:
+            self._excused.add(id(member.connection))
+        self.excuse_subscriptions(member)
+
+    def excuse_subscriptions(self, member: Member) -> None:
+        """These subscriptions end because we say so; the connection stays."""
+        self._excused_slots.update(member.slots)
+
+    def blame(self, member: Member) -> None:
+        """Take the excuse back: the fault is healed and the member still there."""
+        if member.connection is not None:
+            self._excused.discard(id(member.connection))
+            self._excused_slots.difference_update(member.slots)
+
+    def end(self, slot: int, reason: str) -> None:
+        """Note that the target ended a subscription; what a fault of ours brought about is not counted."""
+        if slot not in self._excused_slots:
+            self.ended[reason] += 1
 
     def _position(self, connection: Connection, slot: int) -> int | None:
         frame = self.last_frame.get(slot)
@@ -144,7 +194,9 @@ class Crowd:
             return False
         if member.connection is connection:
             member.connection = None
-        if not member.leaving:
+        if id(connection) in self._excused:
+            self._excused.discard(id(connection))
+        else:
             self.disconnects[reason] += 1
         return True
 
@@ -152,7 +204,7 @@ class Crowd:
         """Leave in the protocol's clean way, all within a few seconds, then at once."""
         members = [member for member in self.members.values() if member.connection is not None]
         for member in members:
-            member.leaving = True
+            self.excuse(member)
         queue = iter(members)
 
         async def leave() -> None:
