@@ -1,4 +1,4 @@
-"""The faults of a scenario that the runner carries out itself: on the wire, through a proxy that it puts before the target.
+"""The faults of a scenario that the runner carries out itself: on the wire, through a proxy before the target, and on its processes.
 
 Faults in the clients are the agents' to carry out; this module only tells them when. Every blow is recorded with its times and what it
 touched, so that windows, recovery clocks and the verdict can be worked out afterwards.
@@ -14,6 +14,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from floodmark.core.errors import UsageError
 from floodmark.faults import FaultPlan
+from floodmark.faults.process import PROCESS_FAULTS, ProcessPlan
+from floodmark.faults.process.journal import Journal
+from floodmark.faults.process.spec import Scene, inflict
+from floodmark.faults.process.tree import Tree
 from floodmark.faults.wire.active import ActiveFault
 from floodmark.faults.wire.proxy import Proxy, running
 from floodmark.faults.wire.spec import WireFault
@@ -24,6 +28,7 @@ from floodmark.runner.evidence import Blow, Evidence
 
 FAULT_LIMIT_S = 180.0
 MARKED_OCCASIONS = 10
+ON_PROCESSES = tuple(kind for kind, _ in PROCESS_FAULTS.values())
 
 
 @asynccontextmanager
@@ -47,12 +52,18 @@ async def before(url: str, plans: list[FaultPlan], *, seed: int) -> AsyncIterato
 class Blows:
     """Lets the faults of a scenario happen on time."""
 
-    def __init__(self, scenario: Scenario, plans: list[FaultPlan], agents: Agents, evidence: Evidence, proxy: Proxy | None) -> None:
+    def __init__(
+        self, scenario: Scenario, plans: list[FaultPlan], agents: Agents, evidence: Evidence, proxy: Proxy | None, *, seed: int
+    ) -> None:
         self._scenario = scenario
         self._plans = plans
         self._agents = agents
         self._evidence = evidence
         self._proxy = proxy
+        self._seed = seed
+        self._journal = Journal(time.monotonic)
+        target = evidence.target
+        self._tree = Tree.of(target.pid) if target is not None and target.pid is not None else None
         self._under_way = 0
         self._standing: list[tuple[Blow, ActiveFault]] = []
 
@@ -95,6 +106,8 @@ class Blows:
             await self._window("during", blow.struck_ns)
             if isinstance(plan, WireFault):
                 await self._on_the_wire(fault, plan, blow)
+            elif isinstance(plan, ON_PROCESSES):
+                await self._on_the_processes(fault, plan, blow, occasion)
             else:
                 await self._in_the_clients(index, blow)
             blow.lifted_ns = time.monotonic_ns()
@@ -123,6 +136,15 @@ class Blows:
             proxy.remove(active)
         blow.hits = blow.back = active.hits
         self._evidence.timeline.mark(f"{fault.kind} lifted", time.monotonic_ns())
+
+    async def _on_the_processes(self, fault: Fault, plan: ProcessPlan, blow: Blow, occasion: int) -> None:
+        if self._tree is None:
+            raise UsageError(f"fault {fault.kind!r} needs a target that floodmark starts itself; give target.system or target.command")
+        scene = Scene(tree=self._tree, journal=self._journal, ratio=fault.ratio, seed=self._seed, occasion=occasion)
+        entry = await inflict(plan, scene, for_s=fault.for_s)
+        blow.hits = blow.back = entry.hits
+        if plan.LASTS:
+            self._evidence.timeline.mark(f"{fault.kind} lifted", time.monotonic_ns())
 
     async def _in_the_clients(self, index: int, blow: Blow) -> None:
         step = await self._agents.ask("fault", index=index, limit_s=FAULT_LIMIT_S)

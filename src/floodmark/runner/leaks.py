@@ -6,13 +6,15 @@ that the criterion's own comparison comes to the same verdict. An UNKNOWN leaves
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from floodmark.model.scenario import Scenario
 from floodmark.model.verdict import Verdict
-from floodmark.monitor.leak.result import LeakResult
-from floodmark.monitor.leak.trace import Window, trace_of
-from floodmark.monitor.leak.verdict import judge_leak
 from floodmark.monitor.sample import ProcessSample
 from floodmark.runner.evidence import Evidence
+
+if TYPE_CHECKING:
+    from floodmark.monitor.leak.result import LeakResult
 
 METRIC = "leak_bytes_per_message"
 

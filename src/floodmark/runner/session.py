@@ -89,7 +89,7 @@ class Session:
                 self._evidence.target = target
                 plans = [plan_fault(fault) for fault in scenario.faults]
                 async with before(target.url, plans, seed=self._settings.seed) as (url, proxy):
-                    self._blows = Blows(scenario, plans, self._agents, self._evidence, proxy)
+                    self._blows = Blows(scenario, plans, self._agents, self._evidence, proxy, seed=self._settings.seed)
                     await self._play_on(target, url)
         except SystemUnderTestError as exc:
             self._evidence.notes.insert(0, str(exc))
