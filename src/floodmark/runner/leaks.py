@@ -25,6 +25,10 @@ def leak_of(scenario: Scenario, evidence: Evidence) -> LeakResult | None:
     watch, target = evidence.watch, evidence.target
     if not limits or watch is None or target is None or target.pid is None or not evidence.load_end_ns:
         return None
+    # Only now: the statistics behind it take 60 MB, which no other run should pay for.
+    from floodmark.monitor.leak.trace import Window, trace_of
+    from floodmark.monitor.leak.verdict import judge_leak
+
     samples = [
         ProcessSample(**{name: getattr(row, name) for name in ProcessSample.__struct_fields__})
         for row in watch.rows()
