@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import math
 import sys
 import types
 import typing
@@ -162,7 +163,14 @@ def _driver_options(factory: Callable[..., object]) -> Mapping[str, object]:
 
 
 def _option_rows(options: Mapping[str, object]) -> list[list[str]]:
-    return [[f"`{name}`", f"`{msgspec.json.encode(value).decode()}`"] for name, value in options.items()]
+    return [[f"`{name}`", "required" if value is msgspec.NODEFAULT else _written(value)] for name, value in options.items()]
+
+
+def _written(value: object) -> str:
+    """A default as one writes it; one that only code can tell is told in the text above."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "none"
+    return f"`{msgspec.json.encode(value).decode()}`"
 
 
 # -- run.json ----------------------------------------------------------------------------------------------------------------------
