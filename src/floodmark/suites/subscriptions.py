@@ -210,7 +210,8 @@ def day(scale: float) -> Scenario:
             f"delivered == {events}",
             "rss_growth < 1.1x",
             "stats_error <= 1%",
-            f"load_time < {load_s + 1:.3f}s",
+            f"load_time < {load_s + 1:.3f}s",  # the last event is meant to go out at the end of the day: a second for its way
+            *(("latency_p90 @ night < 2x morning",) if load_s >= 20 else ()),  # shorter phases say nothing about a slow-down
             *GLOBAL,
         ),
         scale=scale,

@@ -59,6 +59,63 @@ async def test_publish_each_to_many_channels_delivers_each_once_in_order() -> No
         for index, channel in enumerate("abc"):
             got = [message["payload"]["data"]["events"] for message in messages if message["id"] == channel]
             assert got == [{"data": {"n": index + 3 * turn}, "offset": turn + 1} for turn in range(100)]
+        assert hub.counters.delivered == hub.counters.delivery_latency.count == 300
+
+
+@scenario
+async def test_publish_each_beside_the_wildcard_and_a_second_selection_gives_everyone_his_own() -> None:
+    async with Hub(FREE) as hub, connected(hub.url) as reader, connected(hub.url) as publisher:
+        await reader.subscribe("plain", "a")
+        reader.start("named", 'subscription { n: events(channel: "a") { d: data } }')
+        await reader.synced()
+        for turn in range(2):  # the second time somebody wants all channels as well
+            sent = [{"channel": channel, "data": [turn, channel]} for channel in "ab"]
+            await publisher.ask(f"p{turn}", PUBLISH_EACH, e=sent)
+            if turn == 0:
+                reader.start("all", EVERYTHING)
+                await eventually(lambda: hub.active_subscriptions == 3)
+        messages = [await reader.recv() for _ in range(6)]
+        got = {name: [message["payload"]["data"] for message in messages if message["id"] == name] for name in ("plain", "named", "all")}
+
+        assert got["plain"] == [{"events": {"data": [turn, "a"], "offset": turn + 1}} for turn in range(2)]
+        assert got["named"] == [{"n": {"d": [turn, "a"]}} for turn in range(2)]
+        assert [each["events"]["data"] for each in got["all"]] == [[1, "a"], [1, "b"]]
+
+
+@scenario
+async def test_publish_each_to_thousands_of_channels_in_one_turn_is_written_before_all_of_it_is_in() -> None:
+    roomy = HubSettings(rate_limits=False, subscriptions_per_connection=0, subscriptions_per_user=0, message_bytes=1_000_000)
+    async with Hub(roomy) as hub:
+        stream = hub.stream(*map(str, range(6000)))
+        fresh_max = 0
+        whole = hub.dispatcher.append
+
+        def watched(event: Event) -> None:
+            nonlocal fresh_max
+            whole(event)
+            fresh_max = max(fresh_max, len(hub.dispatcher._fresh))
+
+        async with connected(hub.url) as publisher:
+            hub.dispatcher.append = watched  # type: ignore[method-assign]
+            publisher.start("p", PUBLISH_EACH, e=[{"channel": str(number), "data": number} for number in range(6000)])
+            got = [(await stream.recv()).value for _ in range(6000)]
+        stream.close()
+
+        assert got == list(range(6000))
+        assert 1000 < fresh_max < 2048
+
+
+@scenario
+async def test_small_history_of_a_busy_channel_keeps_no_more_than_twice_of_it() -> None:
+    async with Hub(HubSettings(rate_limits=False, history_events=4)) as hub, connected(hub.url) as publisher:
+        held: list[int] = []
+        for number in range(50):
+            await publisher.ask(f"p{number}", PUBLISH_EACH, e=[{"channel": "x", "data": number}])
+            held.append(len(hub.dispatcher.logs["x"].entries))
+
+        assert max(held) <= 8
+        assert min(held[4:]) >= 4
+        assert [event.value for event in hub.dispatcher.logs["x"].entries][-4:] == [46, 47, 48, 49]
 
 
 @scenario

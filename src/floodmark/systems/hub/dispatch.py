@@ -22,6 +22,7 @@ from floodmark.systems.hub.subscription import Group, Receiver, Subscription
 WILDCARD = "*"
 _RUN_BYTES = 64 * 1024  # a laggard is served in runs of about this many bytes
 _PENDING_BYTES = 256 * 1024  # of one channel in one turn, before they are written without waiting for its end
+_FRESH_LOGS = 2048  # channels with something new in one turn, before it is written: one turn may read many megabytes
 _REFILL_S = 0.02  # how often throttled subscriptions are served
 _NO_LIMIT = 1 << 60
 _TURN_BYTES = 512 * 1024  # and at most this many per connection and turn, so that nobody starves
@@ -43,6 +44,7 @@ class Dispatcher:
         self._behind: dict[Receiver, None] = {}  # connections that can take more right now
         self._runs: dict[tuple[Group, int], tuple[Any, int, int]] = {}
         self._rendered: dict[tuple[Event, tuple[object, ...]], bytes] = {}
+        self._waited: dict[int, int] = {}  # deliveries of this turn by the arrival of the event that stands for them
         self._pending_bytes = min(_PENDING_BYTES, settings.queue_bytes)
         self._throttled: dict[Receiver, None] = {}
         self.throttled_count = 0
@@ -94,8 +96,11 @@ class Dispatcher:
 
     def room(self, channel: str, size_bytes: int) -> ChannelLog | None:
         """Make sure that an event of a channel can be appended, by the policy's means; else give the log that is full."""
+        named = self.logs.get(channel)
+        if (named is None or not named.laggards) and self._wildcard is None:  # HOT: nobody is behind
+            return None
         settings = self.settings
-        for log in (self.logs.get(channel), self._wildcard):
+        for log in (named, self._wildcard):
             if log is None or not log.laggards or log.room(size_bytes, settings.queue_events, settings.queue_bytes):
                 continue
             if settings.policy is Policy.BLOCK:
@@ -144,7 +149,11 @@ class Dispatcher:
         if not self._scheduled:
             self.schedule()
         # The caught-up ones queue here until the turn ends, and their bound holds here too.
-        if log.head - log.flushed >= self.settings.queue_events or log.end_bytes - log.flushed_bytes >= self._pending_bytes:
+        if (
+            log.head - log.flushed >= self.settings.queue_events
+            or log.end_bytes - log.flushed_bytes >= self._pending_bytes
+            or len(self._fresh) >= _FRESH_LOGS
+        ):
             self.flush()
 
     # Bytes out
@@ -173,14 +182,23 @@ class Dispatcher:
                 if group.live:
                     self._deliver(group, batch)
         self._write()
+        if self._waited:
+            self._count_waits()
         if self._behind:
             self._catch_up_all()
         for log in fresh:
             log.trim()
-            if log.idle:
+            if not log.groups:
                 self._close_if_idle(log)
         self._runs.clear()
         self._rendered.clear()
+
+    def _count_waits(self) -> None:
+        """Put the latencies of a turn into the histogram: one look-up for all that arrived in one message."""
+        now_ns, observe = time.monotonic_ns(), self.counters.delivery_latency.observe_since
+        for received_ns, deliveries in self._waited.items():
+            observe(received_ns, now_ns, deliveries)
+        self._waited.clear()
 
     def _deliver(self, group: Group, batch: list[Event]) -> None:
         """HOT: once per group and turn; the loop at the end runs once per subscription and turn."""
@@ -189,8 +207,11 @@ class Dispatcher:
             batch = [event for event in batch if predicate(event)]
             if not batch:
                 return
-        blob = group.encode(batch, self._rendered)
-        self.count(batch[0], len(batch) * len(group.live))
+        shared = len(group.log.groups) > 1 or self._wildcard is not None
+        blob = group.encode(batch, self._rendered if shared else None)
+        deliveries, received_ns = len(batch) * len(group.live), batch[0].received_ns
+        self.counters.delivered += deliveries
+        self._waited[received_ns] = self._waited.get(received_ns, 0) + deliveries
         dirty = self._dirty
         for connection in group.live.values():
             out = connection.out

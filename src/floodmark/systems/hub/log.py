@@ -135,6 +135,12 @@ class ChannelLog:
         held = len(self.entries)
         if not held:
             return
+        if not self.history_events and not self.laggards and self.flushed == self.head:  # HOT: nobody needs any of them
+            self.gone_offset = self.entries[-1].offset
+            self.entries.clear()
+            self.ends.clear()
+            self.first = self.head + 1
+            return
         limit = self.flushed + 1
         if self.laggards:
             if self.floor < limit and held > self.history_events:

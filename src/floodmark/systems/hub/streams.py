@@ -25,7 +25,7 @@ _SELECTION = Selection("events", [("id", "id")])
 class StreamGroup(Group):
     """A group whose run is the events themselves."""
 
-    def encode(self, events: list[Event], rendered: dict[tuple[Event, tuple[object, ...]], bytes]) -> Any:
+    def encode(self, events: list[Event], rendered: dict[tuple[Event, tuple[object, ...]], bytes] | None) -> Any:
         """Nothing to build."""
         return events
 

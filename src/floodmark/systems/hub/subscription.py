@@ -55,16 +55,20 @@ class Group:
         self.live: dict[Subscription, Receiver] = {}
         self.member_count = 0
 
-    def encode(self, events: list[Event], rendered: dict[tuple[Event, tuple[object, ...]], bytes]) -> Any:
+    def encode(self, events: list[Event], rendered: dict[tuple[Event, tuple[object, ...]], bytes] | None) -> Any:
         """Build the frames of a run of events, one after the other.
 
         Args:
             events: at least one, in order, all of them accepted by the filter.
-            rendered: payloads of this turn, by event and selection, shared by all groups.
+            rendered: payloads of this turn, by event and selection, shared by all groups; None when nobody else gets these events.
         Returns: bytes; a group of streams gives the events themselves.
         """
         prefix, selection = self.prefix, self.key[2]
         fixed = len(prefix) + 1
+        if rendered is None and len(events) == 1:  # HOT: a channel with one subscription, an event a turn
+            body = self.render(events[0])
+            return b"%b%b%b}" % (header(fixed + len(body)), prefix, body)
+        rendered = {} if rendered is None else rendered
         parts: list[bytes] = []
         for event in events:
             payload = rendered.get((event, selection))

@@ -7,6 +7,7 @@ is built here; everything that arrives is decoded here, and what does not fit ra
 from __future__ import annotations
 
 import enum
+import functools
 from typing import Annotated, Any
 
 import msgspec
@@ -109,6 +110,7 @@ def frame(payload: bytes, opcode: int = Opcode.TEXT) -> bytes:
     return header(len(payload), opcode) + payload
 
 
+@functools.lru_cache(maxsize=4096)  # HOT: frames of one system have a few lengths
 def header(size_bytes: int, opcode: int = Opcode.TEXT) -> bytes:
     """Give the head of an unmasked, unfragmented frame."""
     if size_bytes < 126:
