@@ -83,8 +83,10 @@ def test_process_that_has_ended_takes_no_signal() -> None:
         assert not root.alive
 
 
-@pytest.mark.parametrize("pid", [0, 1, os.getpid(), os.getppid()])
-def test_tree_of_floodmark_itself_is_refused(pid: int) -> None:
+@pytest.mark.parametrize("who", ["nobody", "the first", "ourselves", "our parent"])
+def test_tree_of_floodmark_itself_is_refused(who: str) -> None:
+    pid = {"nobody": 0, "the first": 1, "ourselves": os.getpid(), "our parent": os.getppid()}[who]
+
     with pytest.raises(UsageError, match="cannot be the target"):
         Tree(pid, 1)
 
