@@ -174,6 +174,8 @@ class Agent:
                 gc.freeze()  # connections live to the end; a collector that walks them all again and again would make us late
                 phase = self._setup.scenario.phases[do.index]
                 self.intake.phase(phase.name, do.at_ns)
+                if do.index == 0:
+                    self._mishaps.get_ready(self._setup.scenario.faults, self._faults)
                 await self.publisher.play(phase, do.at_ns)
                 if phase is self._setup.scenario.phases[-1]:
                     self._mishaps.load_over.set()
@@ -312,6 +314,7 @@ class Agent:
                 "frames": self.intake.frames_count,
                 "fault_publishes": self._dropping.published_count,
                 "failed_by_fault": self._failed_publishes,
+                "dropped_unasked": publisher.publications.dropped_by_us_count - self._failed_publishes,
             },
             reasons=dict(reasons.most_common(20)),
             first_intended_ns=publisher.first_intended_ns,

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +34,6 @@ from floodmark.runner.agent.receiving import Intake
 from floodmark.runner.agent.subscribing import Crowd, FailedByFaultError, Member, consume
 from floodmark.runner.wire import Did
 
-Placed = TypeVar("Placed", Delays, Failing)
 AGAIN = Backoff()
 """How a victim of churn comes back when its first try fails."""
 
@@ -68,6 +66,7 @@ class Mishaps:
         self._seed = seed
         self._agent = agent
         self._gone: set[int] = set()
+        self._ready: dict[int, Delays | Failing] = {}
 
     async def strike(self, number: int, index: int, fault: Fault, plan: FaultPlan, occasion: int) -> Did:
         """Carry out one occasion of the fault slot `index`; `number` is the step that it answers."""
@@ -75,7 +74,8 @@ class Mishaps:
         seed = (self._seed, index, occasion)
         match plan:
             case Latency() | Failure():
-                hits = back = await self._interfere(fault, plan, seed)
+                ready = self._ready.pop(index, None) or self._put_in_place(fault, plan, seed)
+                hits = back = await self._interfere(fault, ready)
                 return Did(number=number, figures={"fault_hits": hits, "fault_back": back})
             case Disconnect() | Churn() | Drop() | Reader():
                 chosen, mine = self._choose(fault, occasion)
@@ -102,20 +102,34 @@ class Mishaps:
 
     # -- states ----------------------------------------------------------------------------------------------------------------------
 
-    async def _interfere(self, fault: Fault, plan: Latency | Failure, seed: tuple[int, ...]) -> int:
-        """Delay or fail operations for a while; returns how many."""
+    def get_ready(self, faults: Sequence[Fault], plans: Sequence[FaultPlan]) -> None:
+        """Put in place what holds from the first message on: its strike would come a moment after that, and an exact count be missed."""
+        for index, (fault, plan) in enumerate(zip(faults, plans, strict=True)):
+            if isinstance(plan, Latency | Failure) and fault.at_s == 0:
+                self._ready[index] = self._put_in_place(fault, plan, (self._seed, index, 0))
+
+    def _put_in_place(self, fault: Fault, plan: Latency | Failure, seed: tuple[int, ...]) -> Delays | Failing:
+        standing = self._standing
         if isinstance(plan, Failure):
             lanes = self._population.sources if plan.on == "publish" else self._population.connections
-            fails = Failing(plan, ratio=fault.ratio, seed=seed, lanes=lanes)
-            with _in_place(self._standing.failing[plan.on], fails):
-                await self._last(fault.for_s)
-            return fails.hits
-        if plan.inert or fault.ratio == 0:
-            return 0
+            failing_ = Failing(plan, ratio=fault.ratio, seed=seed, lanes=lanes)
+            standing.failing[plan.on].append(failing_)
+            return failing_
         delays = Delays(plan, ratio=fault.ratio, seed=(*seed, self._agent))
-        with _in_place(self._standing.delays[plan.on], delays):
+        if not plan.inert and fault.ratio > 0:
+            standing.delays[plan.on].append(delays)
+        return delays
+
+    async def _interfere(self, fault: Fault, placed: Delays | Failing) -> int:
+        """Let a fault that is in place delay or fail operations for a while, and remove it; returns how many it touched."""
+        try:
             await self._last(fault.for_s)
-        return delays.hits
+        finally:
+            every: list[Any] = [*self._standing.delays.values(), *self._standing.failing.values()]
+            for standing in every:
+                if placed in standing:
+                    standing.remove(placed)
+        return placed.hits
 
     async def _read_badly(self, mine: list[Member], plan: Reader, for_s: float) -> None:
         owner = {slot: member.number for member in mine for slot in member.slots}
@@ -244,13 +258,3 @@ class Mishaps:
 
     def _chance(self, member: Member) -> np.random.Generator:
         return np.random.default_rng((self._seed, member.number, 2))
-
-
-@contextmanager
-def _in_place(standing: list[Placed], fault: Placed) -> Iterator[None]:
-    """A fault among those in place, and gone again whatever happens."""
-    standing.append(fault)
-    try:
-        yield
-    finally:
-        standing.remove(fault)
