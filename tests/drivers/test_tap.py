@@ -157,3 +157,22 @@ def test_tap_end_of_the_connection_and_back_pressure_reach_the_library() -> None
 
     assert library.writing == ["pause", "resume"]
     assert library.lost == [error]
+
+
+def test_tap_frames_of_alternating_lengths_are_not_measured_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = 0
+    measure = tap_module._run
+
+    def counted(at: int, size: int, header: int, most: int) -> int:
+        nonlocal measured
+        measured += 1
+        return measure(at, size, header, most)
+
+    monkeypatch.setattr(tap_module, "_run", counted)
+    frames = [_frame(b"n" * (200 + number % 2)) for number in range(600)]
+    stream = b"".join(frames)
+    out, runs = _pass_through(stream, [len(stream)])
+
+    assert out == frames
+    assert runs == 0
+    assert measured < 60  # each would look at all frames behind it
