@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from floodmark.judge.observe import Memory, Record, observe
+from floodmark.judge.observe import CLOCKS, Memory, Record, observe
+from floodmark.judge.recovery import Clocks
 from floodmark.model.metrics import METRICS
 from floodmark.model.result import Delivery, LatencySummary
 
@@ -66,6 +67,8 @@ FULL = Record(
     statistics={"delivered": 880.0, "published": 500.0, "else": 1.0},
     statistics_wanted={"delivered": 800.0, "published": 500.0, "connections": 90.0},
     target_exits=1,
+    clocks=Clocks(first_delivery_s=0.1, full_rate_s=0.5, backlog_s=1.25, degraded=True),
+    leak_bytes=13.0,
 )
 PLANTED: dict[str, float] = {
     "attempted": 1000,
@@ -114,6 +117,11 @@ PLANTED: dict[str, float] = {
     "threads_peak": 12,
     "recovery": 0.75,
     "recovered_ratio": 1.0,
+    "first_delivery": 0.1,
+    "full_rate": 0.5,
+    "backlog_drained": 1.25,
+    "degraded": 1,
+    "leak_bytes_per_message": 13.0,
     "fault_hits": 20,
     "stats_error": 0.1,
 }
@@ -151,8 +159,12 @@ AWAY: list[tuple[dict[str, Any], set[str]]] = [
     ({"target_cpu_s": None}, {"cpu"}),
     ({"fds_peak": None}, {"fds_peak"}),
     ({"threads_peak": None}, {"threads_peak"}),
-    ({"fault_hits": None}, {"recovery", "recovered_ratio", "fault_hits"}),
-    ({"fault_hits": 0, "fault_back": 0}, {"recovery", "recovered_ratio"}),
+    ({"fault_hits": None}, {"recovery", "recovered_ratio", "fault_hits", *CLOCKS}),
+    ({"fault_hits": 0, "fault_back": 0}, {"recovery", "recovered_ratio", *CLOCKS}),
+    ({"clocks": None}, set(CLOCKS)),
+    ({"clocks": Clocks(first_delivery_s=0.1, full_rate_s=None, backlog_s=None, degraded=None)}, set(CLOCKS) - {"first_delivery"}),
+    ({"leak_bytes": None}, {"leak_bytes_per_message"}),
+    ({"leak_bytes": None, "leak_unknown": "too short"}, {"leak_bytes_per_message"}),
     ({"fault_back": 19}, {"recovery"}),
     ({"statistics": None}, {"stats_error"}),
     ({"statistics": {"else": 1.0}}, {"stats_error"}),

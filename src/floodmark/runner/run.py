@@ -51,6 +51,7 @@ class Run:
         self._twins: dict[bytes, ScenarioResult] = {}
         self._started = datetime.now().astimezone()
         self._started_s = time.monotonic()
+        self._took_s = 0.0
         self._machine: Machine = fingerprint()
         self._interrupted = False
         for scenario in self._scenarios():
@@ -103,7 +104,7 @@ class Run:
             run=str(self.folder.path),
             scenarios=tuple(self._results),
             interrupted=self._interrupted,
-            duration_s=time.monotonic() - self._started_s,
+            duration_s=self._took_s,
         )
 
     def _scenarios(self) -> list[Scenario]:
@@ -132,4 +133,5 @@ class Run:
         return verdict_on_trial(trial.id, trial.title, honest=honest, lying=lying, caught=trial.caught)
 
     def _keep(self) -> None:
+        self._took_s = time.monotonic() - self._started_s
         self.folder.write_result(self.result(), self._scenarios(), self._machine, command=self._order.command, started=self._started)
