@@ -192,8 +192,12 @@ def day(scale: float) -> Scenario:
         id="subscriptions.day",
         title=f"{events:,} events over {DAY_CHANNELS:,} subscriptions at {DAY_RATE_HZ:,} a second, 1000 times as fast as the day",
         plan="S9",
-        # Small write buffers: when the machine takes the processor away for a moment, what piles up must not pass for growth.
-        target=hub("--subscriptions-per-connection", "100", "--history", "0", "--write-buffer-bytes", "16384", connections=100),
+        # Small buffers: when the machine takes the processor away for a moment, what piles up must not pass for growth.
+        target=hub(
+            *("--subscriptions-per-connection", "100", "--history", "0"),
+            *("--write-buffer-bytes", "16384", "--socket-receive-bytes", "262144"),
+            connections=100,
+        ),
         driver_options={"publish_batch": PUBLISH_EACH},
         population=Population(connections=100, subscriptions_per_connection=100, channels=DAY_CHANNELS),
         phases=tuple(

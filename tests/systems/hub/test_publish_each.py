@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -302,3 +303,12 @@ def test_job_split_when_cancelled_tells_nobody() -> None:
     second.done(second, None)
 
     assert (first.cancelled, second.cancelled, told) == (True, True, [])
+
+
+@scenario
+async def test_socket_receive_bytes_bounds_what_the_kernel_takes_from_a_publisher() -> None:
+    async with Hub(HubSettings(rate_limits=False, socket_receive_bytes=20_000)) as hub, connected(hub.url):
+        (connection,) = hub.connections
+        raw = connection._transport.underlying_transport.get_extra_info("socket")
+
+        assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 40_000  # Linux gives the double

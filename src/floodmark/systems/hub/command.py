@@ -45,6 +45,7 @@ def hub(
         int | None, typer.Option(help="Unsent bytes at which a connection counts as slow.", rich_help_panel=QUEUES)
     ] = None,
     socket_send_bytes: Annotated[int | None, typer.Option(help="SO_SNDBUF; 0: the kernel's choice.", rich_help_panel=QUEUES)] = None,
+    socket_receive_bytes: Annotated[int | None, typer.Option(help="SO_RCVBUF; 0: the kernel's choice.", rich_help_panel=QUEUES)] = None,
     max_connections: Annotated[int | None, typer.Option(help="Connections at once.", rich_help_panel=LIMITS)] = None,
     subscriptions_per_connection: Annotated[int | None, typer.Option(help="Subscriptions at once.", rich_help_panel=LIMITS)] = None,
     subscriptions_per_user: Annotated[int | None, typer.Option(help="Subscriptions at once.", rich_help_panel=LIMITS)] = None,
@@ -95,6 +96,7 @@ def hub(
                 "history_bytes": history_bytes,
                 "write_buffer_bytes": write_buffer_bytes,
                 "socket_send_bytes": socket_send_bytes,
+                "socket_receive_bytes": socket_receive_bytes,
                 "connections_max": max_connections,
                 "subscriptions_per_connection": subscriptions_per_connection,
                 "subscriptions_per_user": subscriptions_per_user,

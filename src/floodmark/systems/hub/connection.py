@@ -121,9 +121,11 @@ class Connection(WSListener):
         underlying = transport.underlying_transport
         high = self._hub.settings.write_buffer_bytes
         underlying.set_write_buffer_limits(high=high, low=high // 4)
+        raw = underlying.get_extra_info("socket")
         if self._hub.settings.socket_send_bytes:
-            raw = underlying.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._hub.settings.socket_send_bytes)
+        if self._hub.settings.socket_receive_bytes:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._hub.settings.socket_receive_bytes)
         self._write = underlying.write
         self._writelines = underlying.writelines
         self._hub.opened(self)

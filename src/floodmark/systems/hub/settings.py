@@ -46,6 +46,7 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     message_bytes: int = 64 * 1024
     write_buffer_bytes: int = 128 * 1024  # a connection with more than this unsent is slow
     socket_send_bytes: int = 0  # SO_SNDBUF of each connection; 0: the kernel's own choice
+    socket_receive_bytes: int = 0  # SO_RCVBUF: what a publisher may have sent and we have not read, and so what one read may bring
     # queues
     policy: Policy = Policy.BLOCK
     queue_events: int = 1000  # per subscription
