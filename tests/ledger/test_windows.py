@@ -340,6 +340,7 @@ def test_windows_with_one_name_or_backwards_are_refused() -> None:
         judge(published(1), opened(), [("a", 5, 1)])
 
 
+@pytest.mark.alone
 def test_windows_of_ten_thousand_accounts_take_little_time() -> None:
     publications = Publications(publishers=10)
     for publisher in range(10):

@@ -95,6 +95,7 @@ class Played:
     def __init__(self, folder: Path, arguments: Sequence[str], mark: str, process: subprocess.Popen[bytes]) -> None:
         self.folder, self.arguments, self.mark, self.process = folder, arguments, mark, process
         self._ended_run: Path | None = None
+        self._ended_words: dict[str, str] = {}
 
     @property
     def code(self) -> int:
@@ -105,11 +106,16 @@ class Played:
 
     @property
     def stdout(self) -> str:
-        return (self.folder / "stdout").read_text()
+        return self._words("stdout")
 
     @property
     def stderr(self) -> str:
-        return (self.folder / "stderr").read_text()
+        return self._words("stderr")
+
+    def _words(self, name: str) -> str:
+        """What it has printed so far; once it has ended, what it had printed by then, whoever writes into the folder later."""
+        ended = self._ended_words.get(name)
+        return ended if ended is not None else (self.folder / name).read_text()
 
     @property
     def sentence(self) -> str:
@@ -145,6 +151,7 @@ class Played:
         """Wait for its end and hold it to the promise that nothing is left behind."""
         self.process.wait(limit_s)
         self._ended_run = self.run
+        self._ended_words = {name: self._words(name) for name in ("stdout", "stderr")}
         self.assert_nothing_left()
         return self
 
