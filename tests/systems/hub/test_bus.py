@@ -161,6 +161,7 @@ class ToyBus:
     """A bus that fails when it is told to."""
 
     waiting_count = 0
+    takes_mixed = False
 
     def __init__(self, mode: str) -> None:
         self.mode, self.full, self.broken = mode, True, False
