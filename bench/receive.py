@@ -8,6 +8,7 @@ checked: every message delivered, once, intact, in order.
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ PREPARED_COUNT = 1_000_000
 LIMIT_COUNT = 5_000_000  # counts chosen so that each contender works for a second or more
 LOCUST_COUNT = 120_000
 ARTILLERY_COUNT = 600_000
+K6_COUNT = 60_000
 LIMIT_S = 60.0
 
 
@@ -83,6 +85,8 @@ def run(rounds: int, progress: Callable[[str, int, str], None], *, scale: float 
                 "Locust, check and its statistics": lambda: measure_peer(sender, locust, commands.locust, statistics=True),
                 "Artillery, check only": lambda: measure_peer(sender, artillery, commands.artillery),
                 "Artillery, check and its metrics": lambda: measure_peer(sender, artillery, commands.artillery, statistics=True),
+                # Measured only where somebody has put it on the path.
+                **({"k6, check only": lambda: measure_peer(sender, scaled(K6_COUNT), commands.k6)} if shutil.which("k6") else {}),
             },
             rounds=rounds,
             progress=progress,

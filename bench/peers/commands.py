@@ -60,6 +60,15 @@ def locust(task: Task) -> Child:
     return Child([*command, "-u", str(task.connections), "-r", rate], env=task.environment, cwd=task.folder, what="Locust")
 
 
+def k6(task: Task) -> Child:
+    """Give k6, where it is on the path. Raises BenchError when it is not."""
+    program = shutil.which("k6")
+    if program is None:
+        raise BenchError("k6 is not on the path")
+    command = [sys.executable, "-m", "bench.peers.k6_listener", program, str(PEERS / "k6_check.js")]
+    return Child(command, env=task.environment, cwd=task.folder, what="k6")
+
+
 def artillery(task: Task) -> Child:
     """Give Artillery on its ws engine. Raises BenchError when it, or a Node with crc32, is not installed."""
     node = shutil.which("node")

@@ -5,6 +5,7 @@ Locust and Artillery are not installed for the tests; `make bench` is where they
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from bench import connections, fanout, receive
 from bench.__main__ import main
 from bench.blaster import Sender
 from bench.fanout import SERVERS
-from bench.peers import commands
+from bench.peers import commands, k6_listener
 from bench.peers.commands import Task
 from bench.processes import BenchError, Child
 
@@ -112,3 +113,23 @@ def test_main_wrong_argument_is_a_usage_error(arguments: str, capsys: pytest.Cap
 
     assert stopped.value.code == 2
     assert "usage:" in capsys.readouterr().err
+
+
+def test_k6_missing_is_told_and_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(BenchError, match="k6 is not on the path"):
+        commands.k6(Task(url="", run=1, expected=0, folder=tmp_path))
+
+
+def test_k6_listener_turns_the_line_of_its_script_into_a_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    monkeypatch.setenv("BENCH_REPORT", str(report))
+    stand_in = tmp_path / "k6"
+    stand_in.write_text("#!/bin/sh\necho starting\necho BENCH 12 3\n")
+    stand_in.chmod(0o755)
+
+    code = k6_listener.main(str(stand_in), "script.js")
+
+    assert code == 0
+    assert json.loads(report.read_text()) == {"received": 12, "bad": 3}
