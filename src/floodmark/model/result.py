@@ -74,6 +74,54 @@ class CriterionResult(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
+class FaultStretch(msgspec.Struct, frozen=True, kw_only=True):
+    """The stream before, during or after one fault, as far as the load went on in it; None is what was not seen.
+
+    Counted in the bins of the agents' reports, so its edges are as sharp as one of those (0.25 s). Latencies are of what arrived in it.
+    """
+
+    duration_s: float = 0.0
+    published_hz: float | None = None
+    delivered_hz: float | None = None
+    response_ns_p99: int | None = None
+    rss_bytes_peak: int | None = None
+
+
+class FaultResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What one occasion of a fault did to the stream, and how the stream came back; times count from the start of the load.
+
+    `index` is the fault's slot in the scenario, `occasion` counts its repeats from 0; beyond the first ten, all further `occasions` are
+    one entry with sums and worst cases. A `standing` one was there before the load and never lifted. Clocks count from `lifted_s`; one
+    whose moment was not seen is None. The deliveries counted are those sent from `struck_s` to the next strike of any fault, or the end;
+    up to `unplaced` more anomalies may belong there, or elsewhere.
+    """
+
+    kind: str
+    index: int
+    occasion: int = 0
+    occasions: int = 1
+    standing: bool = False
+    struck_s: float
+    lifted_s: float
+    hits: int = 0
+    back: int = 0
+    reconnects: int | None = None
+    recovery_s: float | None = None
+    first_delivery_s: float | None = None
+    full_rate_s: float | None = None
+    backlog_drained_s: float | None = None
+    degraded: bool | None = None
+    lost: int | None = None
+    duplicated: int | None = None
+    reordered: int | None = None
+    corrupted: int | None = None
+    indeterminate: int | None = None
+    unplaced: int = 0
+    before: FaultStretch = FaultStretch()
+    during: FaultStretch = FaultStretch()
+    after: FaultStretch = FaultStretch()
+
+
 class ScenarioResult(msgspec.Struct, frozen=True, kw_only=True):
     """One scenario's outcome. `note` says why a verdict is UNKNOWN; `log_tail` holds the target's last lines when that helps."""
 
@@ -93,6 +141,7 @@ class ScenarioResult(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
     log_tail: tuple[str, ...] = ()
     title: str = ""
+    faults: tuple[FaultResult, ...] = ()
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
