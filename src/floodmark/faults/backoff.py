@@ -47,5 +47,5 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         yield 0.0
         for _ in range(TRIES - 1):
             wait_s = min(wait_s, self.backoff_max_s)
-            yield wait_s * (1 - self.backoff_jitter * rng.random())
+            yield wait_s * (1 - self.backoff_jitter * rng.random()) if self.backoff_jitter else wait_s
             wait_s *= self.backoff_factor

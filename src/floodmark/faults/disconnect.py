@@ -40,6 +40,8 @@ def victims(connections: int, ratio: float, *, seed: int, occasion: int, gone: A
     3
     """
     count = round(ratio * connections)
+    if not count:
+        return set()
     rng = np.random.default_rng([seed, occasion])
     if not gone:
         return set(rng.choice(connections, size=count, replace=False).tolist())

@@ -73,9 +73,11 @@ class Failing:
 
     def _choose(self, block: int) -> np.ndarray:
         """Which operations of a block fail: any agent that asks gets the same answer."""
+        chosen = np.zeros(self._fault.of or _BLOCK_COUNT, np.bool_)
+        if not self._ratio or (self._fault.of and not self._fault.count):
+            return chosen  # without a draw
         rng = np.random.default_rng((*self._seed, block))
         if not self._fault.of:
             return rng.random(_BLOCK_COUNT) < self._ratio
-        chosen = np.zeros(self._fault.of, np.bool_)
-        chosen[rng.choice(self._fault.of, size=self._fault.count if self._ratio else 0, replace=False)] = True
+        chosen[rng.choice(self._fault.of, size=self._fault.count, replace=False)] = True
         return chosen

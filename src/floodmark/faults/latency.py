@@ -83,6 +83,8 @@ class Delays:
     def draw_ns(self) -> int:
         """Draw the delay of the next operation; 0 for one that the ratio leaves out."""
         # HOT: once per operation under the fault.
+        if not self._ratio:
+            return 0
         if not self._drawn:
             delays_ns = self._fault.draw_ns(self._rng, _BLOCK_COUNT)
             if self._ratio < 1.0:

@@ -30,6 +30,10 @@ class ActiveFault:
         """How many bytes it touched."""
         return self.totals.size_bytes
 
+    def takes(self, connection: int) -> bool:
+        """Tell if a connection that came after the fault is hit."""
+        return not self.spec.spent(self.totals.hits) and self.choice.takes(connection)
+
     def generator(self, connection: int, direction: Direction) -> np.random.Generator:
         """Give the random numbers for one lane: by seed, fault, connection and direction, and nothing else."""
         return np.random.default_rng([self._seed, self.number, connection, list(Direction).index(direction)])

@@ -117,7 +117,15 @@ class Control:
         if wanted.proxy is not None and not 0 <= wanted.proxy < len(self._proxies):
             raise UsageError(f"no proxy {wanted.proxy}; there are 0 to {len(self._proxies) - 1}")
         chosen = range(len(self._proxies)) if wanted.proxy is None else [wanted.proxy]
-        return [self._show(index, self._proxies[index].add(spec, connections=wanted.connections)) for index in chosen]
+        added: list[tuple[int, ActiveFault]] = []
+        try:
+            for index in chosen:
+                added.append((index, self._proxies[index].add(spec, connections=wanted.connections)))  # noqa: PERF401  those before a failure
+        except BaseException:
+            for index, active in added:  # on all of them or on none
+                self._proxies[index].remove(active)
+            raise
+        return [self._show(index, active) for index, active in added]
 
     def _remove(self, name: str) -> Any:
         for index, proxy in enumerate(self._proxies):

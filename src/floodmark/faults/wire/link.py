@@ -58,10 +58,21 @@ class Link:
     # What faults do.
 
     def attach(self, active: ActiveFault) -> None:
-        """Put a fault to work here; on a connection that is still being opened it starts with the opening."""
+        """Put a fault into the lanes here; on a connection that is still being opened it starts with the opening."""
         self._attached.append(active)
         if self.begun:
             self._engage(active)
+
+    def strike(self, active: ActiveFault) -> None:
+        """Start the clock of an attached fault that ends connections; apart from `attach`, which can be undone, as an end cannot."""
+        ending = active.spec.ending()
+        if ending is None or not self.begun:
+            return
+        if ending.after_s:
+            loop = asyncio.get_running_loop()
+            self._timers[active.number] = loop.call_later(ending.after_s, self._end_by, active, ending)
+        else:
+            self._end_by(active, ending)
 
     def detach(self, active: ActiveFault) -> None:
         """Heal: let go in order of what the fault held; nothing where it never was."""
@@ -91,12 +102,6 @@ class Link:
             )
             shaper = active.make(direction, active.generator(self.number, direction), tally)
             lane.append(Stage(active.number, shaper, tally, lane, loop))
-        ending = active.spec.ending()
-        if ending is not None:
-            if ending.after_s:
-                self._timers[active.number] = loop.call_later(ending.after_s, self._end_by, active, ending)
-            else:
-                self._end_by(active, ending)
 
     def _end_by(self, active: ActiveFault, ending: Ending) -> None:
         if self._ended:
@@ -114,6 +119,8 @@ class Link:
         self.begun = True
         for active in tuple(self._attached):
             self._engage(active)
+        for active in tuple(self._attached):
+            self.strike(active)
         if not self._ended:
             self.client.begin()
             self.target.begin()

@@ -97,7 +97,7 @@ def _spec(kind: str) -> type[WireFault]:
 
 def _field(spec: type[WireFault], name: str) -> str:
     """Find an option by its name, with or without the unit at its end: `after` is `after_s`."""
-    for field in (name, f"{name}_s", f"{name}_bytes"):
+    for field in (name, f"{name}_s", f"{name}_bytes", f"{name}_count"):
         if field in spec.__struct_fields__:
             return field
     raise UsageError(f"no option {name!r}; it has: {', '.join(spec.__struct_fields__)}")

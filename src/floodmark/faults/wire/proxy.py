@@ -14,7 +14,7 @@ import contextlib
 import functools
 import socket
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 from floodmark.core.errors import HarnessBugError, UsageError
 from floodmark.faults.wire.active import ActiveFault
@@ -49,6 +49,7 @@ class Proxy:
         self._links_count = 0
         self._opening: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
+        self._kept: socket.socket | None = None  # has the port while new connections are refused
         self._accept_timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -88,6 +89,7 @@ class Proxy:
         Args:
             connections: the numbers of open connections to choose among; then none that comes later is hit.
         Returns: the handle for `remove`, which also counts what the fault touched.
+        Raises: UsageError. Whatever it raises, the fault is on no connection then, and has ended none.
         """
         only = None if connections is None else frozenset(connections)
         if only is not None and (unknown := only - self._links.keys()):
@@ -102,12 +104,30 @@ class Proxy:
         self._journal.write("added", fault=number, kind=fault.kind)
         if fault.inert:
             return active
-        if fault.door() is None:
-            for chosen in sorted(choice.of_present(sorted(self._links))):
-                self._links[chosen].attach(active)
-        elif fault.door() == "refused":
-            self._close_listener()
+        try:
+            if fault.door() is None:
+                links = [self._links[chosen] for chosen in sorted(choice.of_present(sorted(self._links)))]
+                for link in links:
+                    link.attach(active)
+                for link in links:
+                    link.strike(active)
+            elif fault.door() == "refused":
+                self._refuse_all()
+        except BaseException as exc:
+            self.remove(active)
+            self._journal.write("undone", fault=number, kind=fault.kind, note=str(exc) or type(exc).__name__)
+            raise
         return active
+
+    @contextlib.contextmanager
+    def applied(self, fault: WireFault, *, connections: Iterable[int] | None = None) -> Iterator[ActiveFault]:
+        """Keep a fault at work for the block; it is healed however the block ends, unless somebody has removed it before."""
+        active = self.add(fault, connections=connections)
+        try:
+            yield active
+        finally:
+            if active in self._faults.values():
+                self.remove(active)
 
     def remove(self, active: ActiveFault) -> None:
         """Heal: from now on the fault touches nothing; what it held goes on in order, as fast as the receivers take it."""
@@ -117,7 +137,7 @@ class Proxy:
             link.detach(active)
         self._journal.write("removed", fault=active.number, kind=active.spec.kind, hits=active.hits, size_bytes=active.size_bytes)
         if active.spec.door() == "refused" and not active.spec.inert and not self._refused() and not self._closed:
-            self._open_listener()
+            self._listen_again()
 
     # What can be seen.
 
@@ -140,12 +160,33 @@ class Proxy:
 
     def _open_listener(self) -> None:
         try:
-            family = socket.getaddrinfo(*self.listen, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-            listener = socket.create_server(self.listen, family=family, backlog=_BACKLOG)
+            listener = self._bound()
+            try:
+                listener.listen(_BACKLOG)
+            except BaseException:
+                listener.close()
+                raise
         except (OSError, OverflowError) as exc:
             raise UsageError(f"cannot listen on {self.listen[0]}:{self.listen[1]}: {exc}; name a free port, or 0 for any") from exc
-        listener.setblocking(False)
         self.listen = (self.listen[0], listener.getsockname()[1])
+        self._listen_on(listener)
+
+    def _bound(self) -> socket.socket:
+        """A socket that has the port and does not listen yet."""
+        family = socket.getaddrinfo(*self.listen, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            bound.bind(self.listen)
+        except BaseException:
+            bound.close()
+            raise
+        return bound
+
+    def _listen_on(self, listener: socket.socket) -> None:
+        listener.setblocking(False)
         self._listener = listener
         asyncio.get_running_loop().add_reader(listener, self._accept)
 
@@ -157,6 +198,27 @@ class Proxy:
             asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
             self._listener = None
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    def _refuse_all(self) -> None:
+        """Stop listening and keep the port: one that is bound but does not listen refuses, and nobody else can be given it."""
+        if self._kept is not None:
+            return
+        self._close_listener()
+        self._kept = self._bound()
+
+    def _listen_again(self) -> None:
+        kept, self._kept = self._kept, None
+        try:
+            kept = kept or self._bound()
+            kept.listen(_BACKLOG)
+        except OSError as exc:
+            if kept is not None:
+                kept.close()
+            raise UsageError(f"cannot listen on {self.listen[0]}:{self.port} again: {exc}; another program has taken the port") from exc
+        self._listen_on(kept)
 
     def _accept(self) -> None:
         assert self._listener is not None
@@ -182,7 +244,7 @@ class Proxy:
         """Turn a newcomer away or give it its number and faults, and connect it."""
         self._links_count += 1
         number = self._links_count
-        chosen = [active for active in self._faults.values() if not active.spec.inert and active.choice.takes(number)]
+        chosen = [active for active in self._faults.values() if not active.spec.inert and active.takes(number)]
         for active in chosen:
             if active.spec.door() is not None:
                 active.totals.hits += 1

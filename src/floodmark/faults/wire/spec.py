@@ -87,6 +87,10 @@ class WireFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Give how new connections are turned away, if they are."""
         return None
 
+    def spent(self, hits: int) -> bool:
+        """Tell if the fault has done all that it was to do, so that later connections are not hit."""
+        return False
+
     @classmethod
     def short(cls, text: str) -> dict[str, float | int | str]:
         """Read the bare value of a command line, such as `5s` in `cut=5s`, into options."""
@@ -126,6 +130,8 @@ def quantity(field: str, text: str) -> float | int | str:
         value = units.parse(text, Dimension.TIME, where=field)
     elif field.endswith("_bytes"):
         value = units.parse(text, Dimension.BYTES, where=field)
+    elif field.endswith("_count") and text.isascii() and text.isdigit():
+        return int(text)
     elif field in _RATIOS:
         value = units.parse(text, Dimension.RATIO, where=field)
     else:
