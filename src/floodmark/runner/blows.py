@@ -69,12 +69,12 @@ class Blows:
 
     def raise_standing(self) -> None:
         """Put to work the faults that hold from before the first connection."""
-        for fault, plan in zip(self._scenario.faults, self._plans, strict=True):
+        for index, (fault, plan) in enumerate(zip(self._scenario.faults, self._plans, strict=True)):
             if fault.from_connect:
                 if self._proxy is None or not isinstance(plan, WireFault):
                     raise UsageError(f"fault {fault.kind!r}: only a fault on the wire can hold from_connect")
                 now_ns = time.monotonic_ns()
-                blow = Blow(kind=fault.kind, struck_ns=now_ns, standing=True)
+                blow = Blow(kind=fault.kind, struck_ns=now_ns, index=index, standing=True)
                 self._evidence.blows.append(blow)
                 self._standing.append((blow, self._proxy.add(plan)))
 
@@ -98,7 +98,7 @@ class Blows:
         for occasion in range(fault.repeat):
             due_ns = first_start_ns + int((fault.at_s + occasion * fault.every_s) * 1e9)
             await asyncio.sleep(max(0.0, (due_ns - time.monotonic_ns()) / 1e9))
-            blow = Blow(kind=fault.kind, struck_ns=time.monotonic_ns())
+            blow = Blow(kind=fault.kind, struck_ns=time.monotonic_ns(), index=index, occasion=occasion)
             self._under_way += 1
             if occasion < MARKED_OCCASIONS:
                 self._evidence.timeline.mark(fault.kind, blow.struck_ns)
@@ -151,6 +151,7 @@ class Blows:
         blow.hits = int(step.figures.get("fault_hits", 0))
         blow.back = int(step.figures.get("fault_back", 0))
         blow.clients = True
+        blow.worst_s = step.worst_s
         self._evidence.fault_worst_s = max(self._evidence.fault_worst_s, step.worst_s)
 
 

@@ -17,17 +17,23 @@ from floodmark.runner.wire import Outcome
 class Blow:
     """One occasion of a fault: when it struck and was lifted (its victims back), what it touched and what came back.
 
-    `standing` ones hold during the whole run. `clients` says that connections are what `hits` counts.
+    `index` is the fault's slot in the scenario, `occasion` counts its repeats. `standing` ones hold during the whole run. `clients` says
+    that connections are what `hits` counts, `worst_s` is when the last of them was back, 0 when none was to come back. `reconnects` is
+    None where nobody counted them.
     """
 
-    def __init__(self, *, kind: str, struck_ns: int, standing: bool = False) -> None:
+    def __init__(self, *, kind: str, struck_ns: int, index: int = 0, occasion: int = 0, standing: bool = False) -> None:
         self.kind = kind
+        self.index = index
+        self.occasion = occasion
         self.struck_ns = struck_ns
         self.lifted_ns = struck_ns
         self.standing = standing
         self.clients = False
         self.hits = 0
         self.back = 0
+        self.worst_s = 0.0
+        self.reconnects: int | None = None
 
 
 class Evidence:
