@@ -29,7 +29,7 @@ def to_toml(scenario: Scenario) -> str:
         elif name in ("phases", "faults"):
             for entry in value:
                 tables += [f"\n[[{name}]]", *_lines(entry)]
-        else:
+        elif value is not None:
             plain.append(f"{name} = {written(value)}")
     return "\n".join([*plain, *tables, ""])
 

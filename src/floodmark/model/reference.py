@@ -20,7 +20,7 @@ from floodmark.model import metrics
 from floodmark.model.arrival import Arrival
 from floodmark.model.criterion import Criterion
 from floodmark.model.record import written
-from floodmark.model.scenario import Consumer, Fault, Phase, Population, Scenario, Target
+from floodmark.model.scenario import Consumer, Fault, Phase, Population, Reconnect, Scenario, Target
 from floodmark.model.walk import dimension_of
 
 _STRUCTS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
@@ -29,6 +29,7 @@ _STRUCTS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("`[population]`", Population),
     ("`[[phases]]`", Phase),
     ("`[[faults]]`", Fault),
+    ("`[reconnect]`", Reconnect),
 )
 _UNIONS: tuple[tuple[str, Any], ...] = (("`phases.arrival`", Arrival), ("`population.consumer`", Consumer))
 MARKER = "<!-- Below this line: written from the code by `python -m floodmark.model.reference docs`; edits are lost. -->\n\n"
@@ -81,6 +82,9 @@ def _takes(shape: inspect.Type, name: str) -> str:
         case inspect.EnumType(cls=cls):
             return "one of " + ", ".join(f"`{member.value}`" for member in cls)
         case inspect.UnionType(types=types):
+            types = tuple(entry for entry in types if not isinstance(entry, inspect.NoneType))
+            if len(types) == 1:
+                return _takes(types[0], name)
             tags = [str(entry.tag) for entry in types if isinstance(entry, inspect.StructType)]
             return "a table: one of " + ", ".join(f"`{tag}`" for tag in tags) if tags else _takes(types[0], name)
         case inspect.BoolType():

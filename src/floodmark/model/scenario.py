@@ -155,6 +155,31 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         checks.share("fault.ratio", self.ratio)
 
 
+class Reconnect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Clients that come back by themselves when a connection is lost that they did not leave: subscribers and publishers alike.
+
+    Before try n a client waits backoff_s * backoff_factor ** (n - 1), at most `backoff_max_s`, less up to the share `jitter` of it by
+    chance (by the seed). Counting begins anew once a connection has held for `backoff_max_s`. `limit_s` after the loss it gives up.
+    With `resume` a subscription asks for what it missed, and all that was acknowledged meanwhile is required of the target; without, what
+    was sent between its last delivery and its return is indeterminate. What waits to be published waits on; nothing is sent twice.
+    """
+
+    resume: bool = False
+    backoff_s: float = 0.05
+    backoff_factor: float = 2.0
+    backoff_max_s: float = 1.0
+    jitter: float = 0.5
+    limit_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        checks.positive("reconnect.backoff_s", self.backoff_s)
+        checks.positive("reconnect.backoff_max_s", self.backoff_max_s)
+        checks.positive("reconnect.limit_s", self.limit_s)
+        checks.share("reconnect.jitter", self.jitter)
+        checks.positive("reconnect.backoff_factor", self.backoff_factor)
+        _require(self.backoff_factor >= 1, f"reconnect.backoff_factor must be at least 1, got {self.backoff_factor!r}: waits never shrink")
+
+
 def _has_group(pattern: str) -> bool:
     try:
         return re.compile(pattern).groups >= 1
@@ -231,6 +256,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     population: Population
     phases: tuple[Phase, ...]
     faults: tuple[Fault, ...] = ()
+    reconnect: Reconnect | None = None
     criteria: tuple[Criterion, ...]
     guarantee: Guarantee = Guarantee.EXACTLY_ONCE
     order: Order = Order.PER_PUBLISHER

@@ -32,6 +32,7 @@ _DIMENSIONS: tuple[tuple[str, Dimension], ...] = (
     ("_hz", Dimension.RATE),
     ("_s", Dimension.TIME),
     ("ratio", Dimension.RATIO),
+    ("jitter", Dimension.RATIO),
     ("scale", Dimension.FACTOR),
 )
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -153,7 +154,7 @@ def _criterion(raw: object, place: str) -> Criterion:
 
 def _union(raw: object, types: tuple[inspect.Type, ...], place: str, name: str) -> object:
     structs = [shape for shape in types if isinstance(shape, inspect.StructType)]
-    if structs:
+    if len(structs) > 1:
         return _struct(raw, _chosen(raw, structs, place), place)
     if any(isinstance(shape, inspect.NoneType) for shape in types):
         real = next(shape for shape in types if not isinstance(shape, inspect.NoneType))
