@@ -16,7 +16,7 @@ from floodmark.model.result import CriterionResult, Delivery
 from floodmark.model.verdict import Verdict
 from floodmark.runner import leftovers
 from floodmark.runner.interrupted import held_back, in_flight
-from floodmark.runner.target import LOG_HEAD_BYTES, LOG_TAIL_BYTES, Log
+from floodmark.runner.log import LOG_HEAD_BYTES, LOG_TAIL_BYTES, Log
 from tests.runner.played import wait_for
 
 

@@ -1,185 +1,207 @@
-"""The process under test: started by name or by command line, watched, ended; or a URL, where nothing is started.
+"""The process under test: started by name or by command line, watched, started again where a fault asks for it, ended; or a URL, where
+nothing is started.
 
-The target runs in a session of its own and carries a mark in its environment, so that ending it ends everything it started, and on Linux
-it dies with the runner. Its output goes to the run folder with a bound: the first and the last mebibyte are kept, whatever it prints.
+Every start carries the same mark and writes into the same log. A death that a fault brought about is expected, any other is the target's
+own: `died`. Started again, a target must be where it was: an embedded system is told its port, and the port is kept from others meanwhile.
 Limit: when the runner itself is killed, the target goes with it, but what the target started is the target's to end.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import os
-import re
 import secrets
-import shlex
-import shutil
-import signal
 import socket
 import time
-from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
+
 from floodmark.core.errors import SystemUnderTestError, UsageError
 from floodmark.model.scenario import Target
-from floodmark.runner.embedded import command_of
-from floodmark.runner.leftovers import MARK, end_marked
+from floodmark.runner.log import Log
+from floodmark.runner.start import Recipe, Start, accepts, recipe_of
 
-LOG_HEAD_BYTES = 1 << 20
-LOG_TAIL_BYTES = 1 << 20
-TERMINATE_LIMIT_S = 8.0
-PIPE_LIMIT_S = 2.0
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
+AGAIN = b"[floodmark: started again]\n"
 
 
-class TargetDiedError(SystemUnderTestError):
-    """The target ended before it was ready, or half-way."""
+class MovedError(SystemUnderTestError):
+    """A target that was started again is not where it was, so nobody finds it."""
 
-    def __init__(self, name: str, code: int, when: str, log: tuple[str, ...]) -> None:
-        super().__init__(name, code, when, log)
-        self.name, self.code, self.when, self.log = name, code, when, log
+    def __init__(self, name: str, before: str, now: str) -> None:
+        super().__init__(name, before, now)
+        self.name, self.before, self.now = name, before, now
 
     def __str__(self) -> str:
-        how = f"was killed by {signal.Signals(-self.code).name}" if self.code < 0 else f"ended with exit code {self.code}"
-        last = f"; its last words: {self.log[-1]}" if self.log else "; it printed nothing"
-        return f"{self.name} {how} {self.when}{last}"
-
-
-class StartTimeoutError(SystemUnderTestError):
-    """The target did not come up."""
-
-    def __init__(self, name: str, limit_s: float, wanted: str, log: tuple[str, ...]) -> None:
-        super().__init__(name, limit_s, wanted, log)
-        self.name, self.limit_s, self.wanted, self.log = name, limit_s, wanted, log
-
-    def __str__(self) -> str:
-        last = f"its last words: {self.log[-1]}" if self.log else "it printed nothing"
-        return f"{self.name} was not ready within {self.limit_s:g} s ({self.wanted}); {last}; see its log or raise target.start_limit_s"
-
-
-class Log:
-    """A target's output, bounded: the head goes to the file at once, the tail is kept in memory and added at the end.
-
-    What the disk does not take is dropped and counted: the target must never stand still because its output is not read.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self._file = path.open("wb", buffering=0)
-        except OSError as exc:
-            raise UsageError(f"cannot write {path}: {exc.strerror or exc}; choose another place with --out") from exc
-        self._head_bytes = 0
-        self._tail: deque[bytes] = deque()
-        self._tail_bytes = 0
-        self.dropped_bytes = 0
-        self._lines: deque[str] = deque(maxlen=20)
-        self._rest = b""
-
-    def write(self, chunk: bytes) -> list[str]:
-        """Take some output; returns the complete lines in it."""
-        if self._head_bytes < LOG_HEAD_BYTES:
-            self._put(chunk)
-            self._head_bytes += len(chunk)
-        else:
-            self._tail.append(chunk)
-            self._tail_bytes += len(chunk)
-            while self._tail_bytes > LOG_TAIL_BYTES and len(self._tail) > 1:
-                gone = self._tail.popleft()
-                self._tail_bytes -= len(gone)
-                self.dropped_bytes += len(gone)
-        *lines, rest = (self._rest + chunk).split(b"\n")
-        self._rest = rest[-4096:]
-        texts = [line[:2000].decode("utf-8", "replace").rstrip() for line in lines]
-        self._lines.extend(text for text in texts if text)
-        return texts
-
-    def last_lines(self) -> tuple[str, ...]:
-        """The last lines printed, oldest first; an unfinished one counts."""
-        rest = self._rest[:2000].decode("utf-8", "replace").strip()
-        return (*self._lines, *([rest] if rest else []))
-
-    def close(self) -> None:
-        """Add the tail and close the file."""
-        if self.dropped_bytes:
-            self._put(b"\n[floodmark: %d bytes left out here]\n" % self.dropped_bytes)
-        for chunk in self._tail:
-            self._put(chunk)
-        self._file.close()
-
-    def _put(self, chunk: bytes) -> None:
-        try:
-            self._file.write(chunk)
-        except OSError:
-            self.dropped_bytes += len(chunk)
+        return f"{self.name} was at {self.before} and came back at {self.now}, where no client looks; give it a port of its own"
 
 
 class RunningTarget:
-    """A target that is up. `pid` is None when floodmark did not start it; `died` is set when it ends by itself."""
+    """A target that is up. `pid` is None when floodmark did not start it; `died` is set when it ends by itself.
 
-    def __init__(self, name: str, url: str, process: asyncio.subprocess.Process | None, log: Log | None) -> None:
+    `on_start` are told the PID of every later start, before it is ready.
+    """
+
+    def __init__(self, name: str, url: str, recipe: Recipe | None = None, log: Log | None = None, *, embedded: bool = False) -> None:
         self.name = name
         self.url = url
-        self._process = process
-        self._log = log
-        self.ending = False
         self.died = asyncio.Event()
         self.died_ns = 0
+        self.on_start: list[Callable[[int], None]] = []
+        self._recipe = recipe
+        self._log = log
+        self._embedded = embedded
+        self._mark = secrets.token_hex(8)
+        self._starts: list[Start] = []
+        self._felled: set[Start] = set()
+        self._watches: list[asyncio.Task[None]] = []
+        self._ending = False
+        self._fires = 0
+        self._calm = asyncio.Event()
+        self._calm.set()
+        self._failure: SystemUnderTestError | None = None
+        self._place: socket.socket | None = None
 
     @property
     def pid(self) -> int | None:
-        """The root process id."""
-        return None if self._process is None else self._process.pid
+        """The root process id of the newest start."""
+        return self._starts[-1].process.pid if self._starts else None
 
     @property
-    def exit_code(self) -> int | None:
-        """Its exit code once it has ended by itself."""
-        return None if self._process is None else self._process.returncode
+    def starts_count(self) -> int:
+        """How often it was started; what its own counters say holds for the last start only."""
+        return len(self._starts)
+
+    @property
+    def gone(self) -> bool:
+        """Whether a fault has ended it, and nobody has started it again."""
+        return bool(self._starts) and self._starts[-1] in self._felled and self._starts[-1].ended
 
     def log_tail(self) -> tuple[str, ...]:
         """Its last lines."""
         return () if self._log is None else self._log.last_lines()
 
-    def death(self, when: str) -> TargetDiedError | None:
-        """The error to raise when it has ended by itself."""
-        if self._process is None or self._process.returncode is None or self.ending:
+    def death(self, when: str) -> SystemUnderTestError | None:
+        """The error to raise when it has ended by itself, or did not come back."""
+        if self._failure is not None:
+            return self._failure
+        if not self._starts or self._ending or self._starts[-1] in self._felled or not self._starts[-1].ended:
             return None
-        return TargetDiedError(self.name, self._process.returncode, when, self.log_tail())
+        return self._starts[-1].death(when)
 
-    async def note_death(self) -> None:
-        """Watch it; to be run beside the scenario."""
-        if self._process is not None:
-            await self._process.wait()
-            if not self.ending:
-                self.died_ns = time.monotonic_ns()
-                self.died.set()
+    # -- faults ------------------------------------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def under_fire(self) -> Iterator[None]:
+        """A fault is about to end processes: whose doing a death is, nobody says before the block is left. See `fell`."""
+        self._fires += 1
+        self._calm.clear()
+        try:
+            yield
+        finally:
+            self._fires -= 1
+            if not self._fires:
+                self._calm.set()
 
-def _own_death() -> None:
-    """In the child, before exec: die when the runner dies. (The child of an interactive Ctrl-C is safe: it has its own session.)"""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    def fell(self) -> None:
+        """Its root was hit by a fault that ends it: from now on its death is expected, whenever it comes."""
+        self._felled.update(self._starts[-1:])
+
+    async def restart(self) -> None:
+        """Start it again where it was, and return when it is ready. The old one has ended by then.
+
+        What keeps it from coming back is a death of its own: `died` is set, and `death` says why.
+        """
+        self.fell()
+        assert self._log is not None
+        self._log.write(AGAIN)
+        try:
+            url = await self._start()
+            if url != self.url:
+                raise MovedError(self.name, self.url, url)
+        except SystemUnderTestError as exc:
+            self._failure = exc
+            self.died_ns = time.monotonic_ns()
+            self.died.set()
+        finally:
+            self._give_place()
+
+    # -- its life ----------------------------------------------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Start it for the first time and wait until it is ready."""
+        self.url = await self._start()
+        port = urlsplit(self.url).port
+        if self._embedded and self._recipe is not None:
+            self._recipe = msgspec.structs.replace(self._recipe, words=[*self._recipe.words, "--port", str(port)])
+
+    async def _start(self) -> str:
+        assert self._recipe is not None
+        assert self._log is not None
+        start = await Start.of(self._recipe, self._log, self._mark)
+        self._starts.append(start)
+        self._watches.append(asyncio.create_task(self._note_death(start)))  # its parent is `close`
+        if len(self._starts) > 1:
+            for tell in self.on_start:
+                tell(start.process.pid)
+        return await start.ready()
+
+    async def _note_death(self, start: Start) -> None:
+        await start.process.wait()
+        self._take_place()
+        await self._calm.wait()
+        if not self._ending and start not in self._felled and not self.died.is_set():
+            self.died_ns = time.monotonic_ns()
+            self.died.set()
+
+    def _take_place(self) -> None:
+        """Keep the port of an embedded system while nobody listens there.
+
+        Many clients that try again and again would otherwise be given it, sooner or later, as the local port of one of their own
+        connections, which then is connected to itself. Bound and not listening, it refuses them all; who binds it next may, as both
+        set SO_REUSEADDR.
+        """
+        if not self._embedded or self._ending or self._place is not None or not self.url:
+            return
+        parts = urlsplit(self.url)
+        place = socket.socket()
+        try:
+            place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            place.bind((parts.hostname, parts.port))
+        except OSError:
+            place.close()  # somebody of its own still holds it
+        else:
+            self._place = place
+
+    def _give_place(self) -> None:
+        if self._place is not None:
+            self._place.close()
+            self._place = None
+
+    async def close(self) -> None:
+        """End it and everything that it has started, also when cancelled meanwhile."""
+        self._ending = not self._starts or not self._starts[-1].ended
+        try:
+            if self._starts:
+                await self._starts[-1].end()  # and all that carries the mark, of earlier starts too
+        finally:
+            for start in self._starts:
+                start.let_go()
+            self._give_place()
+            for watch in self._watches:
+                watch.cancel()
+            for watch in self._watches:
+                with suppress(asyncio.CancelledError):
+                    await watch
 
 
 def require_startable(target: Target) -> None:
     """Refuse a command that cannot be started before anything else is. Raises: UsageError."""
-    if target.command is None:
-        if target.system is not None:
-            command_of(target)
-        return
-    words = _words(target.command)
-    if not words or shutil.which(words[0]) is None:
-        raise UsageError(f"target {target.command!r} cannot be started: there is no program {(words or [''])[0]!r}; give one that exists")
-
-
-def _words(command: str) -> list[str]:
-    try:
-        return shlex.split(command)
-    except ValueError as exc:
-        raise UsageError(f"target {command!r} is not a command line: {exc}") from exc
+    if target.command is not None or target.system is not None:
+        recipe_of(target)
 
 
 @asynccontextmanager
@@ -190,118 +212,18 @@ async def running(target: Target, log_path: Path) -> AsyncIterator[RunningTarget
     """
     if target.system is None and target.command is None:
         assert target.url is not None
-        yield RunningTarget(target.url, target.url, None, None)
+        yield RunningTarget(target.url, target.url)
         return
-    pattern: re.Pattern[str] | None
-    if target.system is not None:
-        command, ready_text = command_of(target)
-        name, pattern = target.system, re.compile(ready_text)
-    else:
-        assert target.command is not None
-        command, name = _words(target.command), target.command
-        pattern = _compiled(target.ready_pattern) if target.ready_pattern else None
-        if pattern is None and target.url is not None and await _accepts(target.url):
-            raise UsageError(f"{target.url} takes connections before {name!r} was started; end what listens there or use another port")
+    recipe = recipe_of(target)
+    if recipe.pattern is None and recipe.url is not None and await accepts(recipe.url):
+        raise UsageError(f"{recipe.url} takes connections before {recipe.name!r} was started; end what listens there or use another port")
     log = Log(log_path)
-    mark = secrets.token_hex(8)
+    up = RunningTarget(recipe.name, "", recipe, log, embedded=target.system is not None)
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=_own_death,
-            env=dict(os.environ, PYTHONUNBUFFERED="1", **{MARK: mark}),
-        )
-    except OSError as exc:
-        log.close()
-        raise UsageError(f"target {name!r} cannot be started: {exc.strerror or exc}; give a command that exists") from exc
-    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    pump = asyncio.create_task(_pump(process, log, pattern, ready))  # its parent is the finally below: it ends with the process
-    try:
-        url = await _wait_ready(target, name, process, log, ready)
-        up = RunningTarget(name, url, process, log)
-        watch = asyncio.create_task(up.note_death())
-        try:
-            yield up
-        finally:
-            up.ending = process.returncode is None
-            watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await watch
+        await up.begin()
+        yield up
     finally:
         try:
-            await _end(process, mark)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(PIPE_LIMIT_S):  # whoever wiped the mark away may hold the pipe open
-                    await pump
+            await up.close()
         finally:
-            pump.cancel()
             log.close()
-
-
-def _compiled(text: str) -> re.Pattern[str]:
-    try:
-        return re.compile(text)
-    except re.error as exc:
-        raise UsageError(f"target.ready_pattern {text!r} is not a regular expression: {exc}") from exc
-
-
-async def _pump(process: asyncio.subprocess.Process, log: Log, pattern: re.Pattern[str] | None, ready: asyncio.Future[str]) -> None:
-    stream = process.stdout
-    assert stream is not None
-    while chunk := await stream.read(65536):
-        for line in log.write(chunk):
-            if pattern is not None and not ready.done() and (match := pattern.search(line)) is not None:
-                ready.set_result(match.group(1) if pattern.groups else "")
-
-
-async def _wait_ready(target: Target, name: str, process: asyncio.subprocess.Process, log: Log, ready: asyncio.Future[str]) -> str:
-    by_line = target.system is not None or target.ready_pattern is not None
-    wanted = "waiting for its ready line" if by_line else f"waiting for {target.url} to accept a connection"
-    deadline = time.monotonic() + target.start_limit_s
-    while time.monotonic() < deadline:
-        if process.returncode is not None:
-            await asyncio.sleep(0.05)  # let the pump read its last words
-            raise TargetDiedError(name, process.returncode, "before it was ready", log.last_lines())
-        if by_line:
-            done, _ = await asyncio.wait([ready], timeout=0.05)
-            if done:
-                url = ready.result() or target.url
-                if not url:
-                    raise UsageError("target.ready_pattern has no group for the URL and target.url is not given; add one of them")
-                return url
-        elif target.url is not None and await _accepts(target.url):
-            return target.url
-        else:
-            await asyncio.sleep(0.05)
-    raise StartTimeoutError(name, target.start_limit_s, wanted, log.last_lines())
-
-
-async def _accepts(url: str) -> bool:
-    parts = urlsplit(url)
-    port = parts.port or {"wss": 443, "https": 443}.get(parts.scheme, 80)
-    try:
-        async with asyncio.timeout(1.0):
-            _, writer = await asyncio.open_connection(parts.hostname, port)
-    except (OSError, TimeoutError, socket.gaierror):
-        return False
-    writer.close()
-    return True
-
-
-async def _end(process: asyncio.subprocess.Process, mark: str) -> None:
-    """Ask the target to end, then make it; then end whatever it has started and left behind. Also when cancelled."""
-    try:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.terminate()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(TERMINATE_LIMIT_S):
-                    await process.wait()
-    finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # its group is ours, since we started it in a session of its own
-        end_marked(mark)
-    await process.wait()
