@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from floodmark.judge.observe import CLOCKS, Memory, Record, observe
-from floodmark.judge.recovery import Clocks
 from floodmark.model.metrics import METRICS
-from floodmark.model.result import Delivery, LatencySummary
+from floodmark.model.result import Delivery, FaultResult, FaultStretch, LatencySummary
 
 S = 1_000_000_000
 MB = 1_000_000
@@ -63,13 +62,35 @@ FULL = Record(
     threads_peak=12,
     fault_hits=20,
     fault_back=20,
-    fault_worst_s=0.75,
+    faults=(
+        FaultResult(
+            kind="disconnect",
+            index=0,
+            struck_s=1.0,
+            lifted_s=1.5,
+            hits=20,
+            back=20,
+            reconnects=20,
+            recovery_s=0.75,
+            first_delivery_s=0.1,
+            full_rate_s=0.5,
+            backlog_drained_s=1.25,
+            degraded=True,
+            after=FaultStretch(duration_s=4.0),
+        ),
+    ),
     statistics={"delivered": 880.0, "published": 500.0, "else": 1.0},
     statistics_wanted={"delivered": 800.0, "published": 500.0, "connections": 90.0},
     target_exits=1,
-    clocks=Clocks(first_delivery_s=0.1, full_rate_s=0.5, backlog_s=1.25, degraded=True),
     leak_bytes=13.0,
 )
+
+
+def fault(**changes: Any) -> FaultResult:
+    """The fault of the full record, with changes."""
+    return msgspec.structs.replace(FULL.faults[0], **changes)
+
+
 PLANTED: dict[str, float] = {
     "attempted": 1000,
     "acknowledged": 800,
@@ -121,6 +142,7 @@ PLANTED: dict[str, float] = {
     "full_rate": 0.5,
     "backlog_drained": 1.25,
     "degraded": 1,
+    "reconnects": 20,
     "leak_bytes_per_message": 13.0,
     "fault_hits": 20,
     "stats_error": 0.1,
@@ -159,13 +181,17 @@ AWAY: list[tuple[dict[str, Any], set[str]]] = [
     ({"target_cpu_s": None}, {"cpu"}),
     ({"fds_peak": None}, {"fds_peak"}),
     ({"threads_peak": None}, {"threads_peak"}),
-    ({"fault_hits": None}, {"recovery", "recovered_ratio", "fault_hits", *CLOCKS}),
-    ({"fault_hits": 0, "fault_back": 0}, {"recovery", "recovered_ratio", *CLOCKS}),
-    ({"clocks": None}, set(CLOCKS)),
-    ({"clocks": Clocks(first_delivery_s=0.1, full_rate_s=None, backlog_s=None, degraded=None)}, set(CLOCKS) - {"first_delivery"}),
+    ({"fault_hits": None}, {"recovered_ratio", "fault_hits", "reconnects", "degraded", *CLOCKS}),
+    ({"fault_hits": 0, "fault_back": 0}, {"recovered_ratio", "reconnects", "degraded", *CLOCKS}),
+    ({"faults": ()}, {"reconnects", "degraded", *CLOCKS}),
+    ({"faults": (fault(standing=True),)}, {"degraded", *CLOCKS}),
+    ({"faults": (fault(hits=0, back=0),)}, {"degraded", *CLOCKS}),
+    ({"faults": (fault(reconnects=None),)}, {"reconnects"}),
+    ({"faults": (fault(full_rate_s=None, backlog_drained_s=None, degraded=None),)}, {"full_rate", "backlog_drained", "degraded"}),
+    ({"faults": (fault(full_rate_s=None, backlog_drained_s=None),)}, {"backlog_drained"}),  # degraded: it lasted as long as anybody looked
+    ({"faults": (fault(back=19, recovery_s=None),)}, {"recovery"}),
     ({"leak_bytes": None}, {"leak_bytes_per_message"}),
     ({"leak_bytes": None, "leak_unknown": "too short"}, {"leak_bytes_per_message"}),
-    ({"fault_back": 19}, {"recovery"}),
     ({"statistics": None}, {"stats_error"}),
     ({"statistics": {"else": 1.0}}, {"stats_error"}),
     ({"statistics": {"published": 500.0}}, {"stats_error"}),  # silent about what counts
@@ -203,10 +229,80 @@ def test_observe_an_empty_record_claims_no_measurement() -> None:
 
 
 def test_observe_recovery_that_is_incomplete_says_how_many_came_back() -> None:
-    seen = observe(msgspec.structs.replace(FULL, fault_back=19))
+    seen = observe(msgspec.structs.replace(FULL, fault_back=19, faults=(fault(back=19, recovery_s=None),)))
 
     assert seen.values["recovered_ratio"] == 0.95
-    assert seen.missing["recovery"] == "only 19 of 20 victims came back"
+    assert seen.missing["recovery"] == "the disconnect at 1 s: only 19 of 20 victims came back"
+
+
+@pytest.mark.parametrize(("name", "field"), CLOCKS.items())
+def test_observe_a_clock_is_the_longest_of_all_faults(name: str, field: str) -> None:
+    faults = (fault(**{field: 2.0}), fault(**{field: 7.0}), fault(**{field: 3.0}), fault(**{field: 9.0}, standing=True))
+
+    seen = observe(msgspec.structs.replace(FULL, faults=faults))
+
+    assert seen.values[name] == 7.0
+    assert not seen.at_least
+
+
+@pytest.mark.parametrize(("name", "field"), CLOCKS.items())
+def test_observe_a_clock_with_one_fault_unseen_is_no_less_than_the_others(name: str, field: str) -> None:
+    unseen = fault(**{field: None}, struck_s=4.25, degraded=None, after=FaultStretch(duration_s=0.5))
+
+    seen = observe(msgspec.structs.replace(FULL, faults=(fault(**{field: 2.0}), unseen)))
+
+    assert seen.values[name] == 2.0
+    assert seen.at_least[name] == "the disconnect at 4.25 s: that moment was not seen in the 0.5 s of load before the next fault or the end"
+
+
+@pytest.mark.parametrize("name", ["first_delivery", "full_rate"])
+def test_observe_a_rate_that_never_came_back_lasted_at_least_as_long_as_anybody_looked(name: str) -> None:
+    stuck = fault(**{CLOCKS[name]: None}, degraded=True, after=FaultStretch(duration_s=6.0))
+
+    seen = observe(msgspec.structs.replace(FULL, faults=(fault(**{CLOCKS[name]: 0.25}), stuck)))
+
+    assert seen.values[name] == 6.0
+    assert name in seen.at_least
+
+
+@pytest.mark.parametrize(
+    ("each", "wanted"),
+    [
+        ((False,), 0.0),
+        ((True,), 1.0),
+        ((None,), None),
+        ((None, False), 0.0),  # it came back to its rate after the second one, so the first one did not keep it down
+        ((False, None), None),
+        ((True, False), 1.0),  # what cured it was no part of the promise
+        ((True, None), 1.0),
+    ],
+)
+def test_observe_degraded_after_any_fault_is_degraded(each: tuple[bool | None, ...], wanted: float | None) -> None:
+    seen = observe(msgspec.structs.replace(FULL, faults=tuple(fault(degraded=one) for one in each)))
+
+    assert seen.values.get("degraded") == wanted
+    assert ("degraded" in seen.missing) == (wanted is None)
+
+
+def test_observe_windows_carry_what_was_published_and_the_largest_memory_in_them() -> None:
+    seen = observe(
+        msgspec.structs.replace(
+            FULL,
+            windows={"before": Delivery(delivered=40), "during": Delivery(delivered=4)},
+            window_s={"before": 2.0, "during": 0.0},
+            window_published={"before": 10, "during": 1},
+            window_peak={"before": 7 * MB},
+        )
+    ).phases
+
+    assert {name: seen["before"][name] for name in ("published", "publish_rate", "throughput", "rss_peak")} == {
+        "published": 10.0,
+        "publish_rate": 5.0,
+        "throughput": 20.0,
+        "rss_peak": 7.0 * MB,
+    }
+    assert seen["during"]["published"] == 1.0
+    assert not {"publish_rate", "throughput", "rss_peak"} & set(seen["during"])
 
 
 def test_observe_statistics_take_the_worst_counter() -> None:

@@ -214,3 +214,26 @@ def test_with_implied_a_stated_metric_is_not_repeated() -> None:
     texts = [criterion.text for criterion in with_implied(stated, Guarantee.EXACTLY_ONCE, Order.NONE)]
 
     assert texts == ["lost <= 5", "duplicated @ storm == 0", "duplicated == 0", "corrupted == 0", "unexpected == 0"]
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("full_rate < 5s", "FAIL"),
+        ("full_rate <= 6s", "UNKNOWN"),
+        ("full_rate < 60s", "UNKNOWN"),
+        ("full_rate == 6s", "UNKNOWN"),
+        ("full_rate > 5s", "PASS"),
+        ("full_rate >= 7s", "UNKNOWN"),
+    ],
+)
+def test_judge_what_lasted_beyond_sight_breaks_a_lower_limit_and_proves_no_higher_one(text: str, verdict: str) -> None:
+    seen = Observations(values={"full_rate": 6.0}, at_least={"full_rate": "nobody looked longer"}, delivered=1)
+
+    (result,) = judge((parse(text),), seen)
+
+    assert (result.verdict, result.observed) == (Verdict[verdict], 6.0)
+    if verdict == "UNKNOWN":
+        assert result.note == "full_rate was 6 s or more: nobody looked longer"
+    if verdict == "FAIL":
+        assert result.note == "full_rate was 6 s or more, wanted < 5 s"

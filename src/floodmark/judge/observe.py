@@ -10,10 +10,9 @@ import math
 
 import msgspec
 
-from floodmark.judge.recovery import Clocks
 from floodmark.judge.verdict import Observations
 from floodmark.model.metrics import METRICS
-from floodmark.model.result import Delivery, LatencySummary
+from floodmark.model.result import Delivery, FaultResult, LatencySummary
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +51,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     unplaced: dict[str, Delivery] = {}
     window_response: dict[str, LatencySummary] = {}
     window_s: dict[str, float] = {}
-    clocks: Clocks | None = None
+    faults: tuple[FaultResult, ...] = ()
+    window_published: dict[str, int] = {}
+    window_peak: dict[str, int] = {}  # largest resident bytes of the target, where it was seen
     leak_bytes: float | None = None
     leak_unknown: str = ""
     target: Memory | None = None
@@ -63,7 +64,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     threads_peak: int | None = None
     fault_hits: int | None = None
     fault_back: int | None = None
-    fault_worst_s: float | None = None
     statistics: dict[str, float] | None = None
     statistics_wanted: dict[str, float] = {}
     target_exits: int | None = None
@@ -71,7 +71,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _COUNTED = ("delivered",)  # statistics that do not count deliveries prove nothing about them
-CLOCKS = ("first_delivery", "full_rate", "backlog_drained", "degraded")
+CLOCKS = {
+    "recovery": "recovery_s",
+    "first_delivery": "first_delivery_s",
+    "full_rate": "full_rate_s",
+    "backlog_drained": "backlog_drained_s",
+}
+"""Metric -> the field of each fault's result that it is the worst of."""
 _PERCENTILES = ("p50", "p90", "p99", "p999", "max")
 _NO_TARGET = "floodmark did not start the target, so its process cannot be seen"
 _UNREADABLE = "it could not be read at that moment"
@@ -91,7 +97,8 @@ def observe(record: Record) -> Observations:
     _times(record, values, missing)
     _latencies(record, values, missing)
     _memory(record, values, missing)
-    _faults(record, values, missing)
+    at_least: dict[str, str] = {}
+    _faults(record, values, missing, at_least)
     _statistics(record, values, missing)
     for name in METRICS:  # INVARIANT: a metric has a figure or a reason why it has none
         if name not in values:
@@ -99,6 +106,7 @@ def observe(record: Record) -> Observations:
     return Observations(
         values=values,
         missing=missing,
+        at_least=at_least,
         delivered=record.delivery.delivered,
         phases={
             **{name: _phase(summary) for name, summary in record.phases.items()},
@@ -195,8 +203,15 @@ def _window(record: Record, name: str, delivery: Delivery) -> dict[str, float]:
     unplaced = record.unplaced.get(name, Delivery())
     if delivery.acknowledged and not unplaced.lost and not unplaced.corrupted:
         figures["delivery_ratio"] = (delivery.acknowledged - delivery.lost - delivery.corrupted) / delivery.acknowledged
-    if record.window_s.get(name, 0.0) > 0:
-        figures["throughput"] = delivery.delivered / record.window_s[name]
+    length_s = record.window_s.get(name, 0.0)
+    if length_s > 0:
+        figures["throughput"] = delivery.delivered / length_s
+    if name in record.window_published:
+        figures["published"] = float(record.window_published[name])
+        if length_s > 0:
+            figures["publish_rate"] = record.window_published[name] / length_s
+    if name in record.window_peak:
+        figures["rss_peak"] = float(record.window_peak[name])
     return figures
 
 
@@ -245,37 +260,68 @@ def _target_memory(record: Record, target: Memory, values: dict[str, float]) -> 
             values["rss_per_connection"] = (target.connected - target.before_connect) / record.connected
 
 
-def _faults(record: Record, values: dict[str, float], missing: dict[str, str]) -> None:
+def _faults(record: Record, values: dict[str, float], missing: dict[str, str], at_least: dict[str, str]) -> None:
     if record.fault_hits is None:
-        for name in ("recovery", "recovered_ratio", "fault_hits", *CLOCKS):
-            missing[name] = "the scenario has no fault"
+        missing |= dict.fromkeys((*CLOCKS, "degraded", "reconnects", "recovered_ratio", "fault_hits"), "the scenario has no fault")
         return
     values["fault_hits"] = record.fault_hits
     if record.fault_hits == 0:
-        missing |= dict.fromkeys(("recovery", "recovered_ratio", *CLOCKS), "the fault touched nothing")
+        missing |= dict.fromkeys((*CLOCKS, "degraded", "reconnects", "recovered_ratio"), "the fault touched nothing")
         return
-    _recovery_clocks(record.clocks, values, missing)
     values["recovered_ratio"] = (record.fault_back or 0) / record.fault_hits
-    if record.fault_back == record.fault_hits and record.fault_worst_s is not None:
-        values["recovery"] = record.fault_worst_s
-    elif record.fault_back == record.fault_hits:
-        missing["recovery"] = "the stream was not seen to come back, or no fault struck at a time of its own"
+    timed = [fault for fault in record.faults if fault.hits and not fault.standing]
+    for name, field in CLOCKS.items():
+        _worst_of(timed, name, field, values, missing, at_least)
+    _degraded(timed, values, missing)
+    known = [fault.reconnects for fault in record.faults if fault.reconnects is not None]
+    if known:
+        values["reconnects"] = sum(known)
     else:
-        missing["recovery"] = f"only {record.fault_back} of {record.fault_hits} victims came back"
+        missing["reconnects"] = "nobody counted them"
 
 
-def _recovery_clocks(clocks: Clocks | None, values: dict[str, float], missing: dict[str, str]) -> None:
-    seen = {
-        "first_delivery": clocks.first_delivery_s if clocks is not None else None,
-        "full_rate": clocks.full_rate_s if clocks is not None else None,
-        "backlog_drained": clocks.backlog_s if clocks is not None else None,
-        "degraded": None if clocks is None or clocks.degraded is None else float(clocks.degraded),
-    }
-    for name, value in seen.items():
-        if value is not None:
-            values[name] = value
-        else:
-            missing[name] = "that moment was not seen: no load before the fault, none after it, or it never came"
+def _worst_of(
+    timed: list[FaultResult], name: str, field: str, values: dict[str, float], missing: dict[str, str], at_least: dict[str, str]
+) -> None:
+    """The longest of all faults. With one of which the moment was not seen it was at least as long as the others, or as anybody looked."""
+    seen = [getattr(fault, field) for fault in timed]
+    unseen = [fault for fault, value in zip(timed, seen, strict=True) if value is None]
+    bounds = [value for value in seen if value is not None]
+    if timed and not unseen:
+        values[name] = max(bounds)
+        return
+    if not timed:
+        missing[name] = "no fault struck at a time of its own"
+        return
+    why = f"{_which(unseen[0])}: {_unseen(unseen[0], name)}"
+    if name in ("first_delivery", "full_rate"):
+        bounds += [fault.after.duration_s for fault in unseen if fault.degraded]
+    if bounds:
+        values[name], at_least[name] = max(bounds), why
+    else:
+        missing[name] = why
+
+
+def _degraded(timed: list[FaultResult], values: dict[str, float], missing: dict[str, str]) -> None:
+    """One fault after which the rate stayed down is enough; a stream that was at its rate after the last one stayed down after none."""
+    if any(fault.degraded for fault in timed):
+        values["degraded"] = 1.0
+    elif timed and timed[-1].degraded is False:
+        values["degraded"] = 0.0
+    else:
+        missing["degraded"] = f"{_which(timed[-1])}: {_unseen(timed[-1], 'degraded')}" if timed else "no fault struck at a time of its own"
+
+
+def _which(fault: FaultResult) -> str:
+    return f"the {fault.kind} at {fault.struck_s:.3g} s"
+
+
+def _unseen(fault: FaultResult, name: str) -> str:
+    if name == "recovery" and fault.back < fault.hits:
+        return f"only {fault.back} of {fault.hits} victims came back"
+    if not fault.after.duration_s:
+        return "that moment was not seen: no load before the faults, or none after this one"
+    return f"that moment was not seen in the {fault.after.duration_s:.3g} s of load before the next fault or the end"
 
 
 def _statistics(record: Record, values: dict[str, float], missing: dict[str, str]) -> None:

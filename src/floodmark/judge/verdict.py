@@ -32,13 +32,15 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What one scenario showed.
 
     `values`: metric name to its figure in the base unit. `missing`: metric name to half a sentence saying why there is none.
-    `delivered`: intact deliveries seen. `phases`: the same as `values` for each phase, and each window around the faults, by name; one has
-    its own `delivered` in there, without which its delivery metrics prove nothing. `unplaced`: of a phase or window, how many more than
-    the count in `phases` may belong to it; a criterion is judged only when that cannot change the answer.
+    `at_least`: metrics whose figure is only known to be no less than their value, each with why: the end of what lasted was not seen.
+    `delivered`: intact deliveries seen. `phases`: the same as `values` for each phase, and each window around the faults, by name; one
+    has its own `delivered` in there, without which its delivery metrics prove nothing. `unplaced`: of a phase or window, how many more
+    than the count in `phases` may belong to it; a criterion is judged only when that cannot change the answer.
     """
 
     values: dict[str, float] = {}
     missing: dict[str, str] = {}
+    at_least: dict[str, str] = {}
     delivered: int = 0
     phases: dict[str, dict[str, float]] = {}
     unplaced: dict[str, dict[str, float]] = {}
@@ -97,7 +99,7 @@ def _judged(criterion: Criterion, seen: Observations) -> CriterionResult:
     more = _more(metric, criterion.phase, seen)
     holds = _holds_between(_Bounds(value, value + more), criterion.operator, limit, metric.dimension)
     if holds is None:
-        return _unknown(criterion, value, _undecided(criterion, value, more))
+        return _unknown(criterion, value, _undecided(criterion, value, more, seen))
     values, delivered = _there(criterion.phase, seen)
     if metric.needs_delivery and not delivered > 0 and (holds or not _is_evidence(metric, values)):
         return _unknown(criterion, value, f"no delivery was seen{_in_phase(criterion.phase)}, so {metric.name} proves nothing")
@@ -105,7 +107,8 @@ def _judged(criterion: Criterion, seen: Observations) -> CriterionResult:
         return _unknown(criterion, None, f"{metric.name} came out infinite, so it proves nothing")
     if holds:
         return CriterionResult(text=criterion.text, observed=value, verdict=Verdict.PASS)
-    note = f"{metric.name} was {units.show(value, metric.dimension)}, wanted {criterion.operator} {_wanted(criterion, limit)}"
+    rather = " or more" if more == math.inf else ""
+    note = f"{metric.name} was {units.show(value, metric.dimension)}{rather}, wanted {criterion.operator} {_wanted(criterion, limit)}"
     return CriterionResult(text=criterion.text, observed=value, verdict=Verdict.FAIL, note=note)
 
 
@@ -154,7 +157,9 @@ def _comparable(base: float, sign: str, dimension: Dimension) -> bool:
 
 
 def _more(metric: Metric, phase: str, seen: Observations) -> float:
-    return seen.unplaced.get(phase, {}).get(metric.name, 0.0) if phase else 0.0
+    if not phase:
+        return math.inf if metric.name in seen.at_least else 0.0
+    return seen.unplaced.get(phase, {}).get(metric.name, 0.0)
 
 
 def _holds_between(value: _Bounds, sign: str, limit: _Bounds, dimension: Dimension) -> bool | None:
@@ -165,9 +170,11 @@ def _holds_between(value: _Bounds, sign: str, limit: _Bounds, dimension: Dimensi
     return answers.pop() if len(answers) == 1 else None
 
 
-def _undecided(criterion: Criterion, value: float, more: float) -> str:
+def _undecided(criterion: Criterion, value: float, more: float, seen: Observations) -> str:
     """Say of which figure it is not known how much of it there is."""
     metric, text = criterion.known, ""
+    if more == math.inf:
+        return f"{metric.name} was {units.show(value, metric.dimension)} or more: {seen.at_least[metric.name]}"
     if more:
         text = f"{metric.name} was {units.show(value, metric.dimension)}{_in_phase(criterion.phase)}, and up to "
         text += f"{units.show(more, metric.dimension)} more may belong there"

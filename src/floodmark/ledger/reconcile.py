@@ -32,7 +32,8 @@ class Reckoning:
 
     `windows`: what is certain of each window. `unplaced`: how many more of each may belong to it, or to another: of duplicated and
     reordered the ledger keeps the span and a sample, of corrupted without a plausible head nothing, and `unexpected` has no time at all.
-    `edge_error_count`: by how many messages of one publisher an edge may lie beside its moment; 0 unless checkpoints were thinned.
+    `published`: how many messages were sent in each window. `edge_error_count`: by how many messages of one publisher an edge may lie
+    beside its moment; 0 unless checkpoints were thinned.
     """
 
     delivery: Delivery
@@ -40,6 +41,7 @@ class Reckoning:
     truncated: bool
     windows: dict[str, Delivery] = dataclasses.field(default_factory=dict)
     unplaced: dict[str, Delivery] = dataclasses.field(default_factory=dict)
+    published: dict[str, int] = dataclasses.field(default_factory=dict)
     edge_error_count: int = 0
 
 
@@ -89,6 +91,7 @@ def reconcile(
         truncated=truncated,
         windows={name: sure for name, (sure, _) in counted.items()},
         unplaced={name: more for name, (_, more) in counted.items()},
+        published={name: parts.sent_below(to_ns) - parts.sent_below(from_ns) for name, from_ns, to_ns in windows},
         edge_error_count=parts.edge_error_count,
     )
 
@@ -132,6 +135,11 @@ class _Parts:
             numbers = numbers[self.sheet.publisher]
             self.edges[at_ns] = numbers, self._below(numbers) if numbers.any() else np.zeros_like(self.whole)
         return self.edges[at_ns]
+
+    def sent_below(self, at_ns: int) -> int:
+        """Count the messages of all publishers that were sent before a moment."""
+        numbers, _ = self.sheet.index.edge(at_ns)
+        return int(self.sheet.index.attempted_below(np.arange(len(numbers)), numbers).sum())
 
     def between(self, begin: tuple[Ints, Ints], end: tuple[Ints, Ints]) -> tuple[Delivery, Delivery]:
         """Count what lies between two edges: what is certain, and how many more there may be."""

@@ -9,22 +9,25 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import TypeVar
 
 import msgspec
 
 from floodmark.faults import CLIENT_FAULTS
 from floodmark.judge.observe import Record, observe
-from floodmark.judge.recovery import Clocks, clocks
 from floodmark.judge.verdict import Observations, judge, with_implied
 from floodmark.ledger.histogram import Histogram
+from floodmark.ledger.inbox import NEVER_NS
 from floodmark.model.arrival import Flood
 from floodmark.model.checks import FAULT_WINDOWS
 from floodmark.model.criterion import Criterion, parse
-from floodmark.model.result import CriterionResult, Delivery, Latencies, ScenarioResult
+from floodmark.model.result import CriterionResult, Delivery, FaultResult, Latencies, ScenarioResult
 from floodmark.model.scenario import Scenario
 from floodmark.model.verdict import Verdict, worst
 from floodmark.runner import usage
+from floodmark.runner.aftermath import fault_results, timed
 from floodmark.runner.evidence import Evidence
 from floodmark.runner.interrupted import held_back
 from floodmark.runner.leaks import figure_of, leak_of
@@ -34,9 +37,14 @@ REASONS_SHOWN = 5
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
-def result_of(scenario: Scenario, evidence: Evidence, *, agents: int, now_ns: int) -> ScenarioResult:
-    """Judge what there is. An interrupted or broken-off run has less evidence, and is judged by that."""
-    record = record_of(scenario, evidence)
+def result_of(
+    scenario: Scenario, evidence: Evidence, *, agents: int, seed: int, now_ns: int
+) -> tuple[ScenarioResult, Observations]:
+    """Judge what there is. An interrupted or broken-off run has less evidence, and is judged by that.
+
+    Returns: the result, and the figures behind it by which more criteria can be judged.
+    """
+    record = record_of(scenario, evidence, fault_results(scenario, evidence, seed=seed, now_ns=now_ns))
     criteria = _criteria(scenario, evidence)
     observations = observe(record) if evidence.loaded else _nothing(criteria, evidence)
     judged = judge(criteria, observations)
@@ -50,7 +58,7 @@ def result_of(scenario: Scenario, evidence: Evidence, *, agents: int, now_ns: in
         verdict = Verdict.UNKNOWN
     reasons = [f"{count:,} x {reason}" for reason, count in _alike(evidence.all_reasons)[:REASONS_SHOWN]]
     target = evidence.target
-    return ScenarioResult(
+    result = ScenarioResult(
         id=scenario.id,
         title=scenario.title,
         plan=scenario.plan,
@@ -64,13 +72,19 @@ def result_of(scenario: Scenario, evidence: Evidence, *, agents: int, now_ns: in
         target=usage.target_usage(evidence),
         generator=usage.generator_usage(evidence, lag_ns_p99=record.lag.p99, agents=agents),
         findings=evidence.reckoning.findings[:FINDINGS_SHOWN] if evidence.reckoning is not None else (),
-        metrics={name: value for name, value in sorted(observations.values.items()) if math.isfinite(value)},
+        metrics={
+            name: value
+            for name, value in sorted(observations.values.items())
+            if math.isfinite(value) and name not in observations.at_least
+        },
         note="; ".join([*evidence.notes, *reasons]),
         log_tail=target.log_tail() if target is not None and verdict is not Verdict.PASS else (),
+        faults=record.faults,
     )
+    return result, observations
 
 
-def record_of(scenario: Scenario, evidence: Evidence) -> Record:
+def record_of(scenario: Scenario, evidence: Evidence, faults: tuple[FaultResult, ...]) -> Record:
     """Gather the figures of all agents and of the watch into one record."""
     population = scenario.population
     outcomes = evidence.outcomes
@@ -106,14 +120,16 @@ def record_of(scenario: Scenario, evidence: Evidence) -> Record:
             for phase in scenario.phases
             if any(phase.name in outcome.response for outcome in outcomes)
         },
-        windows=evidence.reckoning.windows if evidence.reckoning is not None else {},
-        unplaced=evidence.reckoning.unplaced if evidence.reckoning is not None else {},
+        windows=_around_faults(evidence.reckoning.windows) if evidence.reckoning is not None else {},
+        unplaced=_around_faults(evidence.reckoning.unplaced) if evidence.reckoning is not None else {},
+        window_published=_published(evidence),
+        window_peak=_window_peaks(evidence),
         window_response={
             name: _merged(outcome.window_response[name] for outcome in outcomes if name in outcome.window_response).summary()
             for name in FAULT_WINDOWS
         },
         window_s=_window_lengths(evidence),
-        clocks=_clocks(evidence),
+        faults=faults,
         leak_bytes=leak_bytes,
         leak_unknown=leak_unknown,
         target=usage.memory(evidence, "target"),
@@ -124,7 +140,6 @@ def record_of(scenario: Scenario, evidence: Evidence) -> Record:
         threads_peak=largest.threads if largest is not None else None,
         fault_hits=evidence.fault_hits if scenario.faults else None,
         fault_back=evidence.fault_back,
-        fault_worst_s=_recovery_s(evidence),
         statistics=evidence.statistics,
         statistics_wanted={
             "delivered": figures["frames"],
@@ -178,7 +193,7 @@ def caveats(scenario: Scenario, evidence: Evidence, record: Record) -> list[Crit
     return found
 
 
-OWN_TIME = ("latency_", "throughput", "publish_rate", "load_time", "duration")
+OWN_TIME = ("latency_", "throughput", "publish_rate", "load_time", "duration", "full_rate", "degraded", "backlog_drained")
 """Metrics whose figures a late generator spoils; the service latency is counted from the actual send and is not among them."""
 
 
@@ -239,10 +254,35 @@ def _alike(reasons: Counter[str]) -> list[tuple[str, int]]:
     return sorted(kinds.values(), key=lambda kind: -kind[1])
 
 
+Counted = TypeVar("Counted")
+
+
+def _around_faults(counts: Mapping[str, Counted]) -> dict[str, Counted]:
+    """Of all that the ledger counted apart, what criteria may name."""
+    return {name: counts[name] for name in FAULT_WINDOWS if name in counts}
+
+
+def _published(evidence: Evidence) -> dict[str, int]:
+    """What was sent in each window; nothing where the edges between them are not exact."""
+    reckoning = evidence.reckoning
+    return _around_faults(reckoning.published) if reckoning is not None and not reckoning.edge_error_count else {}
+
+
 def _timed(evidence: Evidence) -> tuple[int, int] | None:
     """From the first blow at a time of its own to the last one lifted."""
-    timed = [blow for blow in evidence.blows if not blow.standing]
-    return (min(blow.struck_ns for blow in timed), max(blow.lifted_ns for blow in timed)) if timed else None
+    blows = timed(evidence)
+    return (blows[0].struck_ns, max(blow.lifted_ns for blow in blows)) if blows else None
+
+
+def _window_peaks(evidence: Evidence) -> dict[str, int]:
+    """The target's largest resident memory before, during and after the faults; the drain is after them."""
+    around = _timed(evidence)
+    if around is None:
+        return {}
+    resident = usage.Resident(evidence, "target")
+    edges = (evidence.first_intended_ns, *around, NEVER_NS)
+    peaks = {name: resident.peak_bytes(start, end) for name, (start, end) in zip(FAULT_WINDOWS, pairwise(edges), strict=True)}
+    return {name: peak for name, peak in peaks.items() if peak is not None}
 
 
 def _window_lengths(evidence: Evidence) -> dict[str, float]:
@@ -253,23 +293,6 @@ def _window_lengths(evidence: Evidence) -> dict[str, float]:
     struck_ns, lifted_ns = timed
     edges = (evidence.first_intended_ns, struck_ns, lifted_ns, evidence.load_end_ns)
     return {name: max(0, end - start) / 1e9 for name, start, end in zip(FAULT_WINDOWS, edges, edges[1:], strict=False)}
-
-
-def _recovery_s(evidence: Evidence) -> float | None:
-    """Until the last victim was back; for a fault without victims, until the stream was."""
-    if any(blow.clients for blow in evidence.blows):
-        return evidence.fault_worst_s
-    seen = _clocks(evidence)
-    return seen.full_rate_s if seen is not None else None
-
-
-def _clocks(evidence: Evidence) -> Clocks | None:
-    timed = _timed(evidence)
-    if timed is None or not evidence.load_end_ns:
-        return None
-    origin_ns = evidence.first_intended_ns
-    struck_s, lifted_s, end_s = ((at_ns - origin_ns) / 1e9 for at_ns in (*timed, evidence.load_end_ns))
-    return clocks(evidence.timeline.bins(origin_ns), struck_s=struck_s, lifted_s=lifted_s, load_end_s=end_s)
 
 
 def _timed_early(evidence: Evidence) -> int:

@@ -15,6 +15,7 @@ import msgspec
 
 from floodmark import __version__
 from floodmark.core.errors import HarnessBugError
+from floodmark.judge.verdict import Observations
 from floodmark.model.read import checked
 from floodmark.model.result import RunResult, ScenarioResult
 from floodmark.model.scenario import Scenario
@@ -114,9 +115,14 @@ class Run:
         return Session(scenario, self._order.settings, folder, self._display)
 
     async def _play(self, scenario: Scenario) -> ScenarioResult:
+        result, _ = await self._watched(scenario)
+        return result
+
+    async def _watched(self, scenario: Scenario) -> tuple[ScenarioResult, Observations]:
+        """Play one scenario; also gives the figures behind its result."""
         session = self._session(scenario, self.folder)
         try:
-            return await session.play()
+            return await session.play(), session.observed
         except asyncio.CancelledError:
             partial = session.partial()
             self._results.append(partial)
@@ -129,8 +135,8 @@ class Run:
         honest = self._twins.get(key)
         if honest is None:
             honest = self._twins[key] = await self._play(trial.honest)
-        lying = await self._play(trial.lying)
-        return verdict_on_trial(trial.id, trial.title, honest=honest, lying=lying, caught=trial.caught)
+        lying, observed = await self._watched(trial.lying)
+        return verdict_on_trial(trial.id, trial.title, honest=honest, lying=lying, observed=observed, caught=trial.caught)
 
     def _keep(self) -> None:
         self._took_s = time.monotonic() - self._started_s

@@ -20,6 +20,7 @@ from floodmark import drivers
 from floodmark.core import tasks
 from floodmark.core.errors import FloodmarkError, HarnessBugError, SystemUnderTestError, UsageError
 from floodmark.faults import plan as plan_fault
+from floodmark.judge.verdict import Observations
 from floodmark.ledger.inbox import NEVER_NS
 from floodmark.ledger.reconcile import reconcile
 from floodmark.ledger.wire import accounts_from_wire, merge_accounts, merge_publications, publications_from_wire
@@ -28,7 +29,7 @@ from floodmark.model.scenario import Phase, Scenario
 from floodmark.monitor.watch import Watch
 from floodmark.report.folder import RunFolder
 from floodmark.report.terminal import Progress as Display
-from floodmark.runner import plan, usage
+from floodmark.runner import aftermath, plan, usage
 from floodmark.runner.agents import Agents
 from floodmark.runner.blows import Blows, before, windows
 from floodmark.runner.doctor import require_descriptors
@@ -69,6 +70,8 @@ class Session:
         self._warmup_run = self._run ^ 1
         self._evidence = Evidence()
         self._blows: Blows | None = None
+        self.observed = Observations()
+        """The figures behind the newest result."""
         self._agents = Agents(self._on_progress)
         self._agent_count = settings.agents or plan.agents_for(scenario.population, os.cpu_count() or 1)
 
@@ -305,7 +308,7 @@ class Session:
             accounts,
             guarantee=self._scenario.guarantee,
             order=self._scenario.order,
-            windows=windows(self._evidence, NEVER_NS),
+            windows=[*windows(self._evidence, NEVER_NS), *aftermath.windows(self._evidence, NEVER_NS)],
         )
 
     def _on_progress(self, agent: int, progress: Progress) -> None:
@@ -328,7 +331,10 @@ class Session:
             rows = evidence.watch.rows() if evidence.watch is not None else []
             self._folder.add_samples(scenario.id, evidence.timeline.samples(origin_ns, rows), evidence.timeline.marks(origin_ns))
             self._folder.add_findings(scenario.id, evidence.reckoning.findings if evidence.reckoning is not None else ())
-        return result_of(scenario, evidence, agents=self._agent_count, now_ns=time.monotonic_ns())
+        result, self.observed = result_of(
+            scenario, evidence, agents=self._agent_count, seed=self._settings.seed, now_ns=time.monotonic_ns()
+        )
+        return result
 
 
 def _phase_limit_s(phase: Phase) -> float:

@@ -14,10 +14,13 @@ from floodmark.model.verdict import Verdict, worst
 
 
 def verdict_on_trial(
-    trial_id: str, title: str, *, honest: ScenarioResult, lying: ScenarioResult, caught: tuple[Criterion, ...]
+    trial_id: str, title: str, *, honest: ScenarioResult, lying: ScenarioResult, observed: Observations, caught: tuple[Criterion, ...]
 ) -> ScenarioResult:
-    """Make the trial's own result out of both runs; the account and the findings shown are the liar's."""
-    observed = Observations(values=lying.metrics, delivered=lying.delivery.delivered)
+    """Make the trial's own result out of both runs; the account and the findings shown are the liar's.
+
+    Args:
+        observed: all that was seen of the liar, so that `caught` may speak of phases and of windows around faults too.
+    """
     criteria = (_twin(honest), _liar(lying), *judge(caught, observed))
     verdict = worst(criterion.verdict for criterion in criteria)
     telling = honest if honest.verdict is not Verdict.PASS else lying

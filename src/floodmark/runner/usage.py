@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from typing import Literal
 
@@ -27,6 +28,20 @@ def memory(evidence: Evidence, tree: Tree) -> Memory | None:
         end=_resident(watch, END, tree),
         peak=peak.resident_bytes if peak is not None else None,
     )
+
+
+class Resident:
+    """A tree's resident memory over time, as the watch kept it; a peak between two samples is missed."""
+
+    def __init__(self, evidence: Evidence, tree: Tree) -> None:
+        seen = evidence.watch is not None and (tree != "target" or _ours(evidence))
+        rows = evidence.watch.rows() if evidence.watch is not None and seen else []
+        self._samples = sorted((row.t_ns, row.resident_bytes) for row in rows if row.tree == tree)
+
+    def peak_bytes(self, from_ns: int, to_ns: int) -> int | None:
+        """The largest sample in [from_ns, to_ns); None when there was none."""
+        first, end = (bisect_left(self._samples, (at_ns, 0)) for at_ns in (from_ns, to_ns))
+        return max((resident_bytes for _, resident_bytes in self._samples[first:end]), default=None)
 
 
 def peak(evidence: Evidence, tree: Tree) -> Peak | None:
