@@ -18,7 +18,7 @@ from floodmark.faults.disconnect import Disconnect
 from floodmark.faults.drop import Drop
 from floodmark.faults.failure import Failure
 from floodmark.faults.latency import Latency
-from floodmark.faults.process import PROCESS_FAULTS, Restart
+from floodmark.faults.process import PROCESS_FAULTS
 from floodmark.faults.process.spec import ProcessFault
 from floodmark.faults.reader import Reader
 from floodmark.faults.wire import WIRE_FAULTS
@@ -41,8 +41,7 @@ CLIENT_FAULTS: dict[str, tuple[type[ClientFault], str]] = {
 FAULTS: dict[str, tuple[type[Any], str]] = {
     **CLIENT_FAULTS,
     **{f"wire.{name}": entry for name, entry in WIRE_FAULTS.items()},
-    # A restart needs clients that come back by themselves, which agents do not do yet; from Python it is there.
-    **{f"process.{name}": entry for name, entry in PROCESS_FAULTS.items() if entry[0] is not Restart},
+    **{f"process.{name}": entry for name, entry in PROCESS_FAULTS.items()},
 }
 
 

@@ -21,13 +21,14 @@ from floodmark.faults.process.spec import Scene, Whom
 
 
 class Descriptors(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`extra` is how many more descriptors each process can open from now on."""
+    """`extra` is how many more descriptors each process can open from now on. With a `name`, only those known by it."""
 
     LASTS: ClassVar[bool] = True
     KIND: ClassVar[str] = "descriptors"
 
     extra: int = 0
     whom: Whom = "tree"
+    name: str = ""
 
     def __post_init__(self) -> None:
         if self.extra < 0:
@@ -41,7 +42,7 @@ class Descriptors(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             used = procfs.descriptor_numbers(pid)
             return None if used is None else limit_for(used, self.extra)
 
-        async with lowered(scene, self.KIND, resource.RLIMIT_NOFILE, self.whom, wanted) as entry:
+        async with lowered(scene, self.KIND, resource.RLIMIT_NOFILE, self.whom, wanted, name=self.name) as entry:
             yield entry
 
 

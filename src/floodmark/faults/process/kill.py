@@ -18,14 +18,15 @@ from floodmark.faults.process.spec import Scene, Whom
 
 
 class Kill(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`whom`: the whole tree, its root only, or all but the root."""
+    """`whom`: the whole tree, its root only, or all but the root; with a `name`, the processes of the tree known by it instead."""
 
     LASTS: ClassVar[bool] = False
     KIND: ClassVar[str] = "kill"
 
     whom: Whom = "tree"
+    name: str = ""
 
     @asynccontextmanager
     async def applied(self, scene: Scene) -> AsyncIterator[Entry]:
         """Kill; there is nothing to heal."""
-        yield await send_at_once(scene, self.KIND, self.whom, signal.SIGKILL)
+        yield await send_at_once(scene, self.KIND, self.whom, signal.SIGKILL, name=self.name)

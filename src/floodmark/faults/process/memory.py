@@ -25,7 +25,7 @@ _AREAS = {"data": (resource.RLIMIT_DATA, "VmData"), "address_space": (resource.R
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Each process gets its size at that moment times `factor`, plus `extra_bytes`."""
+    """Each process gets its size at that moment times `factor`, plus `extra_bytes`. With a `name`, only those known by it."""
 
     LASTS: ClassVar[bool] = True
     KIND: ClassVar[str] = "memory"
@@ -34,6 +34,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     factor: float = 1.0
     area: Literal["data", "address_space"] = "data"
     whom: Whom = "tree"
+    name: str = ""
 
     def __post_init__(self) -> None:
         if self.extra_bytes < 0:
@@ -58,5 +59,5 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             size = procfs.size_bytes(pid, field)
             return None if size is None else self.limit_bytes(size)
 
-        async with lowered(scene, self.KIND, which, self.whom, wanted) as entry:
+        async with lowered(scene, self.KIND, which, self.whom, wanted, name=self.name) as entry:
             yield entry

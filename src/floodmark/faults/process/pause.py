@@ -19,12 +19,13 @@ from floodmark.faults.process.spec import Scene, Whom
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`whom`: the whole tree, its root only, or all but the root."""
+    """`whom`: the whole tree, its root only, or all but the root; with a `name`, the processes of the tree known by it instead."""
 
     LASTS: ClassVar[bool] = True
     KIND: ClassVar[str] = "pause"
 
     whom: Whom = "tree"
+    name: str = ""
 
     @asynccontextmanager
     async def applied(self, scene: Scene) -> AsyncIterator[Entry]:
@@ -35,11 +36,11 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             return
         with scene.tree.claimed("run state"):
             async with frozen(scene.tree) as still:
-                chosen = set(scene.victims(still.processes, self.whom))
+                chosen = set(scene.victims(still.processes, self.whom, self.name))
                 still.release([process for process in still.processes if process not in chosen])
                 held = still.held()
                 if not held:
-                    yield act.nothing(none_left(still.processes))
+                    yield act.nothing(none_left(still.processes, self.name))
                     return
                 try:
                     yield act.applied(held)

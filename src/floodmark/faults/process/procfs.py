@@ -75,6 +75,19 @@ def at_rest(pid: int) -> bool:
     return True
 
 
+def is_named(pid: int, name: str) -> bool:
+    """Tell if a process is known by a name: that of its program's file, or the one it was started under (argv[0]), without folders.
+
+    A process that changed its argv[0] is found by its file still; one of another user by argv[0] only.
+    """
+    argv0 = (_read(f"/proc/{pid}/cmdline") or b"").split(b"\0", 1)[0].decode("utf-8", "replace")
+    try:
+        program = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")  # noqa: PTH115  a deleted file has no Path
+    except OSError:
+        program = ""
+    return name in (os.path.basename(argv0), os.path.basename(program))  # noqa: PTH119
+
+
 def size_bytes(pid: int, field: str) -> int | None:
     """Return a size that /proc/PID/status gives in kB, such as VmSize; a zombie has none."""
     for line in (_read(f"/proc/{pid}/status") or b"").splitlines():

@@ -38,7 +38,9 @@ class Lowered:
 
 
 @asynccontextmanager
-async def lowered(scene: Scene, kind: str, which: int, whom: Whom, wanted: Callable[[int], int | None]) -> AsyncIterator[Entry]:
+async def lowered(
+    scene: Scene, kind: str, which: int, whom: Whom, wanted: Callable[[int], int | None], *, name: str = ""
+) -> AsyncIterator[Entry]:
     """Hold a limit down for the block; `wanted` gives it for a PID, None when the process is gone. Healing never awaits.
 
     A process whose limit is not above the wanted one already is no hit.
@@ -52,7 +54,7 @@ async def lowered(scene: Scene, kind: str, which: int, whom: Whom, wanted: Calla
         try:
             async with frozen(scene.tree) as still:  # nobody grows or forks between the look and the limit
                 try:
-                    for process in scene.victims(still.processes, whom):
+                    for process in scene.victims(still.processes, whom, name):
                         if (change := lower(process, which, wanted)) is not None:
                             done.append(change)  # noqa: PERF401  when one fails, the others must be known
                 except ForeignProcessError:
@@ -60,7 +62,7 @@ async def lowered(scene: Scene, kind: str, which: int, whom: Whom, wanted: Calla
                     done.clear()
                     raise
             if not done:
-                left = "no limit was above the wanted one" if still.processes else none_left(still.processes)
+                left = none_left(still.processes, name) if name or not still.processes else "no limit was above the wanted one"
                 yield act.nothing(left)
                 return
             entry = act.applied([change.process for change in done], values=[change.soft for change in done])

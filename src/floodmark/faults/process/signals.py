@@ -11,16 +11,18 @@ from floodmark.faults.process.spec import Scene, Whom
 from floodmark.faults.process.tree import Process
 
 
-async def send_at_once(scene: Scene, kind: str, whom: Whom, number: signal.Signals) -> Entry:
+async def send_at_once(scene: Scene, kind: str, whom: Whom, number: signal.Signals, *, name: str = "") -> Entry:
     """Send a signal to the chosen processes and write down who got it. Cancelled before that, nobody has got it."""
     act = scene.journal.act(kind, scene.occasion)
     if scene.ratio == 0:
         return act.nothing("ratio is 0")
     async with frozen(scene.tree) as still:
-        got = [process for process in scene.victims(still.processes, whom) if process.send(number)]
-    return act.applied(got) if got else act.nothing(none_left(still.processes))
+        got = [process for process in scene.victims(still.processes, whom, name) if process.send(number)]
+    return act.applied(got) if got else act.nothing(none_left(still.processes, name))
 
 
-def none_left(processes: Sequence[Process]) -> str:
+def none_left(processes: Sequence[Process], name: str = "") -> str:
     """Say why nobody was hit."""
-    return "none was chosen" if processes else "no process of the target is left"
+    if not processes:
+        return "no process of the target is left"
+    return f"no process of the target was chosen that is named {name!r}" if name else "none was chosen"

@@ -15,6 +15,7 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 
 from floodmark.core.errors import UsageError
+from floodmark.faults.process import procfs
 from floodmark.faults.process.journal import Entry, Journal
 from floodmark.faults.process.tree import Process, Tree
 
@@ -43,9 +44,12 @@ class Scene:
         if not 0 <= self.ratio <= 1:
             raise UsageError(f"fault ratio must be between 0 and 1, got {self.ratio!r}")
 
-    def victims(self, processes: Sequence[Process], whom: Whom) -> list[Process]:
-        """Choose round(ratio * n) of those meant, in the order given."""
-        meant = [process for process in processes if whom == "tree" or (process == self.tree.root) == (whom == "root")]
+    def victims(self, processes: Sequence[Process], whom: Whom, name: str = "") -> list[Process]:
+        """Choose round(ratio * n) of those meant, in the order given; with a name, all of that name are meant, whoever they are."""
+        if name:
+            meant = [process for process in processes if procfs.is_named(process.pid, name)]
+        else:
+            meant = [process for process in processes if whom == "tree" or (process == self.tree.root) == (whom == "root")]
         chosen = drawn(len(meant), self.ratio, seed=self.seed, occasion=self.occasion)
         return [process for place, process in enumerate(sorted(meant)) if place in chosen]
 

@@ -18,14 +18,15 @@ from floodmark.faults.process.spec import Scene, Whom
 
 
 class Terminate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`whom`: the root only, the whole tree, or all but the root."""
+    """`whom`: the root only, the whole tree, or all but the root; with a `name`, the processes of the tree known by it instead."""
 
     LASTS: ClassVar[bool] = False
     KIND: ClassVar[str] = "terminate"
 
     whom: Whom = "root"
+    name: str = ""
 
     @asynccontextmanager
     async def applied(self, scene: Scene) -> AsyncIterator[Entry]:
         """Ask them to end; there is nothing to heal."""
-        yield await send_at_once(scene, self.KIND, self.whom, signal.SIGTERM)
+        yield await send_at_once(scene, self.KIND, self.whom, signal.SIGTERM, name=self.name)
