@@ -18,8 +18,8 @@ class Blow:
     """One occasion of a fault: when it struck and was lifted (its victims back), what it touched and what came back.
 
     `index` is the fault's slot in the scenario, `occasion` counts its repeats. `standing` ones hold during the whole run. `clients` says
-    that connections are what `hits` counts, `worst_s` is when the last of them was back, 0 when none was to come back. `reconnects` is
-    None where nobody counted them.
+    that connections are what `hits` counts. Of the connections that were lost to it, `reconnects` came back, `away` did not; the last one
+    was back `worst_s` after the strike (None: nobody came back).
     """
 
     def __init__(self, *, kind: str, struck_ns: int, index: int = 0, occasion: int = 0, standing: bool = False) -> None:
@@ -30,10 +30,13 @@ class Blow:
         self.lifted_ns = struck_ns
         self.standing = standing
         self.clients = False
+        self.healed = False
+        """Whether it is over, `lifted_ns` being the moment."""
         self.hits = 0
         self.back = 0
-        self.worst_s = 0.0
-        self.reconnects: int | None = None
+        self.reconnects = 0
+        self.away = 0
+        self.worst_s: float | None = None
 
 
 class Evidence:
@@ -54,6 +57,8 @@ class Evidence:
         self.blows: list[Blow] = []
         self.load_end_ns = 0
         self.target_exits = 0
+        self.target_gone = ""
+        """Why the target was not there at the end of the run although nothing was wrong with it: a fault ended it for good."""
         self.statistics: dict[str, float] | None = None
         self.reckoning: Reckoning | None = None
         self.outcomes: list[Outcome] = []
