@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from floodmark.judge.observe import CLOCKS, Memory, Record, observe
+from floodmark.judge.observe import CLOCKS, LEAKS, Memory, Record, observe
 from floodmark.model.metrics import METRICS
 from floodmark.model.result import Delivery, FaultResult, FaultStretch, LatencySummary
 
@@ -22,7 +22,7 @@ def latencies(step_ns: int) -> LatencySummary:
     return LatencySummary(p50=step_ns, p90=2 * step_ns, p99=3 * step_ns, p999=4 * step_ns, max=5 * step_ns, count=10)
 
 
-TARGET = Memory(before_connect=50 * MB, connected=140 * MB, peak=200 * MB, end=219 * MB)
+TARGET = Memory(before_connect=50 * MB, connected=140 * MB, peak=200 * MB, end=219 * MB, left=95 * MB)
 FULL = Record(
     delivery=Delivery(
         attempted=1000,
@@ -42,7 +42,7 @@ FULL = Record(
     connect_s=1.5,
     first_connect_ns=8 * S,
     first_intended_ns=10 * S,
-    last_received_ns=20 * S,
+    last_received_ns=20 * S + S // 2,
     drained_ns=22 * S,
     published=500,
     refused=6,
@@ -82,7 +82,15 @@ FULL = Record(
     statistics={"delivered": 880.0, "published": 500.0, "else": 1.0},
     statistics_wanted={"delivered": 800.0, "published": 500.0, "connections": 90.0},
     target_exits=1,
-    leak_bytes=13.0,
+    leaks={
+        "leak_bytes_per_message": 13.0,
+        "leak_descriptors_per_thousand": 0.25,
+        "leak_threads_per_thousand": 0.5,
+        "leak_slope": 14.0,
+        "leak_slope_lower": 13.0,
+        "leak_slope_upper": 15.0,
+    },
+    rested_s=0.5,
 )
 
 
@@ -129,6 +137,7 @@ PLANTED: dict[str, float] = {
     "rss_kept": 79 * MB,
     "rss_per_delivery": 100_000,
     "rss_per_connection": MB,
+    "rss_kept_per_connection": MB / 2,
     "rss_total_peak": 390 * MB,
     "harness_rss_peak": 180 * MB,
     "harness_rss_per_connection": MB,
@@ -144,6 +153,11 @@ PLANTED: dict[str, float] = {
     "degraded": 1,
     "reconnects": 20,
     "leak_bytes_per_message": 13.0,
+    "leak_descriptors_per_thousand": 0.25,
+    "leak_threads_per_thousand": 0.5,
+    "leak_slope": 14.0,
+    "leak_slope_lower": 13.0,
+    "leak_slope_upper": 15.0,
     "fault_hits": 20,
     "stats_error": 0.1,
 }
@@ -156,7 +170,10 @@ AWAY: list[tuple[dict[str, Any], set[str]]] = [
     ({"first_connect_ns": 0}, {"total_time"}),
     ({"delivery": Delivery()}, {"delivery_ratio", "rss_per_delivery"}),
     ({"subscriptions_seen": None}, {"subscriptions"}),
-    ({"asked_connections": 0, "connected": 0}, {"success_ratio", "rss_per_connection", "harness_rss_per_connection"}),
+    (
+        {"asked_connections": 0, "connected": 0},
+        {"success_ratio", "rss_per_connection", "rss_kept_per_connection", "harness_rss_per_connection"},
+    ),
     ({"response": LatencySummary()}, {name for name in METRICS if name.startswith("latency_")}),
     ({"service": LatencySummary()}, {name for name in METRICS if name.startswith("service_latency_")}),
     ({"ack": LatencySummary()}, {name for name in METRICS if name.startswith("ack_latency_")}),
@@ -166,15 +183,19 @@ AWAY: list[tuple[dict[str, Any], set[str]]] = [
         {"target": None, "target_exits": None},
         {
             *("rss_peak", "rss_end", "rss_growth", "rss_rise", "rss_kept", "rss_per_delivery", "rss_per_connection", "rss_total_peak"),
+            "rss_kept_per_connection",
             *("cpu", "fds_peak", "threads_peak", "target_exits"),
         },
     ),
     (
         {"target": Memory()},
-        {"rss_peak", "rss_end", "rss_growth", "rss_rise", "rss_kept", "rss_per_delivery", "rss_per_connection"},
+        {
+            *("rss_peak", "rss_end", "rss_growth", "rss_rise", "rss_kept", "rss_per_delivery"),
+            *("rss_per_connection", "rss_kept_per_connection"),
+        },
     ),
     ({"target": msgspec.structs.replace(TARGET, end=None)}, {"rss_end", "rss_growth", "rss_kept", "rss_per_delivery"}),
-    ({"target": msgspec.structs.replace(TARGET, before_connect=None)}, {"rss_per_connection"}),
+    ({"target": msgspec.structs.replace(TARGET, before_connect=None)}, {"rss_per_connection", "rss_kept_per_connection"}),
     ({"harness": None}, {"harness_rss_peak", "harness_rss_per_connection"}),
     ({"harness": Memory(peak=1)}, {"harness_rss_per_connection"}),
     ({"total_peak_bytes": None}, {"rss_total_peak"}),
@@ -190,8 +211,9 @@ AWAY: list[tuple[dict[str, Any], set[str]]] = [
     ({"faults": (fault(full_rate_s=None, backlog_drained_s=None, degraded=None),)}, {"full_rate", "backlog_drained", "degraded"}),
     ({"faults": (fault(full_rate_s=None, backlog_drained_s=None),)}, {"backlog_drained"}),  # degraded: it lasted as long as anybody looked
     ({"faults": (fault(back=19, recovery_s=None),)}, {"recovery"}),
-    ({"leak_bytes": None}, {"leak_bytes_per_message"}),
-    ({"leak_bytes": None, "leak_unknown": "too short"}, {"leak_bytes_per_message"}),
+    ({"leaks": {}}, set(LEAKS)),
+    ({"leaks": {}, "leaks_unknown": {"leak_slope": "too short"}}, set(LEAKS)),
+    ({"target": msgspec.structs.replace(TARGET, left=None)}, {"rss_kept_per_connection"}),
     ({"statistics": None}, {"stats_error"}),
     ({"statistics": {"else": 1.0}}, {"stats_error"}),
     ({"statistics": {"published": 500.0}}, {"stats_error"}),  # silent about what counts

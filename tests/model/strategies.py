@@ -8,7 +8,7 @@ from floodmark.model.arrival import Arrival, Burst, Constant, Flood, Poisson, Ra
 from floodmark.model.criterion import OPERATORS, Criterion, parse
 from floodmark.model.finding import Guarantee, Order
 from floodmark.model.metrics import METRICS
-from floodmark.model.scenario import Bursty, Consumer, Fast, Fault, Phase, Population, Scenario, Slow, Stuck, Target
+from floodmark.model.scenario import AGAIN, Bursty, Consumer, Fast, Fault, Phase, Population, Scenario, Slow, Stuck, Target
 
 positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 not_negative = st.floats(min_value=0, allow_infinity=False)
@@ -62,6 +62,11 @@ def criteria(draw: st.DrawFn, phases: list[str]) -> Criterion:
     return parse(f"{metric.name}{place} {draw(st.sampled_from(OPERATORS))} {draw(st.floats(0, 1e6))}{unit}")
 
 
+def _repeated(phase_names: list[str]) -> bool:
+    """Whether a second load would call a phase as another one is called already."""
+    return not {name + AGAIN for name in phase_names}.isdisjoint(phase_names)
+
+
 @st.composite
 def scenarios(draw: st.DrawFn) -> Scenario:
     """Any scenario that the model accepts."""
@@ -104,6 +109,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
             guarantee=st.sampled_from(Guarantee),
             order=st.sampled_from(Order),
             warmup=st.booleans(),
+            second_load=st.booleans() if isinstance(population.consumer, Fast) and not _repeated(phase_names) else st.just(False),
             connect_limit_s=positive,
             drain_limit_s=positive,
             lag_limit_s=positive,

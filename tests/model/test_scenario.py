@@ -44,11 +44,24 @@ WHOLE: list[tuple[str, Callable[[int], object]]] = [
 
 
 def scenario(
-    *, phases: tuple[Phase, ...] = (STEADY,), criterion: str = "lost == 0", lag_limit_s: float = 1.0, scale: float = 1.0
+    *,
+    phases: tuple[Phase, ...] = (STEADY,),
+    criterion: str = "lost == 0",
+    lag_limit_s: float = 1.0,
+    scale: float = 1.0,
+    population: Population = Population(connections=1),  # noqa: B008  # frozen
+    second_load: bool = False,
 ) -> Scenario:
     """A small valid scenario."""
-    population = Population(connections=1)
-    return Scenario(id="x", population=population, phases=phases, criteria=(parse(criterion),), lag_limit_s=lag_limit_s, scale=scale)
+    return Scenario(
+        id="x",
+        population=population,
+        phases=phases,
+        criteria=(parse(criterion),),
+        lag_limit_s=lag_limit_s,
+        second_load=second_load,
+        scale=scale,
+    )
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, True, "1"])
@@ -106,3 +119,24 @@ def test_population_sources_are_at_least_one_per_channel() -> None:
     assert Population(connections=9, channels=3, publishers=2).sources == 3
     assert Population(connections=9, channels=3, publishers=5).sources == 5
     assert Population(connections=9, subscriptions_per_connection=2).subscriptions == 18
+
+
+def test_scenario_second_load_plays_the_phases_again_under_names_of_their_own() -> None:
+    twice = scenario(second_load=True, criterion="latency_p99 @ steady-again < 2x steady")
+
+    assert [phase.name for phase in twice.played] == ["steady", "steady-again"]
+    assert [phase.name for phase in scenario().played] == ["steady"]
+
+
+def test_scenario_second_load_whose_names_meet_those_of_the_first_is_refused() -> None:
+    phases = (STEADY, Phase(name="steady-again", duration_s=1.0))
+
+    with pytest.raises(UsageError, match="phase names must differ"):
+        scenario(second_load=True, phases=phases)
+
+
+def test_scenario_second_load_with_slow_consumers_is_refused() -> None:
+    population = Population(connections=1, consumer=Slow(rate_bytes_per_s=1))
+
+    with pytest.raises(UsageError, match="a second load must be the first one again"):
+        scenario(second_load=True, population=population)

@@ -22,6 +22,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     connected: int | None = None
     peak: int | None = None
     end: int | None = None
+    left: int | None = None  # after all connections have left
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,8 +55,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[FaultResult, ...] = ()
     window_published: dict[str, int] = {}
     window_peak: dict[str, int] = {}  # largest resident bytes of the target, where it was seen
-    leak_bytes: float | None = None
-    leak_unknown: str = ""
+    leaks: dict[str, float] = {}  # metric -> figure, of those that leak verdicts gave
+    leaks_unknown: dict[str, str] = {}  # metric -> why there is none
+    rested_s: float = 0.0  # between the drain of a first load and the second one
     target: Memory | None = None
     harness: Memory | None = None
     total_peak_bytes: int | None = None
@@ -86,6 +88,7 @@ _REASONS = {
     "error_ratio": "no operation was tried",
     "success_ratio": "no connection was asked for",
     "subscriptions": "nobody looked whether they became active",
+    "rss_kept_per_connection": "nobody asked for it, or the target was gone when the connections had left",
 }
 
 
@@ -97,6 +100,7 @@ def observe(record: Record) -> Observations:
     _times(record, values, missing)
     _latencies(record, values, missing)
     _memory(record, values, missing)
+    _leaks(record, values, missing)
     at_least: dict[str, str] = {}
     _faults(record, values, missing, at_least)
     _statistics(record, values, missing)
@@ -158,7 +162,7 @@ def _times(record: Record, values: dict[str, float], missing: dict[str, str]) ->
     if record.first_connect_ns and record.drained_ns:
         values["total_time"] = (record.drained_ns - record.first_connect_ns) / 1e9
     if first and last > first:
-        values["load_time"] = (last - first) / 1e9
+        values["load_time"] = (last - first) / 1e9 - record.rested_s
         values["throughput"] = record.delivery.delivered / values["load_time"]
         values["publish_rate"] = record.published / values["load_time"]
     for name in ("duration", "total_time", "load_time", "throughput", "publish_rate"):
@@ -226,10 +230,6 @@ def _memory(record: Record, values: dict[str, float], missing: dict[str, str]) -
         for name in names:
             if name not in values:
                 missing[name] = f"the target's memory: {_UNREADABLE}"
-    if record.leak_bytes is not None:
-        values["leak_bytes_per_message"] = record.leak_bytes
-    else:
-        missing["leak_bytes_per_message"] = record.leak_unknown or "nobody asked for it"
     harness = record.harness
     if harness is not None:
         if harness.peak is not None:
@@ -258,6 +258,18 @@ def _target_memory(record: Record, target: Memory, values: dict[str, float]) -> 
             values["rss_rise"] = target.peak - target.connected
         if target.before_connect is not None and record.connected:
             values["rss_per_connection"] = (target.connected - target.before_connect) / record.connected
+    if target.left is not None and target.before_connect is not None and record.connected:
+        values["rss_kept_per_connection"] = (target.left - target.before_connect) / record.connected
+
+
+LEAKS = tuple(name for name in METRICS if name.startswith("leak_"))
+
+
+def _leaks(record: Record, values: dict[str, float], missing: dict[str, str]) -> None:
+    values |= record.leaks
+    for name in LEAKS:
+        if name not in values:
+            missing[name] = record.leaks_unknown.get(name) or "nobody asked for it"
 
 
 def _faults(record: Record, values: dict[str, float], missing: dict[str, str], at_least: dict[str, str]) -> None:

@@ -18,6 +18,7 @@ from floodmark.model.finding import Guarantee, Order
 
 URL_IN_OUTPUT = r"([A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+)"  # the first URL that a command prints
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+AGAIN = "-again"  # ends the name of a phase when it is played in the second load
 _SYSTEM = re.compile(r"[a-z][a-z0-9_-]*|python:[\w.]+:[\w.]+")
 
 
@@ -245,6 +246,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     `scale` multiplies the sizes named in `scaled` (see `suites`), and is printed with the result. `lag_limit_s` is how late the
     generator itself may be (99th percentile) before the run is UNKNOWN; closed-loop phases have no intended times and ignore it.
+    With `second_load` the phases are played twice, a drain between them, the second time as `NAME-again` and without the timed faults:
+    what a leak does again and a cache does not.
     """
 
     id: str
@@ -264,6 +267,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     connect_limit_s: float = 30.0
     drain_limit_s: float = 10.0
     lag_limit_s: float = 0.25
+    second_load: bool = False
     scale: float = 1.0
 
     def __post_init__(self) -> None:
@@ -274,10 +278,21 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             _require(isinstance(phase, Phase), f"scenario.phases must hold Phase structs, got {phase!r}")
         for one in self.criteria:
             _require(isinstance(one, Criterion), f"scenario.criteria must hold parsed criteria, got {one!r}; use criterion.parse")
-        names = [phase.name for phase in self.phases]
+        names = [phase.name for phase in self.played]
         _require(len(set(names)) == len(names), f"scenario {self.id!r}: phase names must differ, got {names}")
         for criterion in self.criteria:
             for name in (criterion.phase, criterion.reference):
                 checks.window(f"criterion {criterion.text!r}", name, phases=names, has_faults=bool(self.faults))
         for name in ("connect_limit_s", "drain_limit_s", "lag_limit_s", "scale"):
             checks.positive(f"scenario.{name}", getattr(self, name))
+        _require(
+            not self.second_load or isinstance(self.population.consumer, Fast),
+            f"scenario {self.id!r}: a second load must be the first one again, but slow consumers are let go in the drain between them; "
+            'use consumer profile "fast", or no second_load',
+        )
+
+    @property
+    def played(self) -> tuple[Phase, ...]:
+        """The phases in the order in which they are played, those of a second load included."""
+        again = tuple(msgspec.structs.replace(phase, name=phase.name + AGAIN) for phase in self.phases)
+        return (*self.phases, *again) if self.second_load else tuple(self.phases)

@@ -86,6 +86,7 @@ class Watch:
         self._trees: dict[str, ProcessTree] = {}
         self._series: dict[str, Series[ProcessSample]] = {}
         self._peaks: dict[str, Peak] = {}
+        self._latest: dict[str, ProcessSample] = {}
         self._system: Series[SystemSample] = Series(capacity_count)
         self._marks: list[Mark] = []
         self.marks_dropped = 0
@@ -124,6 +125,7 @@ class Watch:
         for name, sample in found.items():
             if sample is not None:
                 self._series[name].add(sample)
+                self._latest[name] = sample
                 self._peaks[name] = _raised(self._peaks.get(name), sample)
         self._system.add(sample_system(now_ns))
         took_s = time.perf_counter() - begun_s
@@ -151,6 +153,10 @@ class Watch:
     def peak(self, tree: str) -> Peak | None:
         """Return the largest figures of a tree; None when it was never seen alive."""
         return self._peaks.get(tree)
+
+    def latest(self, tree: str) -> ProcessSample | None:
+        """Return the newest sample of a tree, thinned out of the kept ones or not; None when it was never seen alive."""
+        return self._latest.get(tree)
 
     def rows(self) -> list[Row]:
         """Return the kept samples of all trees, tree by tree, oldest first."""

@@ -55,7 +55,10 @@ class Evidence:
         self.fault_back = 0
         self.fault_worst_s = 0.0
         self.blows: list[Blow] = []
-        self.load_end_ns = 0
+        self.load_end_ns = 0  # of the first load, where there are two
+        self.first_drained_ns = 0  # with a second load only: the drain between the two, and the second itself
+        self.second_start_ns = 0
+        self.second_end_ns = 0
         self.target_exits = 0
         self.target_gone = ""
         """Why the target was not there at the end of the run although nothing was wrong with it: a fault ended it for good."""

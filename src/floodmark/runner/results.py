@@ -30,7 +30,7 @@ from floodmark.runner import usage
 from floodmark.runner.aftermath import fault_results, timed
 from floodmark.runner.evidence import Evidence
 from floodmark.runner.interrupted import held_back
-from floodmark.runner.leaks import figure_of, leak_of
+from floodmark.runner.leaks import figures_of, leak_of
 
 FINDINGS_SHOWN = 50
 REASONS_SHOWN = 5
@@ -94,7 +94,7 @@ def record_of(scenario: Scenario, evidence: Evidence, faults: tuple[FaultResult,
     largest = usage.peak(evidence, "target")
     started_by_us = evidence.target is not None and evidence.target.pid is not None
     each = population.subscriptions_per_connection
-    leak_bytes, leak_unknown = figure_of(leak_of(scenario, evidence))
+    leaks, leaks_unknown = figures_of(scenario, leak_of(scenario, evidence))
     return Record(
         delivery=evidence.reckoning.delivery if evidence.reckoning is not None else Delivery(),
         asked_connections=population.connections,
@@ -130,8 +130,9 @@ def record_of(scenario: Scenario, evidence: Evidence, faults: tuple[FaultResult,
         },
         window_s=_window_lengths(evidence),
         faults=faults,
-        leak_bytes=leak_bytes,
-        leak_unknown=leak_unknown,
+        leaks=leaks,
+        leaks_unknown=leaks_unknown,
+        rested_s=_rested_s(evidence),
         target=usage.memory(evidence, "target"),
         harness=usage.memory(evidence, "harness"),
         total_peak_bytes=usage.total_peak_bytes(evidence),
@@ -286,13 +287,20 @@ def _window_peaks(evidence: Evidence) -> dict[str, int]:
 
 
 def _window_lengths(evidence: Evidence) -> dict[str, float]:
-    """How long the load went on before, during and after the faults, seconds."""
+    """How long the load went on before, during and after the faults, seconds; a second load is after them."""
     timed = _timed(evidence)
     if timed is None or not evidence.load_end_ns:
         return {}
     struck_ns, lifted_ns = timed
     edges = (evidence.first_intended_ns, struck_ns, lifted_ns, evidence.load_end_ns)
-    return {name: max(0, end - start) / 1e9 for name, start, end in zip(FAULT_WINDOWS, edges, edges[1:], strict=False)}
+    lengths = {name: max(0, end - start) / 1e9 for name, start, end in zip(FAULT_WINDOWS, edges, edges[1:], strict=False)}
+    lengths["after"] += max(0, evidence.second_end_ns - evidence.second_start_ns) / 1e9
+    return lengths
+
+
+def _rested_s(evidence: Evidence) -> float:
+    """How long the target was left alone between two loads; the first one's drain is part of that load."""
+    return (evidence.second_start_ns - evidence.first_drained_ns) / 1e9 if evidence.second_start_ns else 0.0
 
 
 def _timed_early(evidence: Evidence) -> int:

@@ -29,7 +29,7 @@ from floodmark.model.scenario import Phase, Scenario
 from floodmark.monitor.watch import Watch
 from floodmark.report.folder import RunFolder
 from floodmark.report.terminal import Progress as Display
-from floodmark.runner import aftermath, plan, usage
+from floodmark.runner import aftermath, leaks, plan, second, usage
 from floodmark.runner.agents import Agents
 from floodmark.runner.blows import Blows, before, windows
 from floodmark.runner.doctor import require_descriptors
@@ -62,7 +62,8 @@ class Session:
     """One scenario being played. Make one per scenario."""
 
     def __init__(self, scenario: Scenario, settings: Settings, folder: RunFolder | None, display: Display) -> None:
-        self._scenario = scenario
+        self._scenario = second.unfolded(scenario)
+        self._first_load = len(scenario.phases)
         self._settings = settings
         self._folder = folder
         self._display = display
@@ -121,6 +122,7 @@ class Session:
                     "set its option resume to false"
                 )
         require_startable(scenario.target)
+        leaks.require_limits(scenario)
         agents = self._agent_count
         local = scenario.target.url is None or scenario.target.command is not None
         require_descriptors(population.connections + population.publishers, processes=1 if local else agents, scale=scenario.scale)
@@ -138,13 +140,23 @@ class Session:
                 await self._agents.start(self._setups(url), group)
                 await self._unless_it_dies(self._course(target), target)
                 await self._account(final=True)
-                watch.mark(usage.END, time.monotonic_ns())
+                await self._come_to_rest(watch)
             except asyncio.CancelledError:
                 await self._salvage()
                 raise
             finally:
                 await self._agents.close()
                 watching.cancel()
+
+    async def _come_to_rest(self, watch: Watch) -> None:
+        """Take the last looks at the target's memory: once all is delivered and, where somebody asks, once the connections have left."""
+        if self._evidence.second_start_ns:
+            await second.rest(watch)
+        watch.mark(usage.END, time.monotonic_ns())
+        if usage.asks_what_connections_leave(self._scenario):
+            await self._agents.close()
+            await second.rest(watch)
+            watch.mark(usage.LEFT, time.monotonic_ns())
 
     def _log_path(self) -> Path:
         if self._folder is None:
@@ -203,20 +215,29 @@ class Session:
             first_start_ns = time.monotonic_ns() + START_AHEAD_NS
             for index, fault, plan in blows.timed():
                 group.create_task(blows.strike(index, fault, plan, first_start_ns))
-            for index, phase in enumerate(scenario.phases):
-                self._evidence.where = f"in the phase {phase.name!r}"
-                start_ns = first_start_ns if index == 0 else time.monotonic_ns() + START_AHEAD_NS
-                self._evidence.first_intended_ns = self._evidence.first_intended_ns or start_ns
-                self._evidence.timeline.mark(phase.name, start_ns)
-                self._display.update(phase=phase.name)
-                await self._phase(index, start_ns)
+            await self._load(range(self._first_load), first_start_ns)
             self._evidence.load_end_ns = time.monotonic_ns()
-        self._evidence.where = "in the drain"
-        self._evidence.timeline.mark("drain", time.monotonic_ns())
-        self._display.update(phase="drain")
         await self._drain()
+        if self._first_load < len(scenario.phases):
+            self._evidence.first_drained_ns = time.monotonic_ns()
+            await second.rest(watch)
+            self._evidence.second_start_ns = time.monotonic_ns() + START_AHEAD_NS
+            await self._load(range(self._first_load, len(scenario.phases)), self._evidence.second_start_ns)
+            self._evidence.second_end_ns = time.monotonic_ns()
+            await self._drain()
         blows.lift_standing()
         self._evidence.statistics = await drivers.build(scenario.driver, scenario.driver_options).statistics(target.url)
+
+    async def _load(self, indices: range, first_start_ns: int) -> None:
+        """Play the phases of one load, one after the other."""
+        for index in indices:
+            phase = self._scenario.phases[index]
+            self._evidence.where = f"in the phase {phase.name!r}"
+            start_ns = first_start_ns if index == indices[0] else time.monotonic_ns() + START_AHEAD_NS
+            self._evidence.first_intended_ns = self._evidence.first_intended_ns or start_ns
+            self._evidence.timeline.mark(phase.name, start_ns)
+            self._display.update(phase=phase.name)
+            await self._phase(index, start_ns)
 
     async def _phase(self, index: int, start_ns: int) -> None:
         """Play one phase. The last one ends also when stuck consumers hold the target up: nobody else would ever let them read again."""
@@ -267,6 +288,9 @@ class Session:
 
     async def _drain(self) -> None:
         """Wait until nothing is missing, or until the drain limit: what is missing then is lost. A moment is left for duplicates."""
+        self._evidence.where = "in the drain"
+        self._evidence.timeline.mark("drain", time.monotonic_ns())
+        self._display.update(phase="drain")
         limit_ns = time.monotonic_ns() + int(self._scenario.drain_limit_s * 1e9)
         await self._agents.ask("settle", limit_s=STEP_LIMIT_S)
         last: tuple[float, float] = (-1.0, -1.0)

@@ -8,12 +8,18 @@ from typing import Literal
 
 from floodmark.judge.observe import Memory
 from floodmark.model.result import GeneratorUsage, TargetUsage
+from floodmark.model.scenario import Scenario
 from floodmark.monitor.sample import Peak, ProcessSample
 from floodmark.monitor.watch import Watch
 from floodmark.runner.evidence import Evidence
 
 Tree = Literal["target", "harness"]
-BEFORE_CONNECT, CONNECTED, END = "before-connect", "connected", "end"
+BEFORE_CONNECT, CONNECTED, END, LEFT = "before-connect", "connected", "end", "left"
+
+
+def asks_what_connections_leave(scenario: Scenario) -> bool:
+    """Whether a criterion needs a look at the target after all connections have left it, which takes another second or more."""
+    return any(criterion.metric == "rss_kept_per_connection" for criterion in scenario.criteria)
 
 
 def memory(evidence: Evidence, tree: Tree) -> Memory | None:
@@ -26,6 +32,7 @@ def memory(evidence: Evidence, tree: Tree) -> Memory | None:
         before_connect=_resident(watch, BEFORE_CONNECT, tree),
         connected=_resident(watch, CONNECTED, tree),
         end=_resident(watch, END, tree),
+        left=_resident(watch, LEFT, tree),
         peak=peak.resident_bytes if peak is not None else None,
     )
 

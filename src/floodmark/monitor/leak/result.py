@@ -42,12 +42,14 @@ class LeakResult(msgspec.Struct, frozen=True, kw_only=True):
 
     `bytes_per_message` or, when nothing was counted, `bytes_per_hour` is the slope that the verdict rests on, with `lower` and `upper` in
     the same unit; the other one is converted by the load's mean rate. `second_ratio`: growth in the second load / growth in the first.
-    `memory` is the first load by itself, `second` the second; `verdict` and `reason` weigh both, and descriptors, threads and the ceiling.
+    `memory` is the first load by itself, `second` the second, `decided` what both say together, with the slope that this rests on;
+    `verdict` and `reason` weigh descriptors, threads and the ceiling too.
     """
 
     verdict: Verdict
     reason: str
     memory: Growth
+    decided: Growth
     bytes_per_message: float | None = None
     bytes_per_hour: float | None = None
     second: Growth | None = None

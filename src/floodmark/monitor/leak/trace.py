@@ -104,6 +104,8 @@ def trace_of(
     warm_until_ns: int | None = None,
     load: Window | None = None,
     second_load: Window | None = None,
+    descriptors: bool = True,
+    threads: bool = True,
 ) -> Trace:
     """Put the monitor's samples beside the load's progress.
 
@@ -111,6 +113,7 @@ def trace_of(
         samples: of one tree, oldest first; a second sample at the same nanosecond is dropped.
         progress: (t_ns, cumulative messages), ascending; between two entries the count is taken to grow evenly, outside it stands still.
             None at all: the trace is judged by time.
+        descriptors, threads: whether these columns are to be judged as well.
     """
     kept: list[ProcessSample] = []
     for sample in samples:
@@ -126,8 +129,8 @@ def trace_of(
         resident_bytes=tuple(sample.resident_bytes for sample in kept),
         messages=messages,
         unique_bytes=tuple(sample.unique_bytes for sample in kept),
-        descriptors=tuple(sample.descriptors for sample in kept),
-        threads=tuple(sample.threads for sample in kept),
+        descriptors=tuple(sample.descriptors for sample in kept) if descriptors else None,
+        threads=tuple(sample.threads for sample in kept) if threads else None,
         left_out=tuple(left_out),
         warm_until_ns=warm_until_ns,
         load=load,

@@ -100,6 +100,7 @@ def judge_leak(
         verdict=verdict,
         reason=reason,
         memory=decided.first,
+        decided=_one(decided),
         bytes_per_message=shown.slope if counted else (shown.slope / rate if shown.slope is not None and rate else None),
         bytes_per_hour=shown.slope if not counted else (shown.slope * rate if shown.slope is not None and rate else None),
         second=decided.second,
