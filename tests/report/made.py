@@ -8,11 +8,14 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from floodmark.model.arrival import Constant, Ramp
 from floodmark.model.criterion import parse
 from floodmark.model.finding import Anomaly, Finding
 from floodmark.model.result import (
     CriterionResult,
     Delivery,
+    FaultResult,
+    FaultStretch,
     GeneratorUsage,
     Latencies,
     LatencySummary,
@@ -20,7 +23,7 @@ from floodmark.model.result import (
     ScenarioResult,
     TargetUsage,
 )
-from floodmark.model.scenario import Phase, Population, Scenario
+from floodmark.model.scenario import Fault, Phase, Population, Scenario
 from floodmark.model.verdict import Verdict, worst
 from floodmark.report import Machine
 from floodmark.report.document import RunDocument
@@ -99,6 +102,38 @@ def failed(number: int = 2, **changes: object) -> ScenarioResult:
     return msgspec.structs.replace(plain, **changes)
 
 
+def faulted(number: int = 8, **changes: object) -> ScenarioResult:
+    """A scenario with a fault that came twice and was recovered from, and one of which little was seen."""
+    calm = FaultStretch(duration_s=8.0, published_hz=6_000.0, delivered_hz=5_990.0, response_ns_p99=3_120_000, rss_bytes_peak=70_000_000)
+    hurt = FaultStretch(duration_s=2.0, published_hz=5_800.0, delivered_hz=1_750.0, response_ns_p99=412_000_000, rss_bytes_peak=128_000_000)
+    back = FaultStretch(duration_s=4.0, published_hz=6_010.0, delivered_hz=6_004.0, response_ns_p99=4_560_000, rss_bytes_peak=131_000_000)
+    first = FaultResult(
+        kind="disconnect",
+        index=0,
+        struck_s=10.0,
+        lifted_s=12.0,
+        hits=500,
+        back=500,
+        reconnects=498,
+        recovery_s=1.84,
+        first_delivery_s=0.0,
+        full_rate_s=2.75,
+        backlog_drained_s=3.25,
+        degraded=False,
+        lost=0,
+        duplicated=0,
+        reordered=0,
+        corrupted=0,
+        indeterminate=37,
+        before=calm,
+        during=hurt,
+        after=back,
+    )
+    second = msgspec.structs.replace(first, occasion=1, struck_s=14.0, lifted_s=15.0, full_rate_s=None, degraded=True, lost=1_234)
+    bare = FaultResult(kind="wire.latency", index=1, standing=True, struck_s=-1.5, lifted_s=20.0, hits=77)
+    return passed(number, **{"title": "Half of all are cut off, twice", "faults": (first, second, bare), **changes})
+
+
 def unknown(number: int = 3, **changes: object) -> ScenarioResult:
     """A scenario without evidence."""
     plain = ScenarioResult(
@@ -165,12 +200,25 @@ def sampled(*, seconds: float = 20.0, every_s: float = 0.25, seed: int = 7) -> t
 
 
 def configuration_of() -> list[Scenario]:
-    """One scenario as it was asked for."""
+    """Scenarios as they were asked for: case 1, and case 8 with its faults."""
     return [
+        Scenario(
+            id="subscriptions.case-8",
+            population=Population(connections=1_000, channels=10),
+            phases=(
+                Phase(name="phase ramp", duration_s=3.0, arrival=Ramp(from_hz=10.0, to_hz=600.0)),
+                Phase(name="phase steady", arrival=Constant(rate_hz=600.0), duration_s=15.0, payload_bytes=300),
+            ),
+            faults=(
+                Fault(kind="disconnect", at_s=10.0, for_s=2.0, repeat=2, every_s=4.0, ratio=0.5, options={"resume": True}),
+                Fault(kind="wire.latency", from_connect=True, options={"least_s": 0.05}),
+            ),
+            criteria=(parse("lost == 0"),),
+        ),
         Scenario(
             id="subscriptions.case-1",
             population=Population(connections=10),
             phases=(Phase(duration_s=1.0),),
             criteria=(parse("lost == 0"),),
-        )
+        ),
     ]

@@ -97,7 +97,7 @@ def test_result_written_is_read_back_with_its_set_up(written: Write) -> None:
     assert document.scenarios == scenarios
     assert (document.command, document.machine, document.seed) == (made.COMMAND, made.MACHINE, 7)
     assert document.started == "2026-01-31T14:25:01+00:00"
-    assert document.configuration[0]["population"]["connections"] == 10
+    assert [each["population"]["connections"] for each in document.configuration] == [1_000, 10]
 
 
 def test_result_missing_says_that_the_run_ended_early(tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ Write = Callable[..., RunFolder]
 
 
 def test_formats_hold_what_the_command_line_offers() -> None:
-    assert list(FORMATS) == ["md", "html", "junit", "json"]
+    assert list(FORMATS) == ["md", "html", "junit", "json", "stress-results", "failure-modes", "optimization-targets"]
     assert set(FILES) <= set(FORMATS)
 
 
 def test_render_unknown_format_names_the_known(written: Write) -> None:
-    with pytest.raises(UsageError, match="unknown report format 'docx'; known are md, html, junit, json"):
+    with pytest.raises(UsageError, match="unknown report format 'docx'; known are md, html, junit, json, stress-results"):
         render(written(made.passed()), "docx")
 
 
@@ -30,7 +30,8 @@ def test_write_reports_any_run_fills_the_folder(written: Write, scenarios: tuple
 
     paths = write_reports(folder)
 
-    assert [path.name for path in paths] == ["report.md", "report.html", "junit.xml"]
+    assert [path.name for path in paths] == list(FILES.values())
+    assert {"report.html", "stress_results.md", "failure_modes.md", "optimization_targets.md"} <= {path.name for path in paths}
     assert all(path.stat().st_size > 300 for path in paths)
 
 

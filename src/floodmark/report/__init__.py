@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from floodmark.core.errors import UsageError
-from floodmark.report import html, json, junit, markdown
+from floodmark.report import failure_modes, html, json, junit, markdown, optimization_targets, stress_results
 from floodmark.report.folder import RunFolder
 from floodmark.report.machine import Machine, fingerprint
 from floodmark.report.series import Mark, Sample
@@ -23,10 +23,20 @@ FORMATS: dict[str, Callable[[RunFolder], str]] = {
     "html": lambda folder: html.render(folder.result(), folder.timelines()),
     "junit": lambda folder: junit.render(folder.result()),
     "json": lambda folder: json.render(folder.result()),
+    "stress-results": lambda folder: stress_results.render(folder.result()),
+    "failure-modes": lambda folder: failure_modes.render(folder.result()),
+    "optimization-targets": lambda folder: optimization_targets.render(folder.result(), folder.timelines(), folder.profiles()),
 }
 
 #: The reports that every run folder gets, and their names in it.
-FILES: dict[str, str] = {"md": "report.md", "html": "report.html", "junit": "junit.xml"}
+FILES: dict[str, str] = {
+    "md": "report.md",
+    "html": "report.html",
+    "junit": "junit.xml",
+    "stress-results": "stress_results.md",
+    "failure-modes": "failure_modes.md",
+    "optimization-targets": "optimization_targets.md",
+}
 
 
 def render(folder: RunFolder, format_name: str) -> str:
@@ -38,5 +48,5 @@ def render(folder: RunFolder, format_name: str) -> str:
 
 
 def write_reports(folder: RunFolder) -> list[Path]:
-    """Write report.md, report.html and junit.xml into the run folder and return where they are. Raises: UsageError."""
+    """Write every report of FILES into the run folder and return where they are. Raises: UsageError."""
     return [folder.write_text(name, render(folder, format_name)) for format_name, name in FILES.items()]

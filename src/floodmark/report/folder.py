@@ -31,12 +31,14 @@ from floodmark.model.result import RunResult
 from floodmark.report import json
 from floodmark.report.document import RunDocument
 from floodmark.report.machine import Machine
+from floodmark.report.profiled import Profile
 from floodmark.report.series import Timeline, mark_rows, timeline
 
 RESULT = "run.json"
 SAMPLES = "samples.parquet"
 FINDINGS = "findings.jsonl"
 LOGS = "logs"
+PROFILES = "profiles"
 LATEST = "latest"
 RUNS = Path("runs")
 
@@ -97,6 +99,27 @@ class RunFolder:
         with _told(self.path, self.path / LOGS):
             (self.path / LOGS).mkdir(exist_ok=True)
         return self.path / LOGS / f"{_slug(scenario_id)}.log"
+
+    def profile_path(self, scenario_id: str, ending: str) -> Path:
+        """Where a file about a profile of the target belongs; the folder of the profiles exists afterwards."""
+        with _told(self.path, self.path / PROFILES):
+            (self.path / PROFILES).mkdir(exist_ok=True)
+        return self.path / PROFILES / f"{_slug(scenario_id)}.{ending}"
+
+    def add_profile(self, profile: Profile) -> None:
+        """Keep what a profiler saw of a scenario's target. Raises: UsageError."""
+        self.profile_path(profile.scenario, "")
+        name = f"{PROFILES}/{_slug(profile.scenario)}.{profile.kind}.json"
+        self._write(name, msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")
+
+    def profiles(self) -> dict[str, Profile]:
+        """Every profile of the run, by scenario id; one that cannot be read is left out."""
+        found: dict[str, Profile] = {}
+        for file in sorted((self.path / PROFILES).glob("*.json")):
+            with suppress(OSError, msgspec.DecodeError):
+                profile = msgspec.json.decode(file.read_bytes(), type=Profile)
+                found[profile.scenario] = profile
+        return found
 
     def add_samples(self, scenario_id: str, rows: Iterable[tuple[float, str, float]], marks: Iterable[tuple[float, str]] = ()) -> None:
         """Add what was sampled: `rows` of (t_s, series, value), and `marks` of (t_s, text). Raises: UsageError."""

@@ -15,7 +15,7 @@ from importlib import resources
 from floodmark.model.finding import Finding
 from floodmark.model.result import ScenarioResult
 from floodmark.model.verdict import Verdict
-from floodmark.report import figures, plots
+from floodmark.report import faulted, figures, plots
 from floodmark.report.document import RunDocument
 from floodmark.report.figures import Row
 from floodmark.report.series import Timeline
@@ -103,7 +103,8 @@ def _scenario(scenario: ScenarioResult, seen: Timeline | None, place: int) -> It
     yield _criteria(scenario)
     yield f'<div class="figures">{_account(scenario)}{_latencies(scenario)}{_cost(scenario)}</div>'
     if seen is not None:
-        yield plots.draw(seen, name=f"{place} {scenario.id}")
+        yield plots.draw(seen, name=f"{place} {scenario.id}", faults=scenario.faults)
+    yield _faults(scenario)
     yield _findings(scenario)
     if scenario.log_tail and scenario.verdict is not Verdict.PASS:
         lines = "\n".join(_text(line.rstrip("\n")) for line in scenario.log_tail)
@@ -156,6 +157,20 @@ def _cost(scenario: ScenarioResult) -> str:
 
 def _row(row: Row) -> str:
     return f'<tr><td>{_text(row.name)}</td><td class="n">{_text(row.figure)}</td></tr>'
+
+
+def _faults(scenario: ScenarioResult) -> str:
+    if not scenario.faults:
+        return ""
+    names = [_text(faulted.name(one)) for one in scenario.faults]
+    tables = [
+        _table(("fault", *heads), [(name, *cells(one)) for name, one in zip(names, scenario.faults, strict=True)], left=1, name="faults")
+        for heads, cells in ((faulted.ACCOUNT, faulted.account), (faulted.COURSE, faulted.course), (faulted.CLOCKS, faulted.clocks))
+    ]
+    told = faulted.worst(scenario.faults)
+    words = f"{faulted.degradation(told)} {faulted.recovery(told)} {faulted.lasting(told)}"
+    which = f"<b>{_text(faulted.name(told))}</b>, the worst of {len(scenario.faults)}: " if len(scenario.faults) > 1 else ""
+    return f'<h3>Faults</h3>{"".join(tables)}<p class="say">{which}{_text(words)}</p>'
 
 
 def _findings(scenario: ScenarioResult) -> str:

@@ -1,6 +1,7 @@
 """A scenario over time as one inline SVG: rate, latency and memory, one above the other on a common time axis.
 
 Input: a Timeline. Output: SVG text for an HTML page, or nothing when there is nothing to draw. No script, no request, no font of its own.
+Faults stand as bars in a strip under the first picture, one row for each fault slot, and as bands through all of them.
 The colours are CSS variables of the page (report.css), so that one picture serves light and dark: matplotlib draws in stand-in colours
 that are replaced afterwards. Curves are thinned (series.thin), which keeps every peak. matplotlib is imported on first use: that takes
 half a second.
@@ -13,8 +14,10 @@ import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
+from floodmark.model.result import FaultResult
 from floodmark.report import figures
 from floodmark.report.series import Curve, Mark, Timeline, thin
 
@@ -23,6 +26,8 @@ _WIDTH, _PANEL_HEIGHT, _TOP, _BOTTOM, _LEFT, _RIGHT, _GAP = 920, 118, 52, 34, 66
 _MARKS_LIMIT = 60
 _MARK_ROWS, _MARK_UNITS = 2, 12  # between the first panel and its title
 _LABEL_UNITS, _CHARACTER_UNITS = 13, 5.6
+_STRIP_LIMIT, _STRIP_UNITS, _BAR_UNITS, _STRIP_FROM = 6, 13, 7, 9  # rows of faults under the first panel
+_BLOW_UNITS = 3  # how wide a blow without a length is drawn
 
 #: CSS variable of the page, and the colour that stands for it while matplotlib draws; no two alike, none that matplotlib writes by itself.
 _STAND_INS = {
@@ -80,10 +85,11 @@ _PANELS = (
 )
 
 
-def draw(seen: Timeline, *, name: str) -> str:
+def draw(seen: Timeline, *, name: str, faults: Sequence[FaultResult] = ()) -> str:
     """Draw a scenario's curves.
 
     Args:
+        faults: what is shown as strip and bands.
         name: told to screen readers; and, made safe, what keeps the ids of several pictures in one page apart.
     Returns: an `<svg>` element, or an empty text when no curve of the panels has a finite value.
     """
@@ -93,12 +99,14 @@ def draw(seen: Timeline, *, name: str) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 
-    height = _TOP + len(panels) * (_PANEL_HEIGHT + _GAP) - _GAP + _BOTTOM
+    strip = _strip(faults)
+    room = _room(strip)
+    height = _TOP + len(panels) * (_PANEL_HEIGHT + _GAP) - _GAP + _BOTTOM + room
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 11, "path.simplify": True, "axes.unicode_minus": False}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # only the reader's browser has to have the letters of a phase's name
         figure = Figure(figsize=(_WIDTH / 72, height / 72), dpi=72)
-        _paint(figure, panels, seen.marks, height)
+        _paint(figure, panels, seen.marks, strip, height)
         written = io.StringIO()
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
     return _inline(written.getvalue(), name)
@@ -119,14 +127,30 @@ def _drawable(panel: _Panel, curves: Mapping[str, Curve]) -> list[tuple[_Stroke,
     return drawn
 
 
-def _paint(figure: Any, panels: Sequence[tuple[_Panel, list[tuple[_Stroke, Curve]]]], marks: Sequence[Mark], height: float) -> None:
+def _strip(faults: Sequence[FaultResult]) -> list[list[FaultResult]]:
+    """The blows of each fault slot that are drawn: so many slots as have room, and of a fault that strikes a thousand times a part."""
+    rows = [list(group) for _, group in groupby(sorted(faults, key=lambda one: (one.index, one.occasion)), key=lambda one: one.index)]
+    return [row[:_MARKS_LIMIT] for row in rows[:_STRIP_LIMIT]]
+
+
+def _room(strip: Sequence[Sequence[FaultResult]]) -> int:
+    return _STRIP_FROM + len(strip) * _STRIP_UNITS - _BAR_UNITS if strip else 0
+
+
+def _paint(
+    figure: Any,
+    panels: Sequence[tuple[_Panel, list[tuple[_Stroke, Curve]]]],
+    marks: Sequence[Mark],
+    strip: Sequence[Sequence[FaultResult]],
+    height: float,
+) -> None:
     times = [t_s for _, curves in panels for _, curve in curves for t_s in (curve.t_s[0], curve.t_s[-1])]
     first_s, last_s = min(times), max(times)
     if first_s == last_s:
         first_s, last_s = first_s - 0.5, last_s + 0.5
     shown = _spaced([mark for mark in marks if first_s <= mark.t_s <= last_s])
     for place, (panel, curves) in enumerate(panels):
-        low = height - _TOP - (place + 1) * _PANEL_HEIGHT - place * _GAP
+        low = height - _TOP - (place + 1) * _PANEL_HEIGHT - place * _GAP - (_room(strip) if place else 0)
         axes = figure.add_axes((_LEFT / _WIDTH, low / height, (_WIDTH - _LEFT - _RIGHT) / _WIDTH, _PANEL_HEIGHT / height), facecolor="none")
         axes.set_xlim(first_s, last_s)
         _dress(axes, panel, last=place == len(panels) - 1, lifted=place == 0 and bool(shown))
@@ -142,11 +166,60 @@ def _paint(figure: Any, panels: Sequence[tuple[_Panel, list[tuple[_Stroke, Curve
                 solid_joinstyle="round",
             )
         _scale(axes, panel, [value for _, curve in curves for value in curve.values])
+        _band(axes, strip)
         for mark in shown:
             axes.axvline(mark.t_s, color=_STAND_INS["mark"], linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
         _name_curves(axes, curves)
         if place == 0:
-            _name_marks(axes, shown, (_WIDTH - _LEFT - _RIGHT) / (last_s - first_s))
+            units_per_s = (_WIDTH - _LEFT - _RIGHT) / (last_s - first_s)
+            _name_marks(axes, shown, units_per_s)
+            _bars(axes, strip, units_per_s)
+
+
+def _span(one: FaultResult, axes: Any) -> tuple[float, float]:
+    """From when to when a fault is drawn: within the picture, and a standing one all over it."""
+    first_s, last_s = axes.get_xlim()
+    struck_s, lifted_s = (first_s, last_s) if one.standing else (one.struck_s, one.lifted_s)
+    return min(max(struck_s, first_s), last_s), min(max(lifted_s, first_s), last_s)
+
+
+def _band(axes: Any, strip: Sequence[Sequence[FaultResult]]) -> None:
+    """Tint the time that faults held; one that stood all the time would tint everything, and is left to the strip."""
+    for one in (one for row in strip for one in row if not one.standing):
+        struck_s, lifted_s = _span(one, axes)
+        if lifted_s > struck_s:
+            axes.axvspan(struck_s, lifted_s, color=_STAND_INS["mark"], alpha=0.09, linewidth=0, zorder=0)
+
+
+def _bars(axes: Any, strip: Sequence[Sequence[FaultResult]], units_per_s: float) -> None:
+    """Draw the strip: one row for each fault, its name at the right as the curves have theirs."""
+    from matplotlib.patches import Rectangle
+
+    for number, row in enumerate(strip):
+        top = -(_STRIP_FROM + number * _STRIP_UNITS) / _PANEL_HEIGHT
+        for one in row:
+            struck_s, lifted_s = _span(one, axes)
+            width = max(lifted_s - struck_s, _BLOW_UNITS / units_per_s)
+            bar = Rectangle(
+                (struck_s, top - _BAR_UNITS / _PANEL_HEIGHT),
+                width,
+                _BAR_UNITS / _PANEL_HEIGHT,
+                transform=axes.get_xaxis_transform(),
+                color=_STAND_INS["mark"],
+                linewidth=0,
+                clip_on=False,
+            )
+            axes.add_patch(bar)
+        axes.text(
+            1.012,
+            top - _BAR_UNITS / 2 / _PANEL_HEIGHT,
+            _short(row[0].kind),
+            transform=axes.transAxes,
+            color=_STAND_INS["mark"],
+            va="center",
+            fontsize=10,
+            parse_math=False,
+        )
 
 
 def _spaced(marks: list[Mark]) -> list[Mark]:
