@@ -736,6 +736,111 @@ class PageOfGarbage(Pages):
         return "\x00\x01 <html> floodmark_hub_total_events_delivered over 9000 \n}}}\n"
 
 
+# -- after a fault -------------------------------------------------------------------------------------------------------------------
+
+
+class OtherReplay(Honest):
+    """Replays what a returning subscription missed otherwise than it was: `replayed` says how. The tests' victims miss more than 15."""
+
+    def replayed(self, missed: list[tuple[int, str]]) -> list[tuple[int, str]]:
+        raise NotImplementedError
+
+    async def subscribed(self, subscription: Subscription, channel: str, after: int | None) -> None:
+        if after is not None:
+            for offset, payload in self.replayed(list(enumerate(self.log[channel][after:], start=after + 1))):
+                await subscription[0].event(subscription[1], payload, offset)
+
+
+class SkipOnResume(OtherReplay):
+    """Leaves five of the messages out, of which the client never hears."""
+
+    def replayed(self, missed: list[tuple[int, str]]) -> list[tuple[int, str]]:
+        return missed[:10] + missed[15:]
+
+
+class TwiceOnResume(OtherReplay):
+    def replayed(self, missed: list[tuple[int, str]]) -> list[tuple[int, str]]:
+        return missed[:15] + missed[10:]
+
+
+class NeverBack(Honest):
+    """Lets nobody in once the load has begun."""
+
+    def answer(self, connection: ServerConnection, request: Request) -> Response | None:
+        return Response(503, "Service Unavailable", Headers()) if self.number else super().answer(connection, request)
+
+
+class SlowAfterCut(Honest):
+    """Metastable: from the first lost connection on it delivers `SLOW_HZ` messages a second, and all the rest once the load is over.
+
+    Nothing is lost and everything is acknowledged at once, so that only its speed can tell.
+    """
+
+    SLOW_HZ = 60.0
+    SILENCE_S = 0.5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[tuple[str, str]] = []
+        self.delivered: Counter[str] = Counter()
+        self.pumping: asyncio.Task[None] | None = None
+        self.published_s = 0.0
+
+    async def handle(self, socket: ServerConnection) -> None:
+        await super().handle(socket)
+        if self.pumping is None and self.number:
+            self.pumping = asyncio.get_running_loop().create_task(self.pump())
+
+    async def published(self, client: Client, channel: str, payload: str, token: int) -> None:
+        await client.accept(token)
+        self.published_s = time.monotonic()
+        self.waiting.append((channel, payload))
+        if self.pumping is None:
+            await self.deliver_next()
+
+    async def deliver_next(self) -> None:
+        channel, payload = self.waiting.pop(0)
+        self.delivered[channel] += 1
+        await self.deliver(channel, payload)
+
+    async def subscribed(self, subscription: Subscription, channel: str, after: int | None) -> None:
+        """What still waits will come to everybody; only what went out is replayed."""
+        if after is not None:
+            for offset, payload in enumerate(self.log[channel][after : self.delivered[channel]], start=after + 1):
+                await subscription[0].event(subscription[1], payload, offset)
+
+    async def pump(self) -> None:
+        while True:
+            if self.waiting:
+                await self.deliver_next()
+            if time.monotonic() - self.published_s < self.SILENCE_S:
+                await asyncio.sleep(1 / self.SLOW_HZ)
+            elif not self.waiting:
+                return
+
+
+class LivePages(Pages):
+    """Tells the truth in its statistics also when connections come and go."""
+
+    async def handle(self, socket: ServerConnection) -> None:
+        await super().handle(socket)
+        self.clients = [client for client in self.clients if client.socket is not socket]
+
+    async def subscribed(self, subscription: Subscription, channel: str, after: int | None) -> None:
+        await super().subscribed(subscription, channel, after)
+        if after is not None:
+            self.figures["delivered"] += len(self.log[channel]) - after
+
+
+class ForgetfulPages(LivePages):
+    """Forgets a fifth of its count of deliveries whenever somebody comes back."""
+
+    async def subscribed(self, subscription: Subscription, channel: str, after: int | None) -> None:
+        await super().subscribed(subscription, channel, after)
+        if after is not None:
+            self.figures["delivered"] -= self.figures["delivered"] // 5
+
+
 TRICKS: dict[str, Callable[[], Honest]] = {trick.__name__: trick for trick in (
     Honest, AckFirst, AckNothing, AckHalf, AckTwice, AckThenRefuse, AckUnsent, AckUnsentOnly, AckBackwards, AckAtTheEnd, AckAll,
     Refuse99, Stall, EchoOnly, HalfOfThem, OneTwiceOneNever, SwapChannels, LeakToAll, SwapWarmUp, WarmHalf, IgnoreSubscribe, LoseFirst,
@@ -743,6 +848,7 @@ TRICKS: dict[str, Callable[[], Honest]] = {trick.__name__: trick for trick in (
     FlipStamp, FlipBody, OldRun, StrangePublisher, FutureSequence, HugeSequence, FromTheFuture, HalfFromTheFuture, Fragments,
     CloseHalf, CloseHalfIdle, CloseOnePolitely, ClosePublisher, EndHalfWay, EndWhenIdle, DieWhenDone, DieHalfWay, FreezeInTheDrain,
     TooLate, SlowButComplete, Bursts, ReplayToLateJoiners, Pages, PageOfNans, PageWithoutDeliveries, PageOfLies, PageOfGarbage,
+    SkipOnResume, TwiceOnResume, NeverBack, SlowAfterCut, LivePages, ForgetfulPages,
 )}  # fmt: skip
 
 
