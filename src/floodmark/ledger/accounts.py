@@ -59,6 +59,7 @@ class Accounts:
         self.channel: Ints = np.zeros(0, np.int64)
         self.active_ns: Ints = np.zeros(0, np.int64)
         self.closed_ns: Ints = np.zeros(0, np.int64)
+        self.missed_ns: Ints = np.zeros(0, np.int64)  # what was sent from the closing up to then is indeterminate; 0: nothing
         self.anonymous: Ints = np.zeros(0, np.int64)  # corrupted messages of a slot that no sequence could be blamed on
         self.seen: Bools = np.zeros(0, np.bool_)
         self.next_seq: Ints = np.zeros(0, np.int64)
@@ -95,6 +96,11 @@ class Accounts:
         """Close the window: nothing acknowledged from then on is required. A slot is never used again."""
         self._check(slot)
         self.closed_ns[slot] = closed_ns
+
+    def missed(self, slot: int, until_ns: int) -> None:
+        """Say that whoever held a closed subscription was away until then: what was sent meanwhile may have been meant for it."""
+        self._check(slot)
+        self.missed_ns[slot] = until_ns
 
     def receive(self, deliveries: Deliveries) -> None:
         """Account for one batch; batches of one slot must come in the order of arrival."""
@@ -279,6 +285,7 @@ class Accounts:
 
         self.channel, self.anonymous = grown(self.channel, capacity), grown(self.anonymous, capacity)
         self.active_ns, self.closed_ns = grown(self.active_ns, capacity, NEVER_NS), grown(self.closed_ns, capacity, NEVER_NS)
+        self.missed_ns = grown(self.missed_ns, capacity)
         self.seen = grown(self.seen, capacity)
         self.next_seq, self.delivered = grown(self.next_seq, capacity * self.ranks), grown(self.delivered, capacity * self.ranks)
 

@@ -267,10 +267,10 @@ class Index:
         """Count the sequences below each number that the harness dropped."""
         return self._unsent.below(publishers, numbers)
 
-    def window(self, publishers: Ints, opened_ns: Ints, closed_ns: Ints) -> Window:
+    def window(self, publishers: Ints, opened_ns: Ints, closed_ns: Ints, missed_ns: Ints | None = None) -> Window:
         """Map windows in time to sequences.
 
-        Args: one row per account, any shape of windows.
+        Args: one row per account, any shape of windows; what was sent after the closing and before `missed_ns` is possible, not required.
         Returns: exact where the window opened before the first send and closed after the last one and its acknowledgement.
         """
         book = self._publications
@@ -279,13 +279,14 @@ class Index:
         last_ns = np.maximum(np.array(book.last_ack_ns, np.int64), np.array(book.last_sent_ns, np.int64))
         whole = (opened_ns < np.array(book.first_sent_ns, np.int64)[publishers]) & (closed_ns > last_ns[publishers])
         window.required_high[whole] = window.possible_high[whole] = total[whole]
-        rows = np.flatnonzero(~whole & (closed_ns > opened_ns))
+        until_ns = closed_ns if missed_ns is None else np.maximum(closed_ns, missed_ns)
+        rows = np.flatnonzero(~whole & (until_ns > opened_ns))
         rows = rows[np.argsort(publishers[rows], kind="stable")]
         if not len(rows):
             return window
         owners, firsts = np.unique(publishers[rows], return_index=True)
         for publisher, group in zip(owners.tolist(), np.split(rows, firsts[1:]), strict=True):
-            self._window_of(publisher, group, opened_ns[group], closed_ns[group], window)
+            self._window_of(publisher, group, (opened_ns[group], closed_ns[group], until_ns[group]), window)
         return window
 
     def edge(self, at_ns: int) -> tuple[Ints, int]:
@@ -307,7 +308,8 @@ class Index:
                 worst = max(worst, int(span[1] - span[0]))
         return edges, worst
 
-    def _window_of(self, publisher: int, rows: Ints, opened_ns: Ints, closed_ns: Ints, window: Window) -> None:
+    def _window_of(self, publisher: int, rows: Ints, edges_ns: tuple[Ints, Ints, Ints], window: Window) -> None:
+        opened_ns, closed_ns, until_ns = edges_ns
         book, total = self._publications, int(self.attempted_end[publisher])
         sent_ns, sent_seqs = _point_arrays(book.sent_points.get(publisher))
         ack_ns, ack_ends = _point_arrays(book.ack_points.get(publisher))
@@ -319,7 +321,7 @@ class Index:
         high[closed_ns > book.last_ack_ns[publisher]] = total
         window.required_low[rows], window.required_high[rows] = low, np.maximum(low, high)
         possible_low = np.minimum(ack_ends[np.searchsorted(ack_ns, opened_ns, side="left")], low)
-        possible_high = sent_seqs[np.searchsorted(sent_ns, closed_ns, side="left")]
+        possible_high = sent_seqs[np.searchsorted(sent_ns, until_ns, side="left")]
         window.possible_low[rows] = possible_low
         window.possible_high[rows] = np.maximum(possible_high, window.required_high[rows])
 

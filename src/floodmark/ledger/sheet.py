@@ -38,7 +38,9 @@ class Sheet:
         self.next_seq = accounts.next_seq[self.account]
         self.row_of = np.full(slots * ranks, -1, np.int64)
         self.row_of[self.account] = np.arange(len(self.account))
-        self.window: Window = self.index.window(self.publisher, accounts.active_ns[self.slot], accounts.closed_ns[self.slot])
+        self.window: Window = self.index.window(
+            self.publisher, accounts.active_ns[self.slot], accounts.closed_ns[self.slot], accounts.missed_ns[self.slot]
+        )
         self._count()
 
     def _count(self) -> None:
