@@ -60,6 +60,13 @@ class Tier(StrEnum):
     FULL = "full"
 
 
+class Profiled(StrEnum):
+    """What of the target to profile."""
+
+    CPU = "cpu"
+    MEMORY = "memory"
+
+
 class What(StrEnum):
     """What `floodmark list` shows."""
 
@@ -82,6 +89,9 @@ def run(
     tier: Annotated[Tier | None, typer.Option(help="quick or full; full when scenarios are named.")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes every random choice; a new one each run unless given.")] = None,
     agents: Annotated[int | None, typer.Option(help="Load processes; as many as fit unless given.")] = None,
+    profile: Annotated[
+        Profiled | None, typer.Option(help="Profile the target, in Python: its processor time (py-spy) or its memory (memray).")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where the run folder goes.")] = RUNS,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")] = False,
 ) -> None:
@@ -96,10 +106,13 @@ def run(
     chosen_seed = secrets.randbelow(2**31) if seed is None else seed
     quick = tier is Tier.QUICK or (tier is None and not names)
     items = tuple(_retarget(item, target, url, driver) for item in _items(names, scale, quick=quick))
+    trial = next((item.id for item in items if isinstance(item, Trial)), None)
+    if profile is not None and trial is not None:
+        raise UsageError(f"{trial} tries the harness on a system that lies on request; --profile does not go with it")
     order = Order(
         name="-".join(Path(name).stem for name in names) if 0 < len(names) <= 2 else ("quick" if quick else "run"),
         items=items,
-        settings=Settings(seed=chosen_seed, agents=agents),
+        settings=Settings(seed=chosen_seed, agents=agents, profile=None if profile is None else profile.value),
         scale=1.0 if scale is None else scale,
         out=out,
         command=_replay(chosen_seed),

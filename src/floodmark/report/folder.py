@@ -108,9 +108,8 @@ class RunFolder:
 
     def add_profile(self, profile: Profile) -> None:
         """Keep what a profiler saw of a scenario's target. Raises: UsageError."""
-        self.profile_path(profile.scenario, "")
-        name = f"{PROFILES}/{_slug(profile.scenario)}.{profile.kind}.json"
-        self._write(name, msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")
+        file = self.profile_path(profile.scenario, f"{profile.kind}.json")
+        self._write(f"{PROFILES}/{file.name}", msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")
 
     def profiles(self) -> dict[str, Profile]:
         """Every profile of the run, by scenario id; one that cannot be read is left out."""

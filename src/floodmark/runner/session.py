@@ -25,13 +25,14 @@ from floodmark.ledger.inbox import NEVER_NS
 from floodmark.ledger.reconcile import reconcile
 from floodmark.ledger.wire import accounts_from_wire, merge_accounts, merge_publications, publications_from_wire
 from floodmark.model.result import ScenarioResult
-from floodmark.model.scenario import Phase, Scenario
+from floodmark.model.scenario import Scenario
 from floodmark.monitor.watch import Watch
 from floodmark.report.folder import RunFolder
 from floodmark.report.terminal import Progress as Display
-from floodmark.runner import aftermath, leaks, plan, second, usage
+from floodmark.runner import aftermath, leaks, plan, profile, second, usage
+from floodmark.runner.again import LaterStart
 from floodmark.runner.agents import Agents
-from floodmark.runner.blows import Blows, before, windows
+from floodmark.runner.blows import Blows, before, phase_limit_s, require_possible, windows
 from floodmark.runner.doctor import require_descriptors
 from floodmark.runner.evidence import Evidence
 from floodmark.runner.interrupted import in_flight
@@ -44,18 +45,20 @@ POLL_S = 0.02
 QUIET_NS = 250_000_000
 START_AHEAD_NS = 50_000_000
 PROBE_AGAIN_S = 1.0
-PHASE_SLACK_S = 600.0
 STEP_LIMIT_S = 60.0
 COLLECT_LIMIT_S = 120.0
 SALVAGE_LIMIT_S = 5.0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How to run, apart from what: the seed, the number of agents (None: as many as fit), and how often memory is sampled."""
+    """How to run, apart from what: the seed, the number of agents (None: as many as fit), how often memory is sampled, and whether the
+    target is profiled (one of profile.KINDS).
+    """
 
     seed: int = 1
     agents: int | None = None
     watch_s: float = WATCH_S
+    profile: str | None = None
 
 
 class Session:
@@ -74,6 +77,7 @@ class Session:
         self.observed = Observations()
         """The figures behind the newest result."""
         self._agents = Agents(self._on_progress)
+        self._profiler = profile.profiler(settings.profile, scenario, folder)
         self._agent_count = settings.agents or plan.agents_for(scenario.population, os.cpu_count() or 1)
 
     async def play(self) -> ScenarioResult:
@@ -89,7 +93,7 @@ class Session:
         log_path = self._log_path()
         try:
             await self._agents.spawn(self._agent_count, log_path.parent, scenario.id)
-            async with running(scenario.target, log_path) as target:
+            async with running(scenario.target, log_path, under=self._profiler.words) as target:
                 self._evidence.target = target
                 plans = [plan_fault(fault) for fault in scenario.faults]
                 async with before(target.url, plans, seed=self._settings.seed) as (url, proxy):
@@ -99,6 +103,7 @@ class Session:
             self._evidence.notes.insert(0, str(exc))
         finally:
             await self._agents.close()
+            await self._profiler.close()
         return self.result()
 
     def partial(self) -> ScenarioResult:
@@ -121,7 +126,9 @@ class Session:
                     f"scenario {scenario.id!r}: fault {fault.kind!r} with resume, but driver {scenario.driver!r} cannot resume here; "
                     "set its option resume to false"
                 )
+        require_possible(scenario, resumes=driver.resumes)
         require_startable(scenario.target)
+        self._profiler.require()
         leaks.require_limits(scenario)
         agents = self._agent_count
         local = scenario.target.url is None or scenario.target.command is not None
@@ -134,6 +141,7 @@ class Session:
         if target.pid is not None:
             trees["target"] = target.pid
         self._evidence.watch = watch = Watch(trees, interval_s=self._settings.watch_s)
+        target.on_start.append(lambda pid: watch.follow("target", LaterStart(pid, spent_s=usage.spent_s(watch))))
         async with tasks.group() as group:
             watching = group.create_task(watch.run())
             try:
@@ -211,6 +219,7 @@ class Session:
         self._evidence.connect_s = (time.monotonic_ns() - self._evidence.first_connect_ns) / 1e9
         watch.mark(usage.CONNECTED, time.monotonic_ns())
         await blows.begin()
+        await self._profiler.begin(target.pid)
         async with tasks.group() as group:
             first_start_ns = time.monotonic_ns() + START_AHEAD_NS
             for index, fault, plan in blows.timed():
@@ -225,8 +234,11 @@ class Session:
             await self._load(range(self._first_load, len(scenario.phases)), self._evidence.second_start_ns)
             self._evidence.second_end_ns = time.monotonic_ns()
             await self._drain()
+        self._profiler.end()
         blows.lift_standing()
-        self._evidence.statistics = await drivers.build(scenario.driver, scenario.driver_options).statistics(target.url)
+        blows.note_absence()
+        if target.starts_count <= 1 and not target.gone:  # one that was started again has counted anew
+            self._evidence.statistics = await drivers.build(scenario.driver, scenario.driver_options).statistics(target.url)
 
     async def _load(self, indices: range, first_start_ns: int) -> None:
         """Play the phases of one load, one after the other."""
@@ -243,7 +255,7 @@ class Session:
         """Play one phase. The last one ends also when stuck consumers hold the target up: nobody else would ever let them read again."""
         phases = self._scenario.phases
         async with tasks.group() as group:
-            ask = self._agents.ask("phase", index=index, at_ns=start_ns, limit_s=_phase_limit_s(phases[index]))
+            ask = self._agents.ask("phase", index=index, at_ns=start_ns, limit_s=phase_limit_s(phases[index]))
             playing = group.create_task(ask)
             calming = group.create_task(self._calm_when_held_up()) if index == len(phases) - 1 else None
             await asyncio.wait([playing])
@@ -325,6 +337,7 @@ class Session:
             self._evidence.drained_ns = time.monotonic_ns()
             await self._agents.ask("give-up", limit_s=STEP_LIMIT_S)
         self._evidence.outcomes = await self._agents.collect(limit_s=COLLECT_LIMIT_S)
+        losses.settle(self._scenario, self._evidence)
         accounts = merge_accounts([accounts_from_wire(outcome.accounts) for outcome in self._evidence.outcomes])
         publications = merge_publications([publications_from_wire(outcome.publications) for outcome in self._evidence.outcomes])
         self._evidence.reckoning = reconcile(
@@ -358,9 +371,4 @@ class Session:
         result, self.observed = result_of(
             scenario, evidence, agents=self._agent_count, seed=self._settings.seed, now_ns=time.monotonic_ns()
         )
-        return result
-
-
-def _phase_limit_s(phase: Phase) -> float:
-    """No phase is waited for longer than its own length and a generous slack for a target that holds it up."""
-    return (phase.duration_s or 0.0) + PHASE_SLACK_S
+        return self._profiler.marked(result)

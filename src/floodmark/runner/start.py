@@ -110,7 +110,7 @@ class Start:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_own_death,
+                preexec_fn=own_death,
                 env=dict(os.environ, PYTHONUNBUFFERED="1", **{MARK: mark}),
             )
         except OSError as exc:
@@ -188,7 +188,7 @@ class Start:
         await process.wait()
 
 
-def _own_death() -> None:
+def own_death() -> None:
     """In the child, before exec: die when the runner dies. (The child of an interactive Ctrl-C is safe: it has its own session.)"""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -205,8 +205,10 @@ def require_startable(target: Target) -> None:
 
 
 @asynccontextmanager
-async def running(target: Target, log_path: Path) -> AsyncIterator[RunningTarget]:
+async def running(target: Target, log_path: Path, *, under: Callable[[list[str]], list[str]] = list) -> AsyncIterator[RunningTarget]:
     """Start a target and wait until it is ready; end it and everything it started on leaving, whatever happened.
+
+    `under` may change its command, as a profiler does.
 
     Raises: UsageError for a command that cannot be started; SystemUnderTestError when it dies or is not ready in time.
     """
@@ -215,6 +217,7 @@ async def running(target: Target, log_path: Path) -> AsyncIterator[RunningTarget
         yield RunningTarget(target.url, target.url)
         return
     recipe = recipe_of(target)
+    recipe = msgspec.structs.replace(recipe, words=under(recipe.words))
     if recipe.pattern is None and recipe.url is not None and await accepts(recipe.url):
         raise UsageError(f"{recipe.url} takes connections before {recipe.name!r} was started; end what listens there or use another port")
     log = Log(log_path)
