@@ -1,5 +1,6 @@
 """`python -m bench [NAME ...]`: run the benchmarks and print one table. Progress goes to stderr, the table to stdout.
 
+`leak` and `proxy` print tables of their own, take options of their own, and run only by name, alone: `python -m bench leak --live 20`.
 Exit code 1 when floodmark itself has no figure in one of them; a peer that is not installed only says so in its row.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import connections, fanout, receive
+from bench import connections, fanout, leak, proxy, receive
 from bench.measure import Outcome
 from bench.table import markdown, replaced, terminal
 from floodmark.report.machine import fingerprint
@@ -25,20 +26,25 @@ BENCHMARKS: dict[str, Callable[..., Outcome]] = {
     "fanout-1": fanout.runner(1),
     "fanout-10": fanout.runner(10),
 }
+ALONE: dict[str, Callable[[list[str]], int]] = {"leak": leak.main, "proxy": proxy.main}
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
 def main(arguments: list[str]) -> int:
     """Run what was asked for."""
+    if arguments and arguments[0] in ALONE:
+        return ALONE[arguments[0]](arguments[1:])
     parser = argparse.ArgumentParser(prog="bench", description="floodmark beside its peers")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)} (default: all)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)} (default: all); or one of {', '.join(ALONE)}, alone"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="how often each contender is measured, in turns (default: 3)")
     parser.add_argument("--scale", type=float, default=1.0, help="of the amounts of work; below 1 the figures are coarse (default: 1)")
     parser.add_argument("--write", action="store_true", help="write the table into docs/benchmarks.md; needs all benchmarks at full scale")
     chosen = parser.parse_args(arguments)
     unknown = set(chosen.names) - set(BENCHMARKS)
     if unknown:
-        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(BENCHMARKS)}")
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(BENCHMARKS)}, and {', '.join(ALONE)} alone")
     if chosen.rounds < 1 or not 0 < chosen.scale <= 1:
         parser.error("--rounds must be at least 1, and --scale above 0 and at most 1")
     names = chosen.names or list(BENCHMARKS)

@@ -16,6 +16,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from bench import leak_live
 from floodmark.model.verdict import Verdict
 from floodmark.monitor.leak import judge_leak
 from floodmark.monitor.leak.synthetic import KINDS, make
@@ -106,7 +107,13 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench.leak", description="false alarms and misses of the leak verdict")
     parser.add_argument("--seeds", type=int, default=4, help="traces of each kind and leak (default 4)")
     parser.add_argument("--first-seed", type=int, default=1_000, help="the first seed (default 1000)")
+    parser.add_argument("--live", type=int, metavar="N", help="judge N runs of real hubs instead, healthy and leaking in turns")
+    parser.add_argument("--loads", type=int, choices=(1, 2), default=1, help="of a live run: one of a million, or two of half a million")
     options = parser.parse_args(arguments)
+    if options.live is not None:
+        if options.live < 1:
+            parser.error("--live must be at least 1")
+        return leak_live.report(leak_live.run(options.live, loads=options.loads))
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     begun_s = time.process_time()
     twice = memory_rows(seeds, leaks_bytes=(10.0,), limit_bytes=5.0)

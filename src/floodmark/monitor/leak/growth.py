@@ -53,12 +53,13 @@ class _Part(NamedTuple):
         return float(self.floor.x[-1] - self.floor.x[0])
 
 
-def judge_column(x: Floats, y: Floats, scale: Scale, *, warm_until: float | None, seed: int) -> Growth:
+def judge_column(x: Floats, y: Floats, scale: Scale, *, warm_until: float | None, seed: int, before: float = 0.0) -> Growth:
     """Judge a column.
 
     Args:
         x: (n,) not falling; y: (n,) NaN where unreadable.
         warm_until: x at which warm-up ended; None: look for it.
+        before: of x, what an earlier load has put through already: it filled what an allocator held free.
     """
     readable = np.isfinite(y)
     if len(y) == 0:
@@ -77,14 +78,14 @@ def judge_column(x: Floats, y: Floats, scale: Scale, *, warm_until: float | None
         return _unknown(scale, f"too short: {int(used.sum())} samples are left after warm-up; at least {SAMPLES_LEAST} are needed")
     if (gap := float(np.diff(x[used]).max())) > (x[-1] - warm.end) / 2:
         return _unknown(scale, f"figures missing: nothing was read over {gap:,.6g} of {x[-1] - warm.end:,.6g} {scale.span_unit}")
-    return _Column(x, y, load, warm, scale, seed).judge()
+    return _Column(x, y, load, warm, scale, seed, before).judge()
 
 
 class _Column:
     """One column with enough in it to be judged."""
 
-    def __init__(self, x: Floats, y: Floats, load: Floor, warm: shape.WarmUp, scale: Scale, seed: int) -> None:
-        self.x, self.y, self.load, self.warm, self.scale, self.seed = x, y, load, warm, scale, seed
+    def __init__(self, x: Floats, y: Floats, load: Floor, warm: shape.WarmUp, scale: Scale, seed: int, before: float) -> None:
+        self.x, self.y, self.load, self.warm, self.scale, self.seed, self.before = x, y, load, warm, scale, seed, before
         self.whole = self._part(warm.end)
 
     def judge(self) -> Growth:
@@ -180,7 +181,7 @@ class _Column:
 
     def _is_below(self, start: float) -> bool:
         part = self._part(start)
-        if self.scale.limit * part.span < SLACK_GRAINS * self.scale.grain:
+        if self.scale.limit * (self.before + part.span) < SLACK_GRAINS * self.scale.grain:
             return False
         if not part.line.upper < IN_HAND * self.scale.limit or self._rises_late(part):
             return False
@@ -239,9 +240,9 @@ class _Column:
             more = whole.span / 2 * max(1.0, math.log(max(2 * second / limit, math.e)) / fall) if second > 0 else whole.span / 2
             return self._result(whole, Verdict.UNKNOWN, f"still warming up: growth is dying away but not over: {said}", more=more)
         filled = SLACK_GRAINS * self.scale.grain / limit
-        if whole.span < filled and not whole.line.lower > limit:
+        if self.before + whole.span < filled and not whole.line.lower > limit:
             reason = f"too short: what an allocator may hold free takes {filled:,.6g} {self.scale.span_unit} at the limit to fill: {said}"
-            return self._result(whole, Verdict.UNKNOWN, reason, more=1.3 * (filled - whole.span))
+            return self._result(whole, Verdict.UNKNOWN, reason, more=1.3 * (filled - self.before - whole.span))
         if whole.line.upper < IN_HAND * limit:
             return self._result(whole, Verdict.UNKNOWN, f"the last part rises faster than the whole: {said}", more=whole.span / 2)
         half = (whole.line.upper - whole.line.lower) / 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,12 @@ class Draft:
     kept: np.ndarray[tuple[int], np.dtype[np.bool_]] | None = None
     unreadable: float = 0.0
     descriptors_per_thousand: float = 0.0
+    once: float = 0.0  # bytes at the end that a second load does not add again
+
+    def add_once(self, growth: np.ndarray[tuple[Any, ...], np.dtype[np.floating[Any]]]) -> None:
+        """Put growth on top that comes once in the life of a process: a cache that fills, a pool that grows."""
+        self.live += growth
+        self.once += float(growth[-1])
 
     def uniform(self, low: float, high: float) -> float:
         return float(self.rng.uniform(low, high))
@@ -43,11 +50,11 @@ def _flat(draft: Draft) -> None:
 
 def _warm_up(draft: Draft) -> None:
     tau = float(np.exp(draft.uniform(np.log(0.02), np.log(0.5))))
-    draft.live += draft.uniform(5, 100) * MB * -np.expm1(-draft.x / tau)
+    draft.add_once(draft.uniform(5, 100) * MB * -np.expm1(-draft.x / tau))
 
 
 def _long_warm_up(draft: Draft) -> None:
-    draft.live += draft.uniform(20, 150) * MB * -np.expm1(-draft.x / draft.uniform(0.5, 1.2))
+    draft.add_once(draft.uniform(20, 150) * MB * -np.expm1(-draft.x / draft.uniform(0.5, 1.2)))
 
 
 def _sawtooth(draft: Draft) -> None:
@@ -78,20 +85,20 @@ def _trimming(draft: Draft) -> None:
 
 
 def _step(draft: Draft) -> None:
-    draft.live += draft.uniform(3, 120) * MB * (draft.x > draft.uniform(0.05, 0.95))
+    draft.add_once(draft.uniform(3, 120) * MB * (draft.x > draft.uniform(0.05, 0.95)))
 
 
 def _doubling(draft: Draft) -> None:
     size, at = draft.uniform(0.5, 4) * MB, draft.uniform(0.02, 0.1)
     while at < 1:
-        draft.live += size * (draft.x > at)
+        draft.add_once(size * (draft.x > at))
         size, at = size * 2, at * 2
 
 
 def _staircase(draft: Draft) -> None:
     """Caches that fill, each once: two to four steps anywhere."""
     for _ in range(int(draft.rng.integers(2, 5))):
-        draft.live += draft.uniform(2, 40) * MB * (draft.x > draft.uniform(0, 1))
+        draft.add_once(draft.uniform(2, 40) * MB * (draft.x > draft.uniform(0, 1)))
 
 
 def _arenas(draft: Draft) -> None:
@@ -176,6 +183,14 @@ KINDS: dict[str, Callable[[Draft], None]] = {
 }
 
 
+AGAIN: dict[str, Callable[[Draft], None]] = {
+    kind: act
+    for kind, act in (KINDS | {"step+teeth": _sawtooth, "warm-up+teeth": _sawtooth}).items()
+    if kind not in ("warm-up", "long warm-up", "step", "doubling", "staircase", "fault", "late")
+}
+"""What a kind does in the second load: what comes once has come, what comes and goes comes and goes, and a leak that began late goes on."""
+
+
 def make(
     kind: str,
     *,
@@ -193,7 +208,7 @@ def make(
         leak_bytes_per_message: the truth; for "late" from its beginning on.
         duration_s: of one load; drawn from 60-600 s when None.
         descriptors_per_thousand: descriptors leaked for every thousand messages.
-        second_load: append a drain and the same load again, in which only the leak goes on.
+        second_load: append a drain and the same load again, of as many messages: the leak goes on, teeth, spikes and drift do, too.
     """
     if kind not in KINDS:
         raise UsageError(f"no kind {kind!r}; there are: {', '.join(KINDS)}")
@@ -209,23 +224,26 @@ def make(
     draft = Draft(rng=rng, t=t, x=x, live=base + leak, leak=leak, descriptors_per_thousand=descriptors_per_thousand)
     KINDS[kind](draft)
     if second_load:
-        _append_second(draft, base)
+        _append_second(kind, draft, base, leak)
     return _finished(draft, messages_count, seconds, second_load=second_load)
 
 
-def _append_second(draft: Draft, base: float) -> None:
-    """After a drain at the level reached, the load again: what is not leak stays where it ended."""
+def _append_second(kind: str, draft: Draft, base: float, leak: Floats) -> None:
+    """After a drain, in which memory rests where it is, the load again, and a drain."""
     count = len(draft.t)
     drain = max(10, count // 10)
-    settled = float(np.min(draft.live[-max(1, count // 50) :]))
-    draft.live = np.concatenate([draft.live, np.full(drain, settled), settled + draft.leak - draft.leak[0]])
-    draft.leak = np.concatenate([draft.leak, np.full(drain, draft.leak[-1]), draft.leak[-1] + draft.leak])
-    draft.x = np.concatenate([draft.x, np.ones(drain), 1 + draft.x])
-    draft.t = np.concatenate([draft.t, 1 + np.arange(1, drain + 1) / count, 1 + (drain + 1) / count + draft.t])
-    draft.live = np.concatenate([draft.live, np.full(drain, draft.live[-1])])
-    draft.x = np.concatenate([draft.x, np.full(drain, draft.x[-1])])
-    draft.t = np.concatenate([draft.t, draft.t[-1] + np.arange(1, drain + 1) / count])
+    lost = draft.leak[-1]
+    again = Draft(rng=draft.rng, t=draft.t, x=draft.x, live=base + draft.once + lost + leak, leak=leak)
+    if kind in AGAIN:
+        AGAIN[kind](again)
+    draft.live = np.concatenate([draft.live, np.full(drain, draft.live[-1]), again.live, np.full(drain, again.live[-1])])
+    draft.leak = np.concatenate([draft.leak, np.full(drain, lost), lost + leak, np.full(drain, lost + leak[-1])])
+    draft.x = np.concatenate([draft.x, np.ones(drain), 1 + draft.x, np.full(drain, 2.0)])
+    rests = np.arange(1, drain + 1) / count
+    first = np.concatenate([draft.t, 1 + rests, 1 + (drain + 1) / count + draft.t])
+    draft.t = np.concatenate([first, first[-1] + rests])
     draft.kept = None
+    draft.unreadable = max(draft.unreadable, again.unreadable)
 
 
 def _finished(draft: Draft, messages_count: int, seconds: float, *, second_load: bool) -> Trace:

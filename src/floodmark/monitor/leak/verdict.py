@@ -8,21 +8,19 @@ Pure and deterministic: the same trace and seed give the same result.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from floodmark.core.errors import UsageError
 from floodmark.model.verdict import Verdict, worst
 from floodmark.monitor.leak.growth import SAMPLES_LEAST, Scale, judge_column
+from floodmark.monitor.leak.loads import SETTLED_COUNT, decide, loads
 from floodmark.monitor.leak.result import Growth, LeakResult, Retained
-from floodmark.monitor.leak.trace import Flags, Floats, Trace, Window, column
+from floodmark.monitor.leak.trace import Floats, Trace, Window, column
 
 ALLOCATOR_GRAIN_BYTES = 1024 * 1024
 DESCRIPTORS_GRAIN_COUNT = 8
 THREADS_GRAIN_COUNT = 4
-SETTLED_COUNT = 5  # samples whose least one is the level before a load or after a drain
 
 
 def judge_leak(
@@ -76,15 +74,15 @@ def judge_leak(
 
     resident = column(trace.resident_bytes)
     resident[~(resident > 0)] = math.nan  # a living process has memory: 0 is a reading that failed
-    decided = _decided(trace, resident, memory_scale, seed)
+    decided = decide(trace, resident, memory_scale, seed)
     unique = None
     if decided.verdict is Verdict.FAIL and trace.unique_bytes is not None:
         unique = _second_opinion(trace, column(trace.unique_bytes), memory_scale, seed)
         if unique is not None and unique.verdict is Verdict.PASS:
             reason = f"resident memory grows, unique memory does not, so shared or file-backed pages do: {unique.reason}"
             decided = decided._replace(verdict=Verdict.UNKNOWN, reason=reason)
-    descriptors = None if trace.descriptors is None else _decided(trace, column(trace.descriptors), descriptor_scale, seed)
-    threads = None if trace.threads is None else _decided(trace, column(trace.threads), thread_scale, seed)
+    descriptors = None if trace.descriptors is None else decide(trace, column(trace.descriptors), descriptor_scale, seed)
+    threads = None if trace.threads is None else decide(trace, column(trace.threads), thread_scale, seed)
     peak = None if not np.isfinite(resident).any() else int(np.nanmax(resident))
     parts = [
         ("memory", decided),
@@ -94,90 +92,29 @@ def judge_leak(
     reason = "; ".join(f"{name}: {part.reason}" for name, part in parts if part.verdict is verdict)
     if peak is not None and peak > peak_limit_bytes:
         verdict, reason = Verdict.FAIL, f"memory: peak of {peak:,} bytes, limit {peak_limit_bytes:,.0f}"
-    shown = decided.latest
+    shown = decided.shown
     rate = _per_hour(trace, counted)
     return LeakResult(
         verdict=verdict,
         reason=reason,
         memory=decided.first,
-        decided=_one(decided),
+        decided=decided.growth,
         bytes_per_message=shown.slope if counted else (shown.slope / rate if shown.slope is not None and rate else None),
         bytes_per_hour=shown.slope if not counted else (shown.slope * rate if shown.slope is not None and rate else None),
         second=decided.second,
         second_ratio=decided.ratio,
         unique=unique,
-        descriptors=None if descriptors is None else _one(descriptors),
-        threads=None if threads is None else _one(threads),
+        descriptors=None if descriptors is None else descriptors.growth,
+        threads=None if threads is None else threads.growth,
         retained=_retained(trace, resident),
         peak_bytes=peak,
     )
 
 
-class _Decided(NamedTuple):
-    verdict: Verdict
-    reason: str
-    first: Growth
-    second: Growth | None = None
-    ratio: float | None = None
-
-    @property
-    def latest(self) -> Growth:
-        return self.first if self.second is None or self.second.slope is None else self.second
-
-
-def _decided(trace: Trace, y: Floats, scale: Scale, seed: int) -> _Decided:
-    """Judge a column by the first load and, where there is one, the second."""
-    x, _ = trace.driver()
-    usable = ~trace.disturbed()
-    load, again = _loads(trace)
-    warm = None
-    if trace.warm_until_ns is not None and len(x):
-        warm = float(np.interp(trace.warm_until_ns, trace.t_ns, x))
-    first = judge_column(x[usable & load], y[usable & load], scale, warm_until=warm, seed=seed)
-    if again is None:
-        return _Decided(first.verdict, first.reason, first)
-    second = judge_column(x[usable & again], y[usable & again], scale, warm_until=None, seed=seed)
-    before, between, after = (_level(y, usable & part, end) for part, end in ((load, False), (load, True), (again, True)))
-    run = float(x[again][-1] - x[again][0]) if np.any(again) else 0.0
-    if before is None or between is None or after is None or run <= 0:
-        return _Decided(Verdict.UNKNOWN, "the second load has no readable figures", first, second)
-    ratio = (after - between) / (between - before) if between > before else None
-    rate, hidden = (after - between) / run, scale.grain / run
-    told = f"the second load added {(after - between):,.6g} to {(between - before):,.6g} of the first"
-    if rate - hidden > scale.limit and Verdict.FAIL in (first.verdict, second.verdict) and second.verdict is not Verdict.PASS:
-        return _Decided(Verdict.FAIL, f"{told}: {(second if second.verdict is Verdict.FAIL else first).reason}", first, second, ratio)
-    if rate + hidden < scale.limit and Verdict.PASS in (first.verdict, second.verdict) and second.verdict is not Verdict.FAIL:
-        return _Decided(Verdict.PASS, f"{told}: {(second if second.verdict is Verdict.PASS else first).reason}", first, second, ratio)
-    return _Decided(Verdict.UNKNOWN, f"{told}, which does not settle it: {second.reason}", first, second, ratio)
-
-
-def _one(decided: _Decided) -> Growth:
-    """Return a column's figures under the verdict that both loads gave."""
-    return msgspec.structs.replace(decided.latest, verdict=decided.verdict, reason=decided.reason)
-
-
-def _loads(trace: Trace) -> tuple[Flags, Flags | None]:
-    """Mark the samples of the first and of the second load."""
-    if trace.second_load is None:
-        return trace.inside(trace.load), None
-    before = np.asarray(np.asarray(trace.t_ns, dtype=np.int64) < trace.second_load.start_ns)
-    return trace.inside(trace.load) & before, trace.inside(trace.second_load)
-
-
-def _level(y: Floats, part: Flags, end: bool) -> float | None:
-    """Return the floor at one end of a load: the least of a twentieth of its samples."""
-    figures = y[part]
-    figures = figures[np.isfinite(figures)]
-    if not len(figures):
-        return None
-    count = max(SETTLED_COUNT, len(figures) // 20)
-    return float(figures[-count:].min() if end else figures[:count].min())
-
-
 def _second_opinion(trace: Trace, unique: Floats, scale: Scale, seed: int) -> Growth | None:
     """Judge unique memory by the readings there are; None when they are too few to have an opinion."""
     x, _ = trace.driver()
-    load, again = _loads(trace)
+    load, again = loads(trace)
     use = ~trace.disturbed() & (load if again is None else again) & np.isfinite(unique)
     if int(use.sum()) < SAMPLES_LEAST:
         return None
