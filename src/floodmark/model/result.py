@@ -91,9 +91,10 @@ class FaultResult(msgspec.Struct, frozen=True, kw_only=True):
     """What one occasion of a fault did to the stream, and how the stream came back; times count from the start of the load.
 
     `index` is the fault's slot in the scenario, `occasion` counts its repeats from 0; beyond the first ten, all further `occasions` are
-    one entry with sums and worst cases. A `standing` one was there before the load and never lifted. Clocks count from `lifted_s`; one
-    whose moment was not seen is None. The deliveries counted are those sent from `struck_s` to the next strike of any fault, or the end;
-    up to `unplaced` more anomalies may belong there, or elsewhere.
+    one entry with sums and worst cases. A `standing` one was there before the load and never lifted. Of the connections lost to it,
+    `reconnects` came back and `away` did not. Clocks count from `lifted_s`, but `recovery_s` from `struck_s` where there were victims;
+    one whose moment was not seen is None. The deliveries counted are those sent from `struck_s` to the next strike of any fault, or the
+    end; up to `unplaced` more anomalies may belong there, or elsewhere.
     """
 
     kind: str
@@ -105,7 +106,8 @@ class FaultResult(msgspec.Struct, frozen=True, kw_only=True):
     lifted_s: float
     hits: int = 0
     back: int = 0
-    reconnects: int | None = None
+    reconnects: int = 0
+    away: int = 0
     recovery_s: float | None = None
     first_delivery_s: float | None = None
     full_rate_s: float | None = None

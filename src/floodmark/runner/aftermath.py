@@ -27,8 +27,8 @@ from floodmark.runner.timeline import BIN_NS
 
 TOLD_OCCASIONS = 10
 ANOMALIES = ("lost", "duplicated", "reordered", "corrupted")
-_SUMMED = ("hits", "back", "unplaced")
-_SUMMED_IF_KNOWN = ("reconnects", *ANOMALIES, "indeterminate")
+_SUMMED = ("hits", "back", "reconnects", "away", "unplaced")
+_SUMMED_IF_KNOWN = (*ANOMALIES, "indeterminate")
 _WORST = ("recovery_s", "first_delivery_s", "full_rate_s", "backlog_drained_s")
 
 
@@ -44,6 +44,8 @@ def windows(evidence: Evidence, never_ns: int) -> list[tuple[str, int, int]]:
     """
     found: list[tuple[str, int, int]] = []
     blows = timed(evidence)
+    if not blows:
+        return []
     merged = (-1, -1)
     for blow, end_ns in zip(blows, [*(later.struck_ns for later in blows[1:]), never_ns], strict=True):
         place = (blow.index, min(blow.occasion, TOLD_OCCASIONS))
@@ -100,6 +102,7 @@ class _Course:
             hits=blow.hits,
             back=blow.back,
             reconnects=blow.reconnects,
+            away=blow.away,
             recovery_s=_recovery_s(blow, read),
             first_delivery_s=read.first_delivery_s,
             full_rate_s=read.full_rate_s,
@@ -209,10 +212,10 @@ def _overlapping(blows: Sequence[Blow]) -> list[list[Blow]]:
 
 
 def _recovery_s(blow: Blow, read: Clocks) -> float | None:
-    """Until the last victim was back; for a fault that takes nobody away, until the stream was."""
-    if not blow.clients or not blow.worst_s:
-        return read.full_rate_s
-    return blow.worst_s if blow.back == blow.hits else None
+    """Until the last victim was back, from the strike on; for a fault that takes nobody away, until the stream was."""
+    if blow.away or (blow.clients and blow.back < blow.hits):
+        return None
+    return blow.worst_s or read.full_rate_s
 
 
 def _window_name(blow: Blow) -> str:
@@ -232,6 +235,7 @@ def _standing(blow: Blow, evidence: Evidence, end_ns: int) -> FaultResult:
         hits=blow.hits,
         back=blow.back,
         reconnects=blow.reconnects,
+        away=blow.away,
         **({name: getattr(whole, name) for name in (*ANOMALIES, "indeterminate")} if whole is not None else {}),
     )
 
