@@ -27,7 +27,7 @@ from floodmark.faults.wire.link import Link
 from floodmark.faults.wire.parse import parse_fault
 from floodmark.faults.wire.proxy import Proxy
 from floodmark.faults.wire.spec import Direction
-from tests.faults.wire.relay import HOST, Reader, Writer, client, clients, how_it_ends, play, relay, stream, until
+from tests.faults.wire.relay import HOST, Reader, Writer, at_rest, client, clients, how_it_ends, play, relay, stream, until
 
 KINDS = list(WIRE_FAULTS)
 PAYLOAD = stream(4000)
@@ -386,6 +386,38 @@ def test_share_0_leaves_the_choice_of_every_other_fault_as_it_is(kind: str) -> N
             return {one.number for one in proxy.connections() if other.number in one.faults}
 
     assert play(chosen(0.0)) == play(chosen(0.5))
+
+
+# latency: what it holds
+
+
+def test_latency_holds_no_more_than_told_in_whole_blocks_and_gives_all_of_it_back() -> None:
+    payload = stream(48 << 20)
+
+    async def job() -> tuple[int, int, bytes]:
+        async with relay("latency=60s,hold=32MiB,direction=upstream") as (proxy, served), client(proxy) as (reader, writer):
+            sending = asyncio.create_task(send(writer, payload))
+            await until(lambda: proxy.connections() and proxy.connections()[0].held_bytes > 8 << 20)
+            await at_rest(lambda: proxy.connections()[0].held_bytes)
+            stage = proxy._links[1].upstream.stages[0]
+            held, cost = proxy.connections()[0].held_bytes, stage.held_bytes
+            proxy.remove(proxy.faults()[0])
+            answer = await reader.readexactly(len(payload))
+            await sending
+            assert served.errors == []
+            return held, cost, answer
+
+    held, cost, answer = play(job())
+
+    assert answer == payload
+    assert held <= cost <= (32 << 20) + (1 << 18) + 200  # one chunk more, with what it costs to keep it
+
+
+async def send(writer: Writer, payload: bytes) -> None:
+    """Send as fast as the other side takes it."""
+    for start in range(0, len(payload), 1 << 20):
+        writer.write(payload[start : start + (1 << 20)])
+        await writer.drain()
 
 
 # refuse: the first so many, and the port that stays ours

@@ -14,7 +14,7 @@ import numpy as np
 from floodmark.core import units
 from floodmark.core.units import Dimension
 from floodmark.faults.wire.journal import Tally
-from floodmark.faults.wire.shaper import End, Shaper
+from floodmark.faults.wire.shaper import Chunk, End, Shaper
 from floodmark.faults.wire.spec import LaneFault, ShaperFactory
 from floodmark.model import checks
 
@@ -64,7 +64,7 @@ class _PerBytes(Shaper):
         self._drawn_count = 0  # blocks whose flip is drawn
         self._pending: tuple[int, int] | None = None  # the last block's flip, when it lies beyond what has passed
 
-    def touch(self, piece: bytes) -> tuple[bytes, End | None]:
+    def touch(self, piece: Chunk) -> tuple[Chunk, End | None]:
         start, stop = self._passed_bytes, self._passed_bytes + len(piece)
         self._passed_bytes = stop
         offsets, bits = self._flips(stop)
@@ -100,7 +100,7 @@ class _PerChunk(Shaper):
         self._tally = tally
         self._passed_bytes = 0
 
-    def touch(self, piece: bytes) -> tuple[bytes, End | None]:
+    def touch(self, piece: Chunk) -> tuple[Chunk, End | None]:
         chance, place, bit = self._rng.random(3).tolist()
         start = self._passed_bytes
         self._passed_bytes += len(piece)

@@ -13,13 +13,16 @@ import socket
 import struct
 from typing import TYPE_CHECKING, cast
 
-from floodmark.faults.wire.shaper import End, Item
+import numpy as np
+
+from floodmark.faults.wire.shaper import BLOCK_BYTES, End, Item
 
 if TYPE_CHECKING:
     from floodmark.faults.wire.lane import Lane
     from floodmark.faults.wire.link import Link
 
-READ_BYTES = 256 * 1024
+READ_BYTES = BLOCK_BYTES
+_BLOCK_BYTES_LEAST = READ_BYTES // 2  # what came of a read to keep its whole block for it
 _HIGH_WATER_BYTES = 256 * 1024
 _LINGER_0 = struct.pack("ii", 1, 0)
 
@@ -27,7 +30,7 @@ _LINGER_0 = struct.pack("ii", 1, 0)
 class Endpoint(asyncio.BufferedProtocol):
     """A socket, and the lanes that begin and end at it."""
 
-    __slots__ = ("_buffer", "_early", "_ended", "_fd", "_reading", "_transport", "gone", "incoming", "link", "outgoing", "paused")
+    __slots__ = ("_block", "_buffer", "_early", "_ended", "_fd", "_reading", "_transport", "gone", "incoming", "link", "outgoing", "paused")
 
     outgoing: Lane  # what is read here goes there
     incoming: Lane  # what is written here comes from there
@@ -37,6 +40,7 @@ class Endpoint(asyncio.BufferedProtocol):
         self.paused = False  # the transport holds more than its high-water mark
         self.gone = False  # the connection is lost, or was ended by us
         self._buffer = buffer
+        self._block: memoryview | None = None  # what the coming read goes into, when it is not the buffer
         self._transport: asyncio.Transport | None = None
         self._fd = -1
         self._reading = True
@@ -51,6 +55,10 @@ class Endpoint(asyncio.BufferedProtocol):
         self._fd = transport.get_extra_info("socket").fileno()
 
     def get_buffer(self, sizehint: int) -> memoryview:
+        # INVARIANT: the loop reads and calls buffer_updated before anything else, so what is chosen here still holds there.
+        if self.outgoing.roomy and self._early is None:
+            self._block = np.empty(READ_BYTES, np.uint8).data  # unlike a bytearray, not filled with zeros first
+            return self._block
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -64,11 +72,15 @@ class Endpoint(asyncio.BufferedProtocol):
         if lane.direct:
             lane.sent_bytes += nbytes
             lane.sink.write(self._buffer[:nbytes])
-        else:
+        elif self._block is None:
             lane.feed(bytes(self._buffer[:nbytes]))
+        else:
+            block, self._block = self._block[:nbytes], None
+            lane.feed(block if nbytes >= _BLOCK_BYTES_LEAST else bytes(block))
 
     def eof_received(self) -> bool:
         self._ended = True
+        self._block = None
         self._take_end(End.FIN)
         return True  # half-closed: the other direction goes on
 
@@ -82,7 +94,7 @@ class Endpoint(asyncio.BufferedProtocol):
         self.incoming.sink_ready()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
+        self._transport = self._block = None
         known = self.gone  # we ended it ourselves
         self.gone = True
         self.paused = False
@@ -97,7 +109,7 @@ class Endpoint(asyncio.BufferedProtocol):
         """The link has both its ends: let through what came early, and read on."""
         early, self._early = self._early or [], None
         for item in early:
-            if isinstance(item, bytes):
+            if not isinstance(item, End):
                 self.outgoing.received_bytes += len(item)
             self.outgoing.feed(item)
         self.outgoing.update_reading()

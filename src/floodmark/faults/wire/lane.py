@@ -1,6 +1,7 @@
 """One direction of one connection: from a source socket through the stages of its faults, in the order they were added, to a sink socket.
 
-Without stages the source's endpoint writes straight to the sink's. With them, bytes are copied once and handed along. Back-pressure
+Without stages the source's endpoint writes straight to the sink's. With them, bytes are copied once and handed along; or, where much is
+held (a fast stream under latency), read into a block that is handed along itself, as memory is slow beside a loopback. Back-pressure
 runs the other way: a sink that takes no more blocks the last stage, a full stage the one before it, a full first stage the source.
 A lane whose sink is gone takes and drops what still comes, so that the source is not held up while the news travels back to it.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from floodmark.faults.wire.shaper import End, Item
+from floodmark.faults.wire.shaper import MIB, End, Item
 from floodmark.faults.wire.spec import Direction
 from floodmark.faults.wire.stage import Stage
 
@@ -18,10 +19,25 @@ if TYPE_CHECKING:
     from floodmark.faults.wire.link import Link
 
 
+_ROOMY_BYTES = 16 * MIB
+
+
 class Lane:
     """The chain between two endpoints."""
 
-    __slots__ = ("direct", "direction", "dropped_bytes", "finished", "link", "received_bytes", "sent_bytes", "sink", "source", "stages")
+    __slots__ = (
+        "direct",
+        "direction",
+        "dropped_bytes",
+        "finished",
+        "link",
+        "received_bytes",
+        "roomy",
+        "sent_bytes",
+        "sink",
+        "source",
+        "stages",
+    )
 
     def __init__(self, direction: Direction, link: Link, source: Endpoint, sink: Endpoint) -> None:
         self.direction = direction
@@ -30,6 +46,7 @@ class Lane:
         self.sink = sink
         self.stages: list[Stage] = []
         self.direct = True  # nothing between source and sink, and the sink is there
+        self.roomy = False  # the first stage may hold so much that it is worth reading into blocks of its own
         self.received_bytes = 0  # read from the source
         self.sent_bytes = 0  # handed to the sink's socket
         self.dropped_bytes = 0  # thrown away because the connection ended
@@ -53,6 +70,7 @@ class Lane:
         """Add a fault's stage behind those that are there."""
         self.stages.append(stage)
         self.direct = False
+        self.roomy = self.stages[0].shaper.capacity_bytes >= _ROOMY_BYTES
         if len(self.stages) > 1:
             self.stages[-2].resume()  # it may have waited for the sink, and now has us to wait for
         self.update_reading()
@@ -64,6 +82,7 @@ class Lane:
         index = self.stages.index(stage)
         del self.stages[index]
         self.direct = not self.stages and not self.sink.gone
+        self.roomy = bool(self.stages) and self.stages[0].shaper.capacity_bytes >= _ROOMY_BYTES
         if index:
             self.stages[index - 1].resume()
         else:
@@ -72,7 +91,7 @@ class Lane:
     def pass_on(self, stage: Stage, item: Item) -> None:
         """Take what a stage let go of."""
         if not self.stages:  # the piece before this one ended the connection
-            self.dropped_bytes += len(item) if isinstance(item, bytes) else 0
+            self.dropped_bytes += 0 if isinstance(item, End) else len(item)
             return
         following = self._after(stage)
         if following is None:
@@ -113,7 +132,7 @@ class Lane:
                 stage.tally.close()
             stage.cancel()
         self.stages.clear()
-        self.direct = False
+        self.direct = self.roomy = False
         self.update_reading()
 
     def _after(self, stage: Stage) -> Stage | None:
@@ -124,8 +143,8 @@ class Lane:
 
     def _deliver(self, item: Item) -> None:
         if self.sink.gone:
-            self.dropped_bytes += len(item) if isinstance(item, bytes) else 0
-        elif isinstance(item, bytes):
+            self.dropped_bytes += 0 if isinstance(item, End) else len(item)
+        elif not isinstance(item, End):
             self.sent_bytes += len(item)
             self.sink.write(item)
         elif item is End.FIN:

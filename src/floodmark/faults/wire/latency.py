@@ -14,7 +14,7 @@ from floodmark.core import units
 from floodmark.core.errors import UsageError
 from floodmark.core.units import Dimension
 from floodmark.faults.wire.journal import Tally
-from floodmark.faults.wire.shaper import MIB, Item, Shaper
+from floodmark.faults.wire.shaper import MIB, End, Item, Shaper
 from floodmark.faults.wire.spec import LaneFault, ShaperFactory
 from floodmark.model import checks
 
@@ -100,5 +100,5 @@ class _DelayLine(Shaper):
     def admit(self, item: Item, now_s: float) -> float:
         due_s = now_s + self._fault.draw(self._rng)
         self._last_s = max(self._last_s, due_s)
-        self._tally.hit(len(item) if isinstance(item, bytes) else 0)
+        self._tally.hit(0 if isinstance(item, End) else len(item))
         return self._last_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from floodmark.faults.wire.journal import Tally
-from floodmark.faults.wire.shaper import End, Shaper
+from floodmark.faults.wire.shaper import Chunk, End, Shaper
 from floodmark.faults.wire.spec import LaneFault, ShaperFactory
 from floodmark.model import checks
 
@@ -30,7 +30,7 @@ class _Gauge(Shaper):
         self._left_bytes = pass_bytes
         self._tally = tally
 
-    def touch(self, piece: bytes) -> tuple[bytes, End | None]:
+    def touch(self, piece: Chunk) -> tuple[Chunk, End | None]:
         if len(piece) < self._left_bytes:
             self._left_bytes -= len(piece)
             return piece, None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from floodmark.faults.wire.journal import Tally
-from floodmark.faults.wire.shaper import MIB, Item, Shaper
+from floodmark.faults.wire.shaper import MIB, End, Item, Shaper
 from floodmark.faults.wire.spec import LaneFault, ShaperFactory
 
 
@@ -28,5 +28,5 @@ class _Wall(Shaper):
         self._tally = tally
 
     def admit(self, item: Item, now_s: float) -> float:
-        self._tally.hit(len(item) if isinstance(item, bytes) else 0)
+        self._tally.hit(0 if isinstance(item, End) else len(item))
         return math.inf

@@ -11,6 +11,7 @@ import enum
 
 KIB = 1024
 MIB = 1024 * KIB
+BLOCK_BYTES = 256 * KIB  # what one read of the proxy can give
 
 
 class End(enum.Enum):
@@ -21,7 +22,8 @@ class End(enum.Enum):
     CLOSE = "close"  # our own: deliver what came before, then close both sides
 
 
-Item = bytes | End
+Chunk = bytes | memoryview  # a memoryview is all or most of a block that nobody else writes to
+Item = Chunk | End
 
 
 class Shaper:
@@ -42,6 +44,6 @@ class Shaper:
         """Give when a piece leaves that could leave at `from_s`; asked once per piece."""
         return from_s
 
-    def touch(self, piece: bytes) -> tuple[bytes, End | None]:
+    def touch(self, piece: Chunk) -> tuple[Chunk, End | None]:
         """Give what goes on instead of the piece, and whether the lane ends there."""
         return piece, None

@@ -14,7 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from floodmark.faults.wire.journal import Tally
-from floodmark.faults.wire.shaper import End, Item, Shaper
+from floodmark.faults.wire.shaper import BLOCK_BYTES, End, Item, Shaper
 
 if TYPE_CHECKING:
     from floodmark.faults.wire.lane import Lane
@@ -35,6 +35,7 @@ class Stage:
         "_ended",
         "_lane",
         "_loop",
+        "_payload_bytes",
         "_position",
         "_pumping",
         "_queue",
@@ -52,6 +53,7 @@ class Stage:
         self.tally = tally
         self.healed = False
         self.held_bytes = 0  # with the items' own cost
+        self._payload_bytes = 0  # of the items, what has left of the head included
         self._lane = lane
         self._loop = loop
         self._queue: deque[tuple[float, Item]] = deque()  # (earliest time to leave, item)
@@ -71,17 +73,18 @@ class Stage:
     @property
     def waiting_bytes(self) -> int:
         """Payload bytes held."""
-        return self.held_bytes - _ITEM_COST_BYTES * len(self._queue) - self._position
+        return self._payload_bytes - self._position
 
     def feed(self, item: Item) -> None:
         """Take an item from whoever comes before."""
         if self._ended:
-            self._lane.dropped_bytes += len(item) if isinstance(item, bytes) else 0
+            self._lane.dropped_bytes += _size_bytes(item)
             return
         now_s = time.monotonic()
         due_s = now_s if self.healed else self.shaper.admit(item, now_s)
         self._queue.append((due_s, item))
         self.held_bytes += _cost_bytes(item)
+        self._payload_bytes += _size_bytes(item)
         if len(self._queue) == 1:
             self.pump()
 
@@ -94,7 +97,7 @@ class Stage:
     def cancel(self) -> None:
         """Throw away what is held and stop the clock: the lane is over."""
         self._queue.clear()
-        self.held_bytes = self._position = self._booked_bytes = 0
+        self.held_bytes = self._payload_bytes = self._position = self._booked_bytes = 0
         self._disarm()
 
     def resume(self) -> None:
@@ -138,7 +141,7 @@ class Stage:
     def _next(self, now_s: float) -> tuple[float, int]:
         """Give when the next piece leaves and its size."""
         due_s, item = self._queue[0]
-        left_bytes = len(item) - self._position if isinstance(item, bytes) else 0
+        left_bytes = _size_bytes(item) - self._position
         if self.healed:
             return now_s, left_bytes
         if due_s > now_s:
@@ -150,12 +153,12 @@ class Stage:
 
     def _release(self, piece_bytes: int) -> None:
         _, item = self._queue[0]
-        if not isinstance(item, bytes):
+        if isinstance(item, End):
             self._drop_head(item)
             self._lane.pass_on(self, item)
             return
         start, stop = self._position, self._position + piece_bytes
-        piece = item if piece_bytes == len(item) else item[start:stop]
+        piece = item if piece_bytes == len(item) else bytes(item[start:stop])  # a piece does not keep a whole block
         self._booked_bytes = 0
         if stop == len(item):
             self._drop_head(item)
@@ -177,6 +180,7 @@ class Stage:
         self._queue.popleft()
         self._position = 0
         self.held_bytes -= _cost_bytes(item)
+        self._payload_bytes -= _size_bytes(item)
 
     def _arm(self, after_s: float) -> None:
         if after_s != math.inf:
@@ -193,5 +197,10 @@ class Stage:
         self.pump()
 
 
+def _size_bytes(item: Item) -> int:
+    return 0 if isinstance(item, End) else len(item)
+
+
 def _cost_bytes(item: Item) -> int:
-    return _ITEM_COST_BYTES + (0 if isinstance(item, End) else len(item))
+    """What an item costs in memory: one that lies in a block costs the whole block."""
+    return _ITEM_COST_BYTES + (BLOCK_BYTES if isinstance(item, memoryview) else _size_bytes(item))

@@ -10,7 +10,7 @@ import math
 from typing import ClassVar
 
 from floodmark.faults.wire.journal import Tally
-from floodmark.faults.wire.shaper import End, Item, Shaper
+from floodmark.faults.wire.shaper import Chunk, End, Item, Shaper
 from floodmark.faults.wire.spec import Ending, How, LaneFault, ShaperFactory
 from floodmark.model import checks
 
@@ -38,8 +38,8 @@ class _BlackHole(Shaper):
         self._tally = tally
 
     def admit(self, item: Item, now_s: float) -> float:
-        return now_s if isinstance(item, bytes) else math.inf
+        return math.inf if isinstance(item, End) else now_s
 
-    def touch(self, piece: bytes) -> tuple[bytes, End | None]:
+    def touch(self, piece: Chunk) -> tuple[Chunk, End | None]:
         self._tally.hit(len(piece))
         return b"", None
