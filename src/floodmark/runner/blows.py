@@ -14,21 +14,35 @@ from urllib.parse import urlsplit, urlunsplit
 
 from floodmark.core.errors import UsageError
 from floodmark.faults import FaultPlan
-from floodmark.faults.process import PROCESS_FAULTS, ProcessPlan
+from floodmark.faults.backoff import TRIES
+from floodmark.faults.churn import Churn
+from floodmark.faults.disconnect import Disconnect
+from floodmark.faults.drop import Drop
+from floodmark.faults.failure import Failure
+from floodmark.faults.latency import Latency
+from floodmark.faults.process import Kill, ProcessPlan, Restart, Terminate
 from floodmark.faults.process.journal import Journal
 from floodmark.faults.process.spec import Scene, inflict
 from floodmark.faults.process.tree import Tree
+from floodmark.faults.reader import Reader
 from floodmark.faults.wire.active import ActiveFault
 from floodmark.faults.wire.proxy import Proxy, running
 from floodmark.faults.wire.spec import WireFault
 from floodmark.model.checks import FAULT_WINDOWS
-from floodmark.model.scenario import Fault, Scenario
+from floodmark.model.scenario import Fault, Phase, Scenario
 from floodmark.runner.agents import Agents
 from floodmark.runner.evidence import Blow, Evidence
+from floodmark.runner.possible import NOT_OURS, ON_PROCESSES
 
-FAULT_LIMIT_S = 180.0
+SLACK_S = 180.0
+PHASE_SLACK_S = 600.0
+WINDOW_LIMIT_S = 60.0
 MARKED_OCCASIONS = 10
-ON_PROCESSES = tuple(kind for kind, _ in PROCESS_FAULTS.values())
+
+
+def phase_limit_s(phase: Phase) -> float:
+    """No phase is waited for longer than its own length and a generous slack for a target that holds it up."""
+    return (phase.duration_s or 0.0) + PHASE_SLACK_S
 
 
 @asynccontextmanager
@@ -64,8 +78,14 @@ class Blows:
         self._journal = Journal(time.monotonic)
         target = evidence.target
         self._tree = Tree.of(target.pid) if target is not None and target.pid is not None else None
+        if target is not None:
+            target.on_start.append(self._follow)
         self._under_way = 0
         self._standing: list[tuple[Blow, ActiveFault]] = []
+
+    def _follow(self, pid: int) -> None:
+        """The target was started again: faults from now on are about the new one."""
+        self._tree = Tree.of(pid)
 
     def raise_standing(self) -> None:
         """Put to work the faults that hold from before the first connection."""
@@ -109,8 +129,9 @@ class Blows:
             elif isinstance(plan, ON_PROCESSES):
                 await self._on_the_processes(fault, plan, blow, occasion)
             else:
-                await self._in_the_clients(index, blow)
+                await self._in_the_clients(index, fault, plan, blow)
             blow.lifted_ns = time.monotonic_ns()
+            blow.healed = True
             self._under_way -= 1
             if not self._under_way:
                 await self._window("after", blow.lifted_ns)
@@ -118,7 +139,7 @@ class Blows:
             self._evidence.fault_back += blow.back
 
     async def _window(self, name: str, at_ns: int) -> None:
-        await self._agents.ask("window", index=FAULT_WINDOWS.index(name), at_ns=at_ns, limit_s=FAULT_LIMIT_S)
+        await self._agents.ask("window", index=FAULT_WINDOWS.index(name), at_ns=at_ns, limit_s=WINDOW_LIMIT_S)
 
     async def begin(self) -> None:
         """The load is about to begin: what is sent from now on was sent before the faults, if any will strike."""
@@ -138,21 +159,54 @@ class Blows:
         self._evidence.timeline.mark(f"{fault.kind} lifted", time.monotonic_ns())
 
     async def _on_the_processes(self, fault: Fault, plan: ProcessPlan, blow: Blow, occasion: int) -> None:
-        if self._tree is None:
-            raise UsageError(f"fault {fault.kind!r} needs a target that floodmark starts itself; give target.system or target.command")
-        scene = Scene(tree=self._tree, journal=self._journal, ratio=fault.ratio, seed=self._seed, occasion=occasion)
-        entry = await inflict(plan, scene, for_s=fault.for_s)
+        target, tree = self._evidence.target, self._tree
+        if tree is None or target is None:
+            raise UsageError(f"fault {fault.kind!r} {NOT_OURS}")
+        scene = Scene(tree=tree, journal=self._journal, ratio=fault.ratio, seed=self._seed, occasion=occasion, restarter=target)
+        if isinstance(plan, Kill | Terminate | Restart):
+            if self._evidence.watch is not None:
+                self._evidence.watch.sample_now(time.monotonic_ns())  # the last look at what is about to end
+            with target.under_fire():
+                entry = await inflict(plan, scene, for_s=fault.for_s)
+                if not isinstance(plan, Restart) and tree.root.pid in entry.pids:
+                    target.fell()
+                    blow.ended_target = True
+            if blow.ended_target and isinstance(plan, Kill) and not any(isinstance(each, Restart) for each in self._plans):
+                await self._agents.ask("gone", limit_s=WINDOW_LIMIT_S)
+        else:
+            entry = await inflict(plan, scene, for_s=fault.for_s)
         blow.hits = blow.back = entry.hits
         if plan.LASTS:
             self._evidence.timeline.mark(f"{fault.kind} lifted", time.monotonic_ns())
 
-    async def _in_the_clients(self, index: int, blow: Blow) -> None:
-        step = await self._agents.ask("fault", index=index, limit_s=FAULT_LIMIT_S)
+    def note_absence(self) -> None:
+        """At the end of the course: say so when a fault has ended the target for good."""
+        target = self._evidence.target
+        blow = next((blow for blow in reversed(self._evidence.blows) if blow.ended_target), None)
+        if blow is not None and target is not None and target.gone:
+            at_s = (blow.struck_ns - self._evidence.first_intended_ns) / 1e9
+            self._evidence.target_gone = f"{blow.kind} ended it {at_s:.1f} s into the load, and nothing started it again"
+
+    async def _in_the_clients(self, index: int, fault: Fault, plan: FaultPlan, blow: Blow) -> None:
+        step = await self._agents.ask("fault", index=index, limit_s=self._limit_s(fault, plan))
         blow.hits = int(step.figures.get("fault_hits", 0))
         blow.back = int(step.figures.get("fault_back", 0))
         blow.clients = True
-        blow.worst_s = step.worst_s
+        blow.worst_s = step.worst_s if blow.back else None
+        if isinstance(plan, Disconnect | Drop | Churn):
+            blow.reconnects = blow.back
         self._evidence.fault_worst_s = max(self._evidence.fault_worst_s, step.worst_s)
+
+    def _limit_s(self, fault: Fault, plan: FaultPlan) -> float:
+        """No fault in the clients is waited for longer than it may last by its own settings, and some slack.
+
+        A state without `for_s` lasts to the end of the load; a blow until the last victim has used up its tries.
+        """
+        scenario = self._scenario
+        if isinstance(plan, Latency | Failure | Reader):
+            return SLACK_S + (fault.for_s or sum(phase_limit_s(phase) for phase in scenario.phases))
+        backoff_max_s, away_s, spread_s = (getattr(plan, name, 0.0) for name in ("backoff_max_s", "back_after_s", "spread_s"))
+        return SLACK_S + away_s + spread_s + TRIES * (backoff_max_s + scenario.connect_limit_s)
 
 
 def windows(evidence: Evidence, never_ns: int) -> list[tuple[str, int, int]]:

@@ -30,6 +30,8 @@ class Blow:
         self.lifted_ns = struck_ns
         self.standing = standing
         self.clients = False
+        self.ended_target = False
+        """Whether it ended the target's first process for good."""
         self.healed = False
         """Whether it is over, `lifted_ns` being the moment."""
         self.hits = 0

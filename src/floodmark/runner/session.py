@@ -29,13 +29,14 @@ from floodmark.model.scenario import Scenario
 from floodmark.monitor.watch import Watch
 from floodmark.report.folder import RunFolder
 from floodmark.report.terminal import Progress as Display
-from floodmark.runner import aftermath, leaks, plan, profile, second, usage
+from floodmark.runner import aftermath, leaks, losses, plan, profile, second, usage
 from floodmark.runner.again import LaterStart
 from floodmark.runner.agents import Agents
-from floodmark.runner.blows import Blows, before, phase_limit_s, require_possible, windows
+from floodmark.runner.blows import Blows, before, phase_limit_s, windows
 from floodmark.runner.doctor import require_descriptors
 from floodmark.runner.evidence import Evidence
 from floodmark.runner.interrupted import in_flight
+from floodmark.runner.possible import require_possible
 from floodmark.runner.results import result_of
 from floodmark.runner.target import RunningTarget, require_startable, running
 from floodmark.runner.wire import PROGRESS_S, Progress, Setup
@@ -141,7 +142,7 @@ class Session:
         if target.pid is not None:
             trees["target"] = target.pid
         self._evidence.watch = watch = Watch(trees, interval_s=self._settings.watch_s)
-        target.on_start.append(lambda pid: watch.follow("target", LaterStart(pid, spent_s=usage.spent_s(watch))))
+        target.on_start.append(lambda pid: watch.follow("target", LaterStart(pid, spent_s=_spent_s(watch))))
         async with tasks.group() as group:
             watching = group.create_task(watch.run())
             try:
@@ -371,4 +372,10 @@ class Session:
         result, self.observed = result_of(
             scenario, evidence, agents=self._agent_count, seed=self._settings.seed, now_ns=time.monotonic_ns()
         )
-        return self._profiler.marked(result)
+        return losses.with_the_missing(self._profiler.marked(result), scenario, evidence)
+
+
+def _spent_s(watch: Watch) -> float:
+    """Processor time of the target so far, all its starts together."""
+    peak = watch.peak("target")
+    return peak.cpu_s if peak is not None else 0.0

@@ -31,7 +31,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, tag="setup"):
 
 class Do(msgspec.Struct, frozen=True, kw_only=True, tag="do"):
     """One step: `connect` (wave `index`), `probe`, `phase` and `fault` (by `index`; a phase starts at `at_ns`), `settle`, `give-up`,
-    `collect`, `quit`; `window` (before, during, after, by `index`) begins at `at_ns`."""
+    `collect`, `quit`; `gone`: the target is gone for good; `window` (before, during, after, by `index`) begins at `at_ns`."""
 
     step: str
     number: int
@@ -69,6 +69,20 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     held_up: bool = False
 
 
+class Loss(msgspec.Struct, kw_only=True):
+    """A connection that was lost though its client did not leave it, and when it was back (0: it is not).
+
+    `unanswered`: messages that a publisher had sent and that nobody answered any more. `ours`: a fault in this client brought it about.
+    """
+
+    at_ns: int
+    back_ns: int = 0
+    publisher: bool = False
+    unanswered: int = 0
+    reason: str = ""
+    ours: bool = False
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):
     """Everything an agent knows: its accounts, its publications, its histograms."""
 
@@ -82,6 +96,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):
     lag: bytes
     figures: dict[str, float]
     reasons: dict[str, int]
+    losses: list[Loss] = []
     first_intended_ns: int
     last_received_ns: int
 

@@ -26,6 +26,7 @@ from floodmark.ledger.accounts import Accounts
 from floodmark.ledger.wire import accounts_to_wire, publications_to_wire
 from floodmark.load.consumers import selected
 from floodmark.model.checks import FAULT_WINDOWS
+from floodmark.model.finding import Order
 from floodmark.model.scenario import Fast, Fault, Slow
 from floodmark.runner import plan
 from floodmark.runner.agent.dropping import Dropping
@@ -33,6 +34,7 @@ from floodmark.runner.agent.holding import LateInbox, Standing, Withheld
 from floodmark.runner.agent.mishaps import Mishaps
 from floodmark.runner.agent.publishing import Outlet, Publisher
 from floodmark.runner.agent.receiving import Intake
+from floodmark.runner.agent.returning import Returning
 from floodmark.runner.agent.subscribing import Crowd, Member, consume
 from floodmark.runner.wire import PROGRESS_S, Did, Do, Message, Outcome, Progress, Setup, Trouble
 
@@ -76,9 +78,16 @@ class Agent:
             limit_s=scenario.connect_limit_s,
             flush=self._flush,
             standing=self._standing,
+            in_order=scenario.order is Order.PER_PUBLISHER,
         )
-        if any(isinstance(fault, Disconnect | Drop) and fault.resume for fault in self._faults):
+        self._reconnect = scenario.reconnect
+        self._returning = Returning(scenario.reconnect, seed=setup.seed)
+        self.crowd.on_lost = self._on_lost
+        resumes = scenario.reconnect is not None and scenario.reconnect.resume
+        if resumes or any(isinstance(fault, Disconnect | Drop) and fault.resume for fault in self._faults):
             self.intake.on_frames.append(self.crowd.remember)
+        if scenario.reconnect is not None:
+            self.intake.on_deliveries.append(self.crowd.see)
         self._dropping = Dropping(
             crowd=self.crowd,
             driver=self._driver,
@@ -100,6 +109,7 @@ class Agent:
             seed=setup.seed,
             agent=setup.agent,
         )
+        self._mishaps.on_left = lambda member: self._on_lost(member, "ended while it read badly", ours=True)
         self._failed_publishes = 0
         if any(isinstance(fault, Latency | Failure) and fault.on == "publish" for fault in self._faults):
             self.publisher.withhold = lambda pacer: Withheld(pacer, standing=self._standing, drop=self._fail_publish)
@@ -127,10 +137,32 @@ class Agent:
 
     def closed(self, connection: Connection, reason: str) -> None:
         """A connection is gone."""
-        if not self.crowd.left(connection, reason):
-            self.publisher.gone(connection)
-            if not self._leaving_publishers:
-                self.publisher_losses[f"publisher: {reason}"] += 1
+        if self.crowd.left(connection, reason):
+            return
+        lost = self.publisher.gone(connection, returning=self._returning.on and not self._leaving_publishers)
+        if self._leaving_publishers:
+            return
+        self.publisher_losses[f"publisher: {reason}"] += 1
+        number, unanswered = lost or (-1, 0)
+        loss = self._returning.note(publisher=True, reason=reason, unanswered=unanswered)
+        if lost is not None:
+            self._returning.bring_back(loss, number, lambda: self._publish_again(number), lambda: self.publisher.away(number))
+
+    def _on_lost(self, member: Member, reason: str, *, ours: bool = False) -> None:
+        """A subscriber's connection was lost though nobody here left it."""
+        loss = self._returning.note(publisher=False, reason=reason, ours=ours)
+        if not self._returning.on or self._reconnect is None:
+            return
+        self.crowd.lose(member, resume=self._reconnect.resume)
+        resume = self._reconnect.resume
+        self._returning.bring_back(loss, member.number, lambda: self.crowd.join(member, self, resume=resume), lambda: None)
+
+    async def _publish_again(self, number: int) -> None:
+        """Open a lost publisher's connection anew."""
+        setup = self._setup
+        name = self._names[number % self._population.channels]
+        connection = await self._driver.connect(setup.url, name, self, limit_s=setup.scenario.connect_limit_s)
+        self.publisher.back(number, connection)
 
     # -- steps -----------------------------------------------------------------------------------------------------------------
 
@@ -140,6 +172,7 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._flush_often()), group.create_task(self._report())]
+                self._returning.begin(group)
                 while (message := await receive()) is not None:
                     if not isinstance(message, Do):
                         raise HarnessBugError(f"an agent cannot take {type(message).__name__}")
@@ -150,6 +183,7 @@ class Agent:
                         tasks.append(group.create_task(self._consume(message.at_ns)))
                     tasks = [task for task in tasks if not task.done()]
                     tasks.append(group.create_task(self._step(message)))
+                self._returning.stop()
                 for task in tasks:
                     task.cancel()
         finally:
@@ -200,6 +234,9 @@ class Agent:
             case "settle":
                 self._calm.set()
                 self._mishaps.load_over.set()
+                return Did(number=do.number)
+            case "gone":
+                self._returning.stop()
                 return Did(number=do.number)
             case "give-up":
                 self.publisher.give_up()
@@ -294,7 +331,7 @@ class Agent:
         self.intake.flush()
         self.publisher.settle_times()
         crowd, publisher = self.crowd, self.publisher
-        reasons = crowd.ended + crowd.disconnects + publisher.refused + self.publisher_losses
+        reasons = crowd.ended + crowd.disconnects + crowd.not_resumed + publisher.refused + self.publisher_losses + self._returning.refusals
         return Outcome(
             number=do.number,
             accounts=accounts_to_wire(self.accounts),
@@ -310,6 +347,8 @@ class Agent:
                 "disconnects": crowd.disconnects.total() + self.publisher_losses.total(),
                 "published": publisher.published_count,
                 "unanswered": publisher.unanswered_count,
+                "not_resumed": crowd.not_resumed.total(),
+                "losses_forgotten": self._returning.forgotten_count,
                 "connections": crowd.connected_count,
                 "frames": self.intake.frames_count,
                 "fault_publishes": self._dropping.published_count,
@@ -317,6 +356,7 @@ class Agent:
                 "dropped_unasked": publisher.publications.dropped_by_us_count - self._failed_publishes,
             },
             reasons=dict(reasons.most_common(20)),
+            losses=self._returning.losses,
             first_intended_ns=publisher.first_intended_ns,
             last_received_ns=self.intake.last_received_ns,
         )

@@ -21,10 +21,8 @@ from floodmark.faults.drop import Drop
 from floodmark.ledger.accounts import Accounts
 from floodmark.ledger.stamp import Stamper
 from floodmark.runner.agent.receiving import Intake
-from floodmark.runner.agent.subscribing import Crowd, Member
+from floodmark.runner.agent.subscribing import IN_FLIGHT_NS, Crowd, Member
 
-IN_FLIGHT_NS = 1_000_000_000
-"""What was acknowledged so shortly before a socket was dropped may have been in it, so it is not required."""
 GONE_TICK_S = 0.005
 GONE_LIMIT_S = 2.0
 _LINGER_NOT = struct.pack("ii", 1, 0)  # close sends a reset

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,10 +28,10 @@ from floodmark.faults.latency import Delays, Latency
 from floodmark.faults.reader import Reader
 from floodmark.ledger.accounts import Accounts
 from floodmark.model.scenario import Fault, Population
-from floodmark.runner.agent.dropping import IN_FLIGHT_NS, Dropping
+from floodmark.runner.agent.dropping import Dropping
 from floodmark.runner.agent.holding import Standing
 from floodmark.runner.agent.receiving import Intake
-from floodmark.runner.agent.subscribing import Crowd, FailedByFaultError, Member, consume
+from floodmark.runner.agent.subscribing import IN_FLIGHT_NS, Crowd, FailedByFaultError, Member, consume
 from floodmark.runner.wire import Did
 
 AGAIN = Backoff()
@@ -56,6 +56,8 @@ class Mishaps:
     ) -> None:
         self.load_over = asyncio.Event()
         """Set by the agent when nothing more will be published: what has no end of its own ends then."""
+        self.on_left: Callable[[Member], None] = lambda member: None
+        """Told of members whose connection ended by our doing, and whom no fault brings back."""
         self._crowd = crowd
         self._sink = sink
         self._accounts = accounts
@@ -156,6 +158,8 @@ class Mishaps:
         finally:
             for member in mine:
                 self._crowd.blame(member)
+                if member.connection is None:
+                    self.on_left(member)
             if count in self._intake.on_frames:
                 self._intake.on_frames.remove(count)
 

@@ -43,10 +43,12 @@ HELD_UP_NS = 1_000_000_000
 class Outlet:
     """One publisher connection and what waits for it."""
 
-    __slots__ = ("backlog", "blocked_ns", "connection")
+    __slots__ = ("backlog", "blocked_ns", "connection", "returning")
 
     def __init__(self, connection: Connection) -> None:
         self.connection: Connection | None = connection
+        self.returning = False
+        """Whether it was lost and is on its way back: what is due waits for it."""
         self.backlog: deque[tuple[int, int]] = deque()
         self.blocked_ns = 0
         """When it last refused to take more; what was meant to go out before that was held up by the target, not by us."""
@@ -125,18 +127,36 @@ class Publisher:
         elif token in self._pending_batches:
             self.refused[reason] += self._fail_batch(token)
 
-    def gone(self, connection: Connection) -> None:
-        """A publisher connection was lost: what it had not confirmed stays unanswered, and is indeterminate."""
+    def gone(self, connection: Connection, *, returning: bool) -> tuple[int, int] | None:
+        """A publisher connection was lost: what it had not confirmed stays unanswered, and is indeterminate.
+
+        Returns: its number and how many messages that were; None when it was none of ours.
+        """
         for index, outlet in self.outlets.items():
             if outlet.connection is connection:
                 outlet.connection = None
+                outlet.returning = returning
                 count = self._population.publishers
+                unanswered = 0
                 for token in [token for token, (source, _, _) in self._pending.items() if source % count == index]:
                     source, seq, _ = self._pending.pop(token)
                     self.publications.failed(source, seq)
-                    self.unanswered_count += 1
+                    unanswered += 1
                 for token in [token for token, batch in self._pending_batches.items() if batch.sources[0] % count == index]:
-                    self.unanswered_count += self._fail_batch(token)
+                    unanswered += self._fail_batch(token)
+                self.unanswered_count += unanswered
+                return index, unanswered
+        return None
+
+    def back(self, number: int, connection: Connection) -> None:
+        """A lost publisher is connected again. What waited for it is late by the target's doing, not by ours."""
+        outlet = self.outlets[number]
+        outlet.connection, outlet.returning = connection, False
+        outlet.blocked_ns = time.monotonic_ns()
+
+    def away(self, number: int) -> None:
+        """A lost publisher does not come back: what waits for it has nobody to send it."""
+        self.outlets[number].returning = False
 
     def give_up(self) -> None:
         """At the end of the drain, or of a run that is broken off: send no more; what was never answered is indeterminate."""
@@ -219,6 +239,8 @@ class Publisher:
             waiting = self._send_waiting()
             if self.published_count != published or not waiting:
                 published, moved_ns = self.published_count, now_ns
+            if any(outlet.returning for outlet in self.outlets.values()):
+                moved_ns = now_ns  # nobody holds us up: there is nobody
             self.held_up = pacer.exhausted and now_ns - moved_ns > HELD_UP_NS
             if not taken and pacer.exhausted and not waiting:
                 return
@@ -246,6 +268,9 @@ class Publisher:
         for outlet in self.outlets.values():
             connection = outlet.connection
             backlog = outlet.backlog
+            if connection is None and outlet.returning:
+                waiting += len(backlog)
+                continue
             if connection is None:
                 while backlog:  # the harness has nobody to send it through: ours, not the target's loss
                     source, _ = backlog.popleft()
@@ -321,6 +346,9 @@ class Publisher:
                 source = owned[sent % len(owned)]
                 outlet = self.outlets[source % self._population.publishers]
                 connection = outlet.connection
+                if connection is None and outlet.returning:
+                    progressed_ns = time.monotonic_ns()
+                    break
                 if connection is None:
                     self.publications.never_sent(source, self.publications.next_seq(source))
                 elif connection.writable:

@@ -20,7 +20,8 @@ BATCH_BYTES = 4 * 1024 * 1024
 
 
 class Intake:
-    """The agent's one inbox. `on_frames`, where set, sees each batch (for consumers that count bytes, and for resuming)."""
+    """The agent's one inbox. `on_frames`, where set, sees each batch (for consumers that count bytes, and for resuming); `on_deliveries`
+    sees it decoded, blocks too."""
 
     def __init__(self, accounts: Accounts, encoding: Encoding, run: int) -> None:
         self._accounts = accounts
@@ -42,6 +43,7 @@ class Intake:
         self.last_received_ns = 0
         self.frames_count = 0
         self.on_frames: list[Callable[[list[tuple[int, bytes, int]]], None]] = []
+        self.on_deliveries: list[Callable[[Deliveries], None]] = []
 
     def turn(self) -> None:
         """HOT: called at the end of each read."""
@@ -94,6 +96,8 @@ class Intake:
         self._accounts.receive(deliveries)
         for look in self.on_frames:
             look(batch)
+        for see in self.on_deliveries:
+            see(deliveries)
         self._time(deliveries)
 
     def _decoded(self, batch: list[tuple[int, bytes, int]], blocks: list[tuple[int, Block]]) -> Deliveries:

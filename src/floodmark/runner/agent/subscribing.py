@@ -2,7 +2,8 @@
 
 Connections are opened by a fixed crew of tasks, so that ten thousand of them need no ten thousand tasks. Slots of the ledger are given
 out when a subscription is asked for and never reused. A connection that the target drops unasked is counted; what it misses is the
-target's loss, since nobody told the target to end the subscription.
+target's loss, since nobody told the target to end the subscription. Where clients come back by themselves, see `lose` and `join` for what
+is required across the gap.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
+
 from floodmark.core import tasks
 from floodmark.core.errors import FloodmarkError, SystemUnderTestError
 from floodmark.drivers.base import Connection, Driver, Sink, Wanted
 from floodmark.ledger.accounts import Accounts
+from floodmark.ledger.inbox import NEVER_NS, Deliveries
 from floodmark.load.consumers import wants_to_read
 from floodmark.model.scenario import Consumer, Fast
 from floodmark.runner.agent.holding import Standing
@@ -25,6 +29,8 @@ CREW = 256
 CONSUMER_TICK_S = 0.02
 HOPELESS_COUNT = 3 * CREW
 """So many refusals in a row without one success, and the rest is not tried: it would only take time."""
+IN_FLIGHT_NS = 1_000_000_000
+"""What was acknowledged so shortly before a socket was lost may have been in it, so it is not required."""
 
 
 class FailedByFaultError(FloodmarkError):
@@ -57,11 +63,15 @@ class Crowd:
         limit_s: float,
         flush: Callable[[], None],
         standing: Standing,
+        in_order: bool,
     ) -> None:
+        self.on_lost: Callable[[Member, str], None] = lambda member, reason: None
+        """Told of each connection that was lost though nobody here left it."""
         self.members: dict[int, Member] = {}
         self.refusals: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()
         self.disconnects: Counter[str] = Counter()
+        self.not_resumed: Counter[str] = Counter()
         self.last_frame: dict[int, bytes] = {}
         self._driver = driver
         self._url = url
@@ -71,6 +81,9 @@ class Crowd:
         self._limit_s = limit_s
         self._flush = flush
         self._standing = standing
+        self._skew_ns = 0 if in_order and accounts.ranks == 1 else IN_FLIGHT_NS
+        self._sent_ns = np.zeros(0, np.int64)
+        """When the newest message seen on each subscription had been sent."""
         self._by_connection: dict[int, Member] = {}
         self._excused: set[int] = set()
         self._excused_slots: set[int] = set()
@@ -106,6 +119,8 @@ class Crowd:
     async def join(self, member: Member, sink: Sink, *, resume: bool = False) -> None:
         """Connect one member and subscribe its channels, resuming after what it saw last where asked and possible.
 
+        A subscription that never saw a message has no position to resume after, and one whose window was closed is over: both begin anew.
+        Where the target refuses to resume one, it begins anew in the old window: all that was acknowledged meanwhile stays required.
         Raises: SystemUnderTestError when the target refuses, TimeoutError when it takes too long, FailedByFaultError when a fault here does
         not let it; the connection is closed then.
         """
@@ -116,25 +131,89 @@ class Crowd:
         member.connection = connection
         self._by_connection[id(connection)] = member
         self._excused.add(id(connection))  # one that is lost before it is subscribed was refused, and is counted so
-        if not resume or not member.slots:
-            member.slots = [self._accounts.open(channel) for channel in member.channels]
         if resume:
             self._flush()  # what has come in is seen before it is asked for again
-        wanted = [
-            Wanted(slot=slot, channel=self._names[channel], after=self._position(connection, slot) if resume else None)
-            for slot, channel in zip(member.slots, member.channels, strict=True)
-        ]
+        before = member.slots
+        wanted = self._wanted(member, connection, resume=resume and len(before) == len(member.channels))
         try:
-            await self._subscribe(member.number, connection, wanted)
+            try:
+                await self._subscribe(member.number, connection, wanted)
+            except SystemUnderTestError:
+                if member.connection is not connection or all(want.after is None for want in wanted):
+                    raise  # it was lost meanwhile, or there was nothing to resume that could have been refused
+                await self._subscribe_one_by_one(connection, wanted)
         except BaseException:
             connection.abort()
             raise
-        if not resume:
-            now_ns = time.monotonic_ns()
-            for slot in member.slots:
-                self._accounts.activate(slot, now_ns)
+        now_ns = time.monotonic_ns()
+        for old, want in zip(before or member.slots, wanted, strict=False):
+            if want.slot != old and self._accounts.missed_ns[old] == NEVER_NS:
+                self._accounts.missed(old, now_ns)
+            if want.after is None and self._accounts.active_ns[want.slot] == NEVER_NS:
+                self._accounts.activate(want.slot, now_ns)
         self._excused.discard(id(connection))
         self._excused_slots.difference_update(member.slots)
+
+    def _wanted(self, member: Member, connection: Connection, *, resume: bool) -> list[Wanted]:
+        """What a member asks for: its subscriptions from where they were, or new ones, with slots of their own."""
+        wanted: list[Wanted] = []
+        for place, channel in enumerate(member.channels):
+            slot = member.slots[place] if resume else None
+            after = None
+            if slot is not None and self._accounts.closed_ns[slot] == NEVER_NS:
+                after = self._position(connection, slot)
+            if slot is None or after is None:
+                if slot is not None:
+                    self._end_window(slot)
+                slot = self._accounts.open(channel)
+            wanted.append(Wanted(slot=slot, channel=self._names[channel], after=after))
+        member.slots = [want.slot for want in wanted]
+        return wanted
+
+    async def _subscribe_one_by_one(self, connection: Connection, wanted: list[Wanted]) -> None:
+        """The target would not resume some of these: each by itself, and anew where it is refused again."""
+        async with asyncio.timeout(self._limit_s):
+            await connection.unsubscribe([want.slot for want in wanted])
+            self._flush()
+            for want in wanted:
+                after = self._position(connection, want.slot) if want.after is not None else None
+                try:
+                    await connection.subscribe([Wanted(slot=want.slot, channel=want.channel, after=after)])
+                except SystemUnderTestError as exc:
+                    if after is None:
+                        raise
+                    await connection.subscribe([Wanted(slot=want.slot, channel=want.channel)])
+                    self.not_resumed[f"would not resume: {exc}"] += 1
+
+    def lose(self, member: Member, *, resume: bool) -> None:
+        """A lost member will come back: say what is required of the target until then.
+
+        With `resume` everything, since the target has promised to replay it. Without, what was acknowledged before the newest message that
+        a subscription saw was sent: that had come first. (Where nothing promises that order, what was acknowledged a second before.)
+        Everything after it may have been in the socket: indeterminate, until the member is back.
+        """
+        self._flush()
+        if not resume:
+            for slot in member.slots:
+                self._end_window(slot)
+
+    def _end_window(self, slot: int) -> None:
+        accounts = self._accounts
+        if accounts.closed_ns[slot] != NEVER_NS:
+            return
+        seen_ns = int(self._sent_ns[slot]) if slot < len(self._sent_ns) else 0
+        accounts.close(slot, max(min(seen_ns, time.monotonic_ns()) - self._skew_ns, 0))
+        accounts.missed(slot, NEVER_NS)
+
+    def see(self, deliveries: Deliveries) -> None:
+        """HOT: once per batch. Remember when the newest message of each subscription was sent."""
+        if self._accounts.slots > len(self._sent_ns):
+            grown = np.zeros(max(self._accounts.slots, 2 * len(self._sent_ns)), np.int64)
+            grown[: len(self._sent_ns)] = self._sent_ns
+            self._sent_ns = grown
+        if not deliveries.intact.all():
+            deliveries = deliveries.where(deliveries.intact)
+        self._sent_ns[deliveries.slot] = deliveries.sent_ns  # the last of several to one slot stays
 
     async def subscribe_anew(self, member: Member) -> None:
         """Open new subscriptions, with windows of their own, on a connection that is still there."""
@@ -198,6 +277,7 @@ class Crowd:
             self._excused.discard(id(connection))
         else:
             self.disconnects[reason] += 1
+            self.on_lost(member, reason)
         return True
 
     async def close(self) -> None:

@@ -1,0 +1,126 @@
+"""Bring clients back whose connection was lost though nobody here left it, and remember each loss: when, why, and when it was made good.
+
+Subscribers and publishers alike; how either connects is theirs. One task for each lost connection, never per message, each with waits of
+its own by the seed. Whether a loss is held against the target is the runner's to say, which knows the faults (runner/losses.py).
+Memory: one record a loss, at most LOSSES_COUNT; what is beyond is counted only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+
+from floodmark.core.errors import SystemUnderTestError
+from floodmark.model.scenario import Reconnect
+from floodmark.runner.agent.subscribing import FailedByFaultError
+from floodmark.runner.wire import Loss
+
+LOSSES_COUNT = 200_000
+EXPONENT_MAX = 60  # beyond it a wait has long been at its ceiling, and a float would overflow
+
+
+class Client:
+    """One subscriber or publisher connection over all its lives: how often it has tried since it last held, and its own chance."""
+
+    __slots__ = ("back_s", "chance", "tries")
+
+    def __init__(self, chance: np.random.Generator) -> None:
+        self.chance = chance
+        self.tries = 0
+        self.back_s = float("-inf")
+
+
+class Returning:
+    """Everybody who is away. `settings` None: nobody comes back, losses are remembered all the same.
+
+    Tasks belong to the group given to `begin`; `stop` ends them.
+    """
+
+    def __init__(self, settings: Reconnect | None, *, seed: int) -> None:
+        self.losses: list[Loss] = []
+        self.forgotten_count = 0
+        self.refusals: Counter[str] = Counter()
+        self._settings = settings
+        self._seed = seed
+        self._group: asyncio.TaskGroup | None = None
+        self._clients: dict[tuple[bool, int], Client] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._hopeless = False
+
+    @property
+    def on(self) -> bool:
+        """Whether a client that is lost now comes back."""
+        return self._settings is not None and self._group is not None and not self._hopeless
+
+    def begin(self, group: asyncio.TaskGroup) -> None:
+        """From now on clients come back."""
+        self._group = group
+
+    def stop(self) -> None:
+        """The run is over, or the target is gone for good: nobody comes back any more."""
+        self._hopeless = True
+        for task in self._tasks:
+            task.cancel()
+
+    def note(self, *, publisher: bool, reason: str, unanswered: int = 0, ours: bool = False) -> Loss:
+        """Remember a loss."""
+        loss = Loss(at_ns=time.monotonic_ns(), publisher=publisher, reason=reason, unanswered=unanswered, ours=ours)
+        if len(self.losses) < LOSSES_COUNT:
+            self.losses.append(loss)
+        else:
+            self.forgotten_count += 1
+        return loss
+
+    def bring_back(self, loss: Loss, number: int, come: Callable[[], Awaitable[None]], give_up: Callable[[], None]) -> None:
+        """Let a client try until `come` succeeds; `give_up` is called when it did not in time, or is not to try any more."""
+        if not self.on:
+            give_up()
+            return
+        assert self._group is not None
+        key = (loss.publisher, number)
+        client = self._clients.get(key)
+        if client is None:
+            client = self._clients[key] = Client(np.random.default_rng((self._seed, number, 3 + loss.publisher)))
+        task = self._group.create_task(self._bring_back(client, loss, come, give_up))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _bring_back(self, client: Client, loss: Loss, come: Callable[[], Awaitable[None]], give_up: Callable[[], None]) -> None:
+        settings = self._settings
+        assert settings is not None
+        until_s = time.monotonic() + settings.limit_s
+        if time.monotonic() - client.back_s >= settings.backoff_max_s:
+            client.tries = 0
+        reason = ""
+        back = False
+        try:
+            while (now_s := time.monotonic()) < until_s:
+                await asyncio.sleep(min(self._wait_s(client), until_s - now_s))
+                try:
+                    async with asyncio.timeout(max(until_s - time.monotonic(), 0)):
+                        await come()
+                except FailedByFaultError:
+                    reason = ""
+                except (SystemUnderTestError, TimeoutError) as exc:
+                    reason = str(exc) or reason
+                else:
+                    back = True
+                    client.back_s = time.monotonic()
+                    loss.back_ns = time.monotonic_ns()
+                    return
+        finally:
+            if not back:
+                give_up()
+        if reason:
+            self.refusals[reason] += 1
+
+    def _wait_s(self, client: Client) -> float:
+        settings = self._settings
+        assert settings is not None
+        wait_s = min(settings.backoff_s * settings.backoff_factor ** min(client.tries, EXPONENT_MAX), settings.backoff_max_s)
+        client.tries += 1
+        return wait_s * (1 - settings.jitter * client.chance.random())
