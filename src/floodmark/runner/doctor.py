@@ -32,6 +32,7 @@ from rich.text import Text
 from floodmark.core import units
 from floodmark.core.errors import UsageError
 from floodmark.core.units import Dimension
+from floodmark.runner.python import has_memray, why_not_py_spy
 
 LARGEST_CONNECTIONS = 10_000  # of the embedded scenarios at scale 1: subscriptions.connections-10k
 RESERVED_DESCRIPTORS = 100  # a process of ours holds about 25 (loop, pipes, log, libraries, listener); the rest is room for files it opens
@@ -74,6 +75,8 @@ def examine(folder: Path = Path("runs")) -> tuple[Check, ...]:
         memory_check(psutil.virtual_memory().available),
         disk_check(folder),
         nats_check(find_nats_server()),
+        py_spy_check(why_not_py_spy()),
+        memray_check(has_memray(sys.executable)),
         *(_optional_check(name, programs, use) for name, programs, use in _OPTIONAL),
     )
 
@@ -263,6 +266,22 @@ def nats_check(program: Path | None) -> Check:
         )
     version = run.stdout.strip().removeprefix("nats-server:").strip()
     return Check(name="nats-server", state=State.OK, text=f"{version or 'unknown version'}{_wheel()}")
+
+
+def py_spy_check(why_not: str) -> Check:
+    """Whether `--profile cpu` works here: py-spy has to read another process's memory, which containers often forbid."""
+    if why_not:
+        return Check(name="py-spy", state=State.WARN, text=f"no --profile cpu: {why_not}")
+    return Check(
+        name="py-spy", state=State.OK, text=f"{importlib.metadata.version('py-spy')}, and it may look into processes: --profile cpu"
+    )
+
+
+def memray_check(there: bool) -> Check:
+    """Whether `--profile memory` works for targets that run in this Python; any other has to have memray too."""
+    if not there:
+        return Check(name="memray", state=State.WARN, text="no --profile memory: this Python cannot import it; install the memray package")
+    return Check(name="memray", state=State.OK, text=f"{importlib.metadata.version('memray')}: --profile memory")
 
 
 _OPTIONAL: tuple[tuple[str, tuple[str, ...], str], ...] = (
