@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from floodmark.report import RunFolder, html, render
+from floodmark.report.profiled import Profile, Spot
 from floodmark.report.series import timeline
 from tests.report import made
 
@@ -162,3 +163,34 @@ def test_render_twelve_scenarios_with_many_samples_stays_small(written: Write) -
     assert len(rows) * len(scenarios) > 1_000_000
     assert text.count("<svg") == 12
     assert len(text.encode()) < 3_000_000
+
+
+def test_render_faults_stand_in_a_table_and_in_the_strip(written: Write) -> None:
+    text = render(written(made.faulted(8)), "html")
+
+    page = Page(text)
+    assert "disconnect, 2nd time" in page.text
+    assert "It stayed degraded" in page.text
+    assert re.search(r"<text[^>]*>wire\.latency</text>", text)
+
+
+def test_render_profile_names_the_hottest_functions(written: Write) -> None:
+    folder = written(made.passed(1))
+    evil = Spot(function="<script>", file="/srv/hub/bus.py", line=42, own=300, below=600)
+    folder.add_profile(Profile(scenario="subscriptions.case-1", kind="cpu", tool="py-spy 0.4", total=1_000, spots=(evil,)))
+
+    page = Page(render(folder, "html"))
+
+    assert "Profile: cpu, by py-spy 0.4" in page.text
+    assert "<script> hub/bus.py:42 300 30.0 % 60.0 %" in page.text
+    assert "script" not in page.tags
+
+
+def test_render_forty_scenarios_has_a_summary_first_and_ways_back(written: Write) -> None:
+    text = render(written(*(made.faulted(number) for number in range(1, 41))), "html")
+
+    page = Page(text)
+    targets = {value[1:] for _, name, value in page.attributes if name in ("href", "xlink:href")}
+    assert {"top", *(f"s{number}" for number in range(1, 41))} <= targets <= set(page.ids)
+    assert text.index('class="overview"') < text.index("<article")
+    assert len(text.encode()) < 6_000_000

@@ -6,6 +6,7 @@ import math
 import re
 from xml.etree import ElementTree as ET
 
+from floodmark.model.result import FaultResult
 from floodmark.report import plots
 from floodmark.report.series import Timeline, mark_rows, timeline
 from tests.report import made
@@ -84,3 +85,40 @@ def test_draw_fault_repeated_a_thousand_times_keeps_the_first_and_the_last_mark(
 
     assert svg.count("var(--mark)") < 150
     assert {"fault 0", "drain"} <= set(words(svg))
+
+
+def bars(svg: str) -> int:
+    """How many bars stand in the strip: what is filled, opaque and in the colour of marks."""
+    return len(re.findall(r'<path d="[^"]*" style="fill: var\(--mark\)"', svg))
+
+
+def test_draw_faults_are_bars_in_a_strip_and_bands_behind() -> None:
+    faults = made.faulted().faults
+
+    plain, svg = plots.draw(sampled(), name="case"), plots.draw(sampled(), name="case", faults=faults)
+
+    assert (bars(plain), bars(svg)) == (0, len(faults))
+    assert svg.count("opacity: 0.09") - plain.count("opacity: 0.09") == 2 * 3  # two that were lifted, in three panels
+    assert {"disconnect", "wire.latency"} <= set(words(svg)) - set(words(plain))
+    assert int(plots._view_height(svg)) > int(plots._view_height(plain))
+
+
+def test_draw_blow_without_a_length_is_still_seen() -> None:
+    blow = FaultResult(kind="drop", index=0, struck_s=5.0, lifted_s=5.0, hits=1)
+
+    svg = plots.draw(sampled(), name="case", faults=(blow,))
+
+    (path,) = re.findall(r'<path d="([^"]*)" style="fill: var\(--mark\)"', svg)
+    across = [float(x) for x in re.findall(r"[ML] ([\d.]+) ", path)]
+    assert max(across) - min(across) >= 2
+
+
+def test_draw_faults_without_number_or_outside_the_picture_stay_within_it() -> None:
+    many = tuple(FaultResult(kind=f"kind {index}", index=index, struck_s=-90.0, lifted_s=900.0) for index in range(20))
+    again = tuple(FaultResult(kind="kind 0", index=0, occasion=number, struck_s=1.0, lifted_s=1.1) for number in range(1, 500))
+
+    svg = plots.draw(sampled(), name="case", faults=(*many, *again))
+
+    assert bars(svg) < 100
+    assert len([word for word in words(svg) if word.startswith("kind ")]) == 6
+    assert max(float(x) for x in re.findall(r"[ML] ([\d.]+) ", svg)) <= 920

@@ -20,7 +20,7 @@ __all__ = ["FILES", "FORMATS", "Machine", "Mark", "RunFolder", "Sample", "finger
 #: Every format `floodmark report RUN --format` knows.
 FORMATS: dict[str, Callable[[RunFolder], str]] = {
     "md": lambda folder: markdown.render(folder.result()),
-    "html": lambda folder: html.render(folder.result(), folder.timelines()),
+    "html": lambda folder: html.render(folder.result(), folder.timelines(), folder.profiles()),
     "junit": lambda folder: junit.render(folder.result()),
     "json": lambda folder: json.render(folder.result()),
     "stress-results": lambda folder: stress_results.render(folder.result()),

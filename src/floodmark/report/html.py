@@ -11,16 +11,20 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from importlib import resources
+from types import MappingProxyType
 
 from floodmark.model.finding import Finding
 from floodmark.model.result import ScenarioResult
 from floodmark.model.verdict import Verdict
-from floodmark.report import faulted, figures, plots
+from floodmark.report import faulted, figures, headroom, plots
 from floodmark.report.document import RunDocument
 from floodmark.report.figures import Row
+from floodmark.report.profiled import Profile, short
 from floodmark.report.series import Timeline
 
 FINDINGS_SHOWN = 50
+_FEW = 3  # scenarios, beyond which each gets a way back to the top
+_SPOTS = 10
 _READING = (
     "Deliveries are counted at the subscriber's handler: one message to a hundred subscriptions is a hundred deliveries. "
     "Response latency counts from the intended send, service latency from the actual one; their difference is the generator's own lag. "
@@ -30,11 +34,12 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _WRONG = ("lost", "duplicated", "reordered", "corrupted", "unexpected")
 
 
-def render(document: RunDocument, timelines: Mapping[str, Timeline]) -> str:
+def render(document: RunDocument, timelines: Mapping[str, Timeline], profiles: Mapping[str, Profile] = MappingProxyType({})) -> str:
     """Render a whole report.
 
     Args:
         timelines: by scenario id; a scenario without one gets no plot.
+        profiles: by scenario id as well.
     """
     css = resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
     head = (
@@ -42,8 +47,10 @@ def render(document: RunDocument, timelines: Mapping[str, Timeline]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="referrer" content="no-referrer">'
         f"<title>{document.verdict.value}: floodmark, {_text(figures.started(document.started))}</title><style>\n{css}</style>"
     )
+    many = len(document.scenarios) > _FEW
     articles = "\n".join(
-        "".join(_scenario(scenario, timelines.get(scenario.id), place)) for place, scenario in enumerate(document.scenarios, start=1)
+        "".join(_scenario(scenario, timelines.get(scenario.id), profiles.get(scenario.id), place, many=many))
+        for place, scenario in enumerate(document.scenarios, start=1)
     )
     body = f"{''.join(_opening(document))}\n<main>{articles}</main>\n{_closing(document)}"
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
@@ -51,7 +58,7 @@ def render(document: RunDocument, timelines: Mapping[str, Timeline]) -> str:
 
 def _opening(document: RunDocument) -> Iterator[str]:
     yield f'<div class="brand">floodmark<span>{_text(document.run)}</span></div>'
-    yield f"<header><h1>{_verdict(document.verdict)}{_text(figures.headline(document))}</h1>"
+    yield f'<header id="top"><h1>{_verdict(document.verdict)}{_text(figures.headline(document))}</h1>'
     facts = [
         Row("started", figures.started(document.started)),
         Row("took", figures.time_s(document.duration_s)),
@@ -91,11 +98,13 @@ def _overview(document: RunDocument) -> str:
     return _table(heads, rows, left=2, name="overview")
 
 
-def _scenario(scenario: ScenarioResult, seen: Timeline | None, place: int) -> Iterator[str]:
+def _scenario(scenario: ScenarioResult, seen: Timeline | None, profile: Profile | None, place: int, *, many: bool) -> Iterator[str]:
     yield f'<article id="s{place}"><header><h2>{_verdict(scenario.verdict)} {_text(figures.title(scenario))}</h2>'
     facts = [f"<code>{_text(scenario.id)}</code>", f"took {figures.time_s(scenario.duration_s)}", f"scale {scenario.scale:g}"]
     if scenario.plan:
         facts.insert(1, f"plan {_text(scenario.plan)}")
+    if many:
+        facts.append('<a href="#top">all scenarios</a>')
     yield f"<p>{' · '.join(facts)}</p></header>"
     for sentence in (scenario.note, figures.remark(scenario)):
         if sentence:
@@ -105,6 +114,8 @@ def _scenario(scenario: ScenarioResult, seen: Timeline | None, place: int) -> It
     if seen is not None:
         yield plots.draw(seen, name=f"{place} {scenario.id}", faults=scenario.faults)
     yield _faults(scenario)
+    if profile is not None:
+        yield _profile(profile)
     yield _findings(scenario)
     if scenario.log_tail and scenario.verdict is not Verdict.PASS:
         lines = "\n".join(_text(line.rstrip("\n")) for line in scenario.log_tail)
@@ -122,11 +133,12 @@ def _criteria(scenario: ScenarioResult) -> str:
         (
             _verdict(one.verdict),
             f"<code>{_text(one.text)}</code>{f'<small>{_text(one.note)}</small>' if one.note else ''}",
+            figures.NONE if (used := headroom.used_ratio(one)) is None else headroom.share(used),
             _text(figures.observed(one)),
         )
         for one in scenario.criteria
     ]
-    return _table(("verdict", "criterion", "observed"), rows, left=2, name="criteria")
+    return _table(("verdict", "criterion", "limit used", "observed"), rows, left=2, name="criteria")
 
 
 def _account(scenario: ScenarioResult) -> str:
@@ -171,6 +183,27 @@ def _faults(scenario: ScenarioResult) -> str:
     words = f"{faulted.degradation(told)} {faulted.recovery(told)} {faulted.lasting(told)}"
     which = f"<b>{_text(faulted.name(told))}</b>, the worst of {len(scenario.faults)}: " if len(scenario.faults) > 1 else ""
     return f'<h3>Faults</h3>{"".join(tables)}<p class="say">{which}{_text(words)}</p>'
+
+
+def _profile(profile: Profile) -> str:
+    """The functions that took most, as the profiler saw them."""
+    told = ". ".join(_text(each) for each in (profile.cost, profile.trouble) if each)
+    words = f'<p class="muted">{told}.</p>' if told else ""
+    amount = figures.size if profile.kind == "memory" else figures.count
+    rows = [
+        (
+            f"<code>{_text(spot.function)}</code>",
+            f"<code>{_text(f'{short(spot.file)}:{spot.line}' if spot.file else '')}</code>",
+            amount(spot.own),
+            headroom.share(spot.own / profile.total),
+            headroom.share(spot.below / profile.total),
+        )
+        for spot in profile.spots[:_SPOTS]
+        if profile.total
+    ]
+    heads = ("function", "where", "held at the peak" if profile.kind == "memory" else "samples", "of all", "with what it calls")
+    table = _table(heads, rows, left=2) if rows else ""
+    return f"<details open><summary>Profile: {_text(profile.kind)}, by {_text(profile.tool)}</summary>{words}{table}</details>"
 
 
 def _findings(scenario: ScenarioResult) -> str:

@@ -20,6 +20,11 @@ from floodmark.report.parts import closing, link, opening
 from floodmark.report.profiled import Profile, short
 from floodmark.report.series import Timeline
 
+_READING = {
+    "cpu": "Samples of a process that ran, a hundred a second; time in native code counts for the Python function that called it.",
+    "memory": "What was held when the target held most. Python takes memory for small objects in arenas of 1 MiB (256 KiB before 3.10); "
+    "an arena counts for the function that happened to need it.",
+}
 _NEAREST = 10
 _SPOTS = 10
 _Rows = list[tuple[ScenarioResult, int, Costs]]
@@ -244,6 +249,8 @@ def _profile(profile: Profile) -> Iterator[str]:
         )
         for spot in profile.spots[:_SPOTS]
     ]
+    if profile.kind in _READING:
+        yield _READING[profile.kind]
     what = "held at the peak" if profile.kind == "memory" else "samples"
     yield table(("function", "where", what, "of all", "with what it calls"), rows, left=2)
 

@@ -255,7 +255,7 @@ class MemoryProfile(_Kept):
 
     async def _analyse(self, record: Path) -> None:
         took = figures.size(record.stat().st_size)  # noqa: ASYNC240  # one look at one file, when nothing is measured any more
-        self._cost = f"memray recorded every allocation from within the target, {took} of them, so its times and memory are not its own"
+        self._cost = f"memray recorded every allocation from within the target ({took} on disk), so its times and memory are not its own"
         picture, table = self._place("memory.html"), self._place("memory.csv")
         said = await self._memray("transform", "--force", "--output", str(table), "csv", str(record))
         if not said:
