@@ -68,7 +68,10 @@ def test_latency_range_delays_within_it_and_keeps_the_order() -> None:
 
 @pytest.mark.alone
 def test_latency_of_one_second_does_not_throttle_a_stream() -> None:
-    """240 MB through a line that is 1 s long: not slowed down beyond the second itself, times two for a shared machine."""
+    """240 MB through a line that is 1 s long: not slowed down beyond the second itself, times one and a half for a shared machine.
+
+    The best of five pairs, one after the other: what else the machine does cannot make a brake look like none. bench/proxy.py has the figure.
+    """
     payload = bytes(240 << 20)
 
     async def job(*faults: str) -> float:
@@ -77,10 +80,13 @@ def test_latency_of_one_second_does_not_throttle_a_stream() -> None:
             assert int(answer) == len(payload)
             return taken_s
 
-    without_s = play(job())
-    with_s = play(job("latency=1s,direction=upstream"))
+    slowed: list[float] = []
+    while len(slowed) < 5 and min(slowed, default=9.9) > 1.5:
+        without_s, with_s = play(job()), play(job("latency=1s,direction=upstream"))
+        assert with_s >= 1.0
+        slowed.append((with_s - 1.0) / without_s)
 
-    assert 1.0 <= with_s < 1.0 + 2 * without_s + SLACK_S
+    assert min(slowed) <= 1.5, slowed
 
 
 async def collect_count(reader: Reader, writer: Writer) -> None:
