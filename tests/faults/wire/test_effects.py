@@ -70,7 +70,7 @@ def test_latency_range_delays_within_it_and_keeps_the_order() -> None:
 def test_latency_of_one_second_does_not_throttle_a_stream() -> None:
     """240 MB through a line that is 1 s long: not slowed down beyond the second itself, times one and a half for a shared machine.
 
-    The best of five pairs, one after the other: what else the machine does cannot make a brake look like none. bench/proxy.py has the figure.
+    The best of five pairs: what else the machine does cannot make a brake look like none. The figure itself is bench/proxy.py.
     """
     payload = bytes(240 << 20)
 
