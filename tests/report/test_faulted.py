@@ -35,6 +35,14 @@ def test_degradation_counts_losses_and_says_how_sure_it_is() -> None:
     assert "1,234 lost, 3 duplicated (up to 7 more may belong here)" in text
 
 
+def test_degradation_that_did_not_come_is_not_claimed() -> None:
+    better = msgspec.structs.replace(FIRST, during=msgspec.structs.replace(FIRST.during, delivered_hz=6_000.0, response_ns_p99=3_000_000))
+
+    assert faulted.degradation(better).startswith("By these figures it did not: deliveries went from 5,990 /s to 6,000 /s")
+    assert not faulted.degradation(msgspec.structs.replace(better, lost=1)).startswith("By these figures")
+    assert not faulted.degradation(msgspec.structs.replace(better, lost=None)).startswith("By these figures")
+
+
 def test_degradation_of_a_fault_that_hit_nobody_says_so() -> None:
     assert faulted.degradation(msgspec.structs.replace(FIRST, hits=0)).startswith("It touched nothing")
 
@@ -74,8 +82,11 @@ def test_slots_gather_the_occasions_of_a_fault() -> None:
     assert faulted.slots((BARE, SECOND, FIRST)) == [(FIRST, SECOND), (BARE,)]
 
 
-def test_worst_prefers_what_stayed_degraded() -> None:
+def test_worst_prefers_what_stayed_degraded_then_what_lost() -> None:
+    lossy = msgspec.structs.replace(FIRST, lost=5)
+
     assert faulted.worst((FIRST, SECOND, BARE)) is SECOND
+    assert faulted.worst((FIRST, lossy, BARE)) is lossy
 
 
 def test_name_of_merged_occasions_is_their_range() -> None:

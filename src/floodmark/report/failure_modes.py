@@ -95,7 +95,7 @@ def _slot(slot: Sequence[FaultResult], wanted: Scenario | None) -> Iterator[str]
     yield fault_table(struck, faulted.ACCOUNT[1:], [faulted.account(each)[1:] for each in slot], "struck")
     yield fault_table(struck, faulted.COURSE, [faulted.course(each) for each in slot], "struck")
     which = f"The worst of {len(slot)}, struck at {faulted.time_s(one.struck_s)}: " if len(slot) > 1 else ""
-    yield f"**How it got worse.** {which}{faulted.degradation(one)}"
-    yield "**How it came back.**"
+    yield f"**How it degraded.** {which}{faulted.degradation(one)}"
+    yield "**How it recovered.**"
     yield fault_table(struck, faulted.CLOCKS, [faulted.clocks(each) for each in slot], "struck")
     yield f"{which}{faulted.recovery(one)} {faulted.lasting(one)}"

@@ -75,7 +75,7 @@ def degradation(one: FaultResult) -> str:
     if not one.hits:
         said.insert(0, "It touched nothing, so what follows cannot be its doing")
     words = f"{'; '.join(said)}."
-    return words[:1].upper() + words[1:]
+    return f"By these figures it did not: {words}" if _unharmed(one) else words[:1].upper() + words[1:]
 
 
 def recovery(one: FaultResult) -> str:
@@ -108,9 +108,9 @@ def lasting(one: FaultResult) -> str:
 
 
 def worst(faults: Sequence[FaultResult]) -> FaultResult:
-    """The occasion to tell of where one stands for all: degraded before slow before lossy before the first."""
+    """The occasion to tell of where one stands for all: degraded before lossy before slow before the first."""
     return max(
-        faults, key=lambda one: (one.degraded is True, one.full_rate_s is None and not one.standing, one.full_rate_s or 0.0, one.lost or 0)
+        faults, key=lambda one: (one.degraded is True, one.lost or 0, one.full_rate_s is None and not one.standing, one.full_rate_s or 0)
     )
 
 
@@ -121,6 +121,17 @@ def time_s(seconds: float) -> str:
     ('0 s', '1.50 s')
     """
     return figures.time_s(seconds)
+
+
+def _unharmed(one: FaultResult) -> bool:
+    """Whether rate, latency and account were all measured, and none of them was worse than before."""
+    held = one.during if one.during.delivered_hz is not None else one.after
+    rates = (one.before.delivered_hz, held.delivered_hz)
+    latencies = (one.before.response_ns_p99, held.response_ns_p99)
+    counts = (one.lost, one.duplicated, one.reordered, one.corrupted, one.unplaced)
+    if not one.hits or None in (*rates, *latencies, *counts):
+        return False
+    return (rates[1] or 0.0) >= (rates[0] or 0.0) and (latencies[1] or 0) <= (latencies[0] or 0) and not any(counts)
 
 
 def _change_of_rate(one: FaultResult) -> list[str]:
