@@ -48,25 +48,37 @@ def _trial(name: str, title: str, lie: str, caught: tuple[str, ...], *more: str)
     return Entry(id=f"liars.{name}", text=title, build=build, quick_scale=1.0)
 
 
+SLOW_LEAK_BYTES = 10
+LEAK_LIMIT = "5B"  # half of what must be found: a leak at the limit itself is UNKNOWN, see docs/leaks.md
+
+
 def slow_leak() -> Entry:
-    """A leak too slow to see in a figure before and after: 50 bytes of each of 1.2 million deliveries."""
+    """A leak too slow to see in a figure before and after: an object of ten bytes for each of a million deliveries."""
+    title = f"a hub that keeps {SLOW_LEAK_BYTES} bytes of every delivery"
 
     def build(scale: float) -> Trial:
         twin = Scenario(
             id="liars.slow-leak.honest-twin",
             title="the honest twin",
-            target=Target(system="hub", args=("--no-rate-limits", "--history", "100")),
-            population=Population(connections=400, channels=1),
-            phases=(Phase(arrival=Constant(rate_hz=300), messages=3_000, payload_bytes=128),),
-            criteria=criteria("leak_bytes_per_message < 20B"),
+            # No history and small buffers: what piles up when the machine is busy must not pass for growth.
+            target=Target(
+                system="hub",
+                args=("--no-rate-limits", "--history", "0", "--write-buffer-bytes", "16384", "--socket-receive-bytes", "262144"),
+            ),
+            driver_options={"publish_batch": "mutation P($events: [EventInput!]!) { publishEach(events: $events) { count } }"},
+            population=Population(connections=100, channels=10),
+            phases=(Phase(arrival=Constant(rate_hz=8_000), messages=50_000, payload_bytes=100),),
+            criteria=criteria(f"leak_bytes_per_message < {LEAK_LIMIT}", "lost == 0"),
             warmup=False,
+            lag_limit_s=5.0,  # no criterion here speaks of latency
+            second_load=True,
         )
-        title = "a hub that keeps 50 bytes of every delivery"
-        target = msgspec.structs.replace(twin.target, args=(*twin.target.args, "--lie", "leak=50", "--seed", "1"))
+        target = msgspec.structs.replace(twin.target, args=(*twin.target.args, "--lie", f"leak={SLOW_LEAK_BYTES}", "--seed", "1"))
         lying = msgspec.structs.replace(twin, id="liars.slow-leak", title=title, target=target)
-        return Trial(id="liars.slow-leak", title=title, honest=twin, lying=lying, caught=criteria("leak_bytes_per_message >= 20B"))
+        caught = criteria(f"leak_bytes_per_message >= {LEAK_LIMIT}", "lost == 0")
+        return Trial(id="liars.slow-leak", title=title, honest=twin, lying=lying, caught=caught)
 
-    return Entry(id="liars.slow-leak", text="a hub that keeps 50 bytes of every delivery", build=build, quick_scale=None)
+    return Entry(id="liars.slow-leak", text=title, build=build, quick_scale=None)
 
 
 SCENARIOS: tuple[Entry, ...] = (
