@@ -132,7 +132,7 @@ def test_connection_lost_leaves_its_batches_unanswered_and_those_of_others_pendi
     lines = Line(), Line()
     publisher = publisher_of(*lines)
     played(publisher, at_once(600))
-    publisher.gone(lines[0])  # type: ignore[arg-type]
+    publisher.gone(lines[0], returning=False)  # type: ignore[arg-type]
 
     assert (publisher.unanswered_count, publisher.publications.failed_count, publisher.pending_count) == (300, 300, 300)
     publisher.acknowledged(lines[0].batches[0][0])

@@ -63,12 +63,13 @@ def _settled(outcome: Outcome, blows: list[Blow], strikes: list[int], *, come_ba
             blow.away += 1
     if not come_back:
         away = excused_unanswered = 0
+    unanswered = outcome.figures.get("unanswered", 0) + outcome.figures.get("unanswered_by_fault", 0)
     figures = {
         **outcome.figures,
         "disconnects": disconnects + outcome.figures.get("losses_forgotten", 0),
         "reconnects": reconnects,
         "away": away,
-        "unanswered": outcome.figures.get("unanswered", 0) - excused_unanswered,
+        "unanswered": unanswered - excused_unanswered,
         "unanswered_by_fault": excused_unanswered,
     }
     return msgspec.structs.replace(outcome, figures=figures)

@@ -70,12 +70,13 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
 
 
 class Loss(msgspec.Struct, kw_only=True):
-    """A connection that was lost though its client did not leave it, and when it was back (0: it is not).
+    """The connection of a client, by its number, that was lost though the client did not leave it, and when it was back (0: it is not).
 
     `unanswered`: messages that a publisher had sent and that nobody answered any more. `ours`: a fault in this client brought it about.
     """
 
     at_ns: int
+    number: int
     back_ns: int = 0
     publisher: bool = False
     unanswered: int = 0

@@ -144,18 +144,18 @@ class Agent:
             return
         self.publisher_losses[f"publisher: {reason}"] += 1
         number, unanswered = lost or (-1, 0)
-        loss = self._returning.note(publisher=True, reason=reason, unanswered=unanswered)
+        loss = self._returning.note(number, publisher=True, reason=reason, unanswered=unanswered)
         if lost is not None:
-            self._returning.bring_back(loss, number, lambda: self._publish_again(number), lambda: self.publisher.away(number))
+            self._returning.bring_back(loss, lambda: self._publish_again(number), lambda: self.publisher.away(number))
 
     def _on_lost(self, member: Member, reason: str, *, ours: bool = False) -> None:
         """A subscriber's connection was lost though nobody here left it."""
-        loss = self._returning.note(publisher=False, reason=reason, ours=ours)
+        loss = self._returning.note(member.number, publisher=False, reason=reason, ours=ours)
         if not self._returning.on or self._reconnect is None:
             return
         self.crowd.lose(member, resume=self._reconnect.resume)
         resume = self._reconnect.resume
-        self._returning.bring_back(loss, member.number, lambda: self.crowd.join(member, self, resume=resume), lambda: None)
+        self._returning.bring_back(loss, lambda: self.crowd.join(member, self, resume=resume), lambda: None)
 
     async def _publish_again(self, number: int) -> None:
         """Open a lost publisher's connection anew."""

@@ -66,25 +66,25 @@ class Returning:
         for task in self._tasks:
             task.cancel()
 
-    def note(self, *, publisher: bool, reason: str, unanswered: int = 0, ours: bool = False) -> Loss:
+    def note(self, number: int, *, publisher: bool, reason: str, unanswered: int = 0, ours: bool = False) -> Loss:
         """Remember a loss."""
-        loss = Loss(at_ns=time.monotonic_ns(), publisher=publisher, reason=reason, unanswered=unanswered, ours=ours)
+        loss = Loss(at_ns=time.monotonic_ns(), number=number, publisher=publisher, reason=reason, unanswered=unanswered, ours=ours)
         if len(self.losses) < LOSSES_COUNT:
             self.losses.append(loss)
         else:
             self.forgotten_count += 1
         return loss
 
-    def bring_back(self, loss: Loss, number: int, come: Callable[[], Awaitable[None]], give_up: Callable[[], None]) -> None:
+    def bring_back(self, loss: Loss, come: Callable[[], Awaitable[None]], give_up: Callable[[], None]) -> None:
         """Let a client try until `come` succeeds; `give_up` is called when it did not in time, or is not to try any more."""
         if not self.on:
             give_up()
             return
         assert self._group is not None
-        key = (loss.publisher, number)
+        key = (loss.publisher, loss.number)
         client = self._clients.get(key)
         if client is None:
-            client = self._clients[key] = Client(np.random.default_rng((self._seed, number, 3 + loss.publisher)))
+            client = self._clients[key] = Client(np.random.default_rng((self._seed, loss.number, 3 + loss.publisher)))
         task = self._group.create_task(self._bring_back(client, loss, come, give_up))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,310 @@
+"""Clients whose connection is lost come back by themselves: what is required of the target across the gap, and whose doing the loss is.
+
+Each is a whole run with real processes, but for the pure rules at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from floodmark.core.errors import SystemUnderTestError, UsageError
+from floodmark.model.result import ScenarioResult
+from floodmark.model.scenario import Fault, Reconnect
+from floodmark.model.verdict import Verdict
+from floodmark.runner import losses
+from floodmark.runner.agent.returning import Client, Returning
+from floodmark.runner.evidence import Blow, Evidence
+from floodmark.runner.losses import GRACE_NS
+from floodmark.runner.wire import Loss, Outcome
+from tests.runner.lost import CONNECTIONS, HUB, PLAIN, RESUMING, broken, play, scenario, session
+
+RESET = Fault(kind="wire.reset", at_s=0.2, for_s=0.1, ratio=0.5)
+CUT = Fault(kind="wire.cut", at_s=0.2, for_s=0.2, ratio=0.5, options={"after_s": 0.02})
+HOLE = Fault(kind="wire.timeout", at_s=0.2, for_s=0.3, ratio=0.5, options={"after_s": 0.1})
+WALL = Fault(kind="wire.partition", at_s=0.2, for_s=0.3, ratio=0.5)
+
+
+def whole(result: ScenarioResult) -> bool:
+    """Whether every delivery was made that was promised, and none is left open but what was unanswered."""
+    delivery = result.delivery
+    return delivery.delivered + delivery.indeterminate == delivery.attempted and not delivery.lost and not delivery.dropped_by_us
+
+
+@pytest.mark.parametrize("fault", [RESET, CUT, HOLE], ids=lambda fault: fault.kind)
+def test_wire_fault_that_ends_connections_costs_a_resuming_client_nothing(fault: Fault, tmp_path: Path) -> None:
+    result = play(tmp_path, scenario(fault))
+
+    assert (result.verdict, broken(result)) == (Verdict.PASS, {})
+    assert whole(result)
+    assert result.metrics["disconnects"] == 0
+    assert result.metrics["unanswered"] == 0
+    (told,) = result.faults
+    assert told.reconnects >= (CONNECTIONS + 2) / 2  # type: ignore[operator]  # a fault may hit who comes back while it lasts
+
+
+@pytest.mark.parametrize("direction", ["both", "upstream", "downstream"])
+def test_wire_partition_ends_no_connection_and_nothing_is_lost(direction: str, tmp_path: Path) -> None:
+    fault = msgspec.structs.replace(WALL, ratio=1.0, options={"direction": direction})
+
+    result = play(tmp_path, scenario(fault))
+
+    assert (result.verdict, broken(result)) == (Verdict.PASS, {})
+    assert result.delivery.delivered == result.delivery.attempted > 0
+    assert result.faults[0].reconnects == 0
+
+
+def test_wire_reset_of_a_target_that_forgets_fails_by_what_is_lost(tmp_path: Path) -> None:
+    """Its clients come back and ask for what they missed, as in every run here; this one has thrown it away."""
+    forgetful = msgspec.structs.replace(HUB, args=("--no-rate-limits", "--history", "0"))
+
+    result = play(tmp_path, scenario(RESET, target=forgetful, drain_limit_s=1.0))
+
+    assert result.verdict is Verdict.FAIL
+    assert broken(result)["lost == 0"] == "FAIL"
+    assert "would not resume" in result.note
+
+
+def test_wire_reset_without_resume_leaves_the_gap_indeterminate_and_loses_nothing(tmp_path: Path) -> None:
+    late = msgspec.structs.replace(PLAIN, backoff_s=0.15, backoff_max_s=0.2, jitter=0.0)
+
+    result = play(tmp_path, scenario(RESET, reconnect=late))
+
+    assert (result.verdict, broken(result)) == (Verdict.PASS, {})
+    assert whole(result)
+    # Four subscribers miss 0.15 s and more of a channel with 150 messages a second.
+    assert result.delivery.indeterminate >= 4 * 0.15 * 150 / 2
+
+
+def test_wire_reset_at_ratio_0_changes_nothing_and_the_run_says_so(tmp_path: Path) -> None:
+    result = play(tmp_path, scenario(msgspec.structs.replace(RESET, ratio=0.0), criteria=("lost == 0",)))
+
+    assert broken(result) == {"fault_hits > 0": "UNKNOWN"}
+    assert result.delivery.delivered == result.delivery.attempted > 0
+    assert result.delivery.indeterminate == 0
+
+
+def test_wire_reset_hits_the_same_victims_by_the_same_seed(tmp_path: Path) -> None:
+    wanted = scenario(RESET, load_s=0.4)
+    # One after the other, or the order in which the proxy numbers its connections would be the machine's.
+    wanted = msgspec.structs.replace(wanted, population=msgspec.structs.replace(wanted.population, waves=CONNECTIONS))
+
+    def victims(seed: int) -> frozenset[tuple[bool, int]]:
+        played = session(tmp_path, wanted, seed=seed)
+        asyncio.run(played.play())
+        lost = [loss for outcome in played._evidence.outcomes for loss in outcome.losses]
+        first_ns = min(loss.at_ns for loss in lost)
+        return frozenset((loss.publisher, loss.number) for loss in lost if loss.at_ns - first_ns < 20_000_000)
+
+    first, again, others = victims(1), victims(1), {victims(2), victims(3), victims(4)}
+
+    assert len(first) == (CONNECTIONS + 2) / 2
+    assert first == again
+    assert others != {first}
+
+
+def test_clients_of_several_agents_come_back_too(tmp_path: Path) -> None:
+    result = play(tmp_path, scenario(RESET), agents=2)
+
+    assert (result.verdict, broken(result)) == (Verdict.PASS, {})
+    assert whole(result)
+
+
+def test_target_that_ends_connections_itself_is_accused_though_clients_come_back(tmp_path: Path) -> None:
+    """No fault: the hub ends every connection whose credential has run out."""
+    credential = ("--token", "t", "--token-lifetime-s", "0.8")
+    target = msgspec.structs.replace(HUB, args=(*HUB.args, *credential))
+    wanted = msgspec.structs.replace(scenario(target=target, criteria=("lost == 0",)), driver_options={"token": "t"})
+
+    result = play(tmp_path, wanted)
+
+    assert result.verdict is Verdict.FAIL
+    assert broken(result)["disconnects == 0"] == "FAIL"
+    assert result.metrics["disconnects"] >= CONNECTIONS
+    assert result.delivery.lost == 0
+
+
+def test_reconnect_with_resume_and_a_driver_that_cannot_is_a_usage_error(tmp_path: Path) -> None:
+    wanted = msgspec.structs.replace(
+        scenario(), driver_options={"subscribe": "subscription S($channel: String!) { events(channel: $channel) { data offset } }"}
+    )
+
+    with pytest.raises(UsageError, match="reconnect with resume"):
+        session(tmp_path, wanted).check_feasible()
+
+
+# -- the rules, without a run -------------------------------------------------------------------------------------------------------
+
+
+def refusing(count: int) -> tuple[Callable[[], object], list[float]]:
+    """A target that refuses so often, and when it was asked."""
+    asked_s: list[float] = []
+
+    async def come() -> None:
+        asked_s.append(time.monotonic())
+        if len(asked_s) <= count:
+            raise SystemUnderTestError("not now")
+
+    return come, asked_s
+
+
+async def bring(returning: Returning, come: Callable[[], object], gave_up: list[bool], *, number: int = 0) -> Loss:
+    """Lose a connection and wait for what becomes of it."""
+    async with asyncio.TaskGroup() as group:
+        returning.begin(group)
+        loss = returning.note(number, publisher=False, reason="gone")
+        returning.bring_back(loss, come, lambda: gave_up.append(True))  # type: ignore[arg-type]
+    return loss
+
+
+def test_client_tries_until_it_is_let_in_and_says_when_it_was_back() -> None:
+    returning, gave_up = Returning(Reconnect(backoff_s=0.01, backoff_max_s=0.02, limit_s=5.0), seed=1), list[bool]()
+    come, asked_s = refusing(3)
+
+    loss = asyncio.run(bring(returning, come, gave_up))
+
+    assert len(asked_s) == 4
+    assert loss.back_ns > loss.at_ns
+    assert not gave_up
+    assert not returning.refusals
+
+
+def test_client_gives_up_at_its_limit_with_the_last_reason() -> None:
+    returning, gave_up = Returning(Reconnect(backoff_s=0.01, backoff_max_s=0.02, limit_s=0.1), seed=1), list[bool]()
+    come, asked_s = refusing(10_000)
+
+    loss = asyncio.run(bring(returning, come, gave_up))
+
+    assert 3 <= len(asked_s) <= 21
+    assert asked_s[-1] - asked_s[0] <= 0.3
+    assert loss.back_ns == 0
+    assert gave_up == [True]
+    assert dict(returning.refusals) == {"not now": 1}
+
+
+def test_client_stops_trying_when_the_target_is_gone_for_good() -> None:
+    returning, gave_up = Returning(Reconnect(limit_s=60.0), seed=1), list[bool]()
+
+    async def play_it() -> float:
+        began_s = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            returning.begin(group)
+            loss = returning.note(0, publisher=True, reason="gone")
+            returning.bring_back(loss, refusing(10_000)[0], lambda: gave_up.append(True))  # type: ignore[arg-type]
+            await asyncio.sleep(0)
+            returning.stop()
+        later = returning.note(1, publisher=True, reason="gone")
+        returning.bring_back(later, refusing(0)[0], lambda: gave_up.append(True))  # type: ignore[arg-type]
+        return time.monotonic() - began_s
+
+    assert asyncio.run(play_it()) < 5
+    assert gave_up == [True, True]
+
+
+def waits_s(settings: Reconnect, seed: int, count: int = 12) -> list[float]:
+    """What a client would wait."""
+    returning, client = Returning(settings, seed=seed), Client(np.random.default_rng((seed, 5, 3)))
+    return [returning._wait_s(client) for _ in range(count)]
+
+
+def test_waits_grow_to_their_ceiling_and_jitter_only_shortens_them() -> None:
+    plain = Reconnect(backoff_s=0.1, backoff_factor=2.0, backoff_max_s=0.5, jitter=0.0)
+    jittered = msgspec.structs.replace(plain, jitter=0.5)
+
+    assert waits_s(plain, 1)[:5] == pytest.approx([0.1, 0.2, 0.4, 0.5, 0.5])
+    assert all(full / 2 <= short <= full for full, short in zip(waits_s(plain, 1), waits_s(jittered, 1), strict=True))
+    assert waits_s(jittered, 1) == waits_s(jittered, 1) != waits_s(jittered, 2)
+    assert waits_s(plain, 1, count=3000)[-1] == 0.5
+
+
+def settled(blows: list[Blow], lost: list[Loss], *, reconnect: Reconnect | None = RESUMING) -> Evidence:
+    """Evidence of these, settled."""
+    evidence = Evidence()
+    evidence.blows = blows
+    nothing = {"unanswered": float(sum(loss.unanswered for loss in lost))}
+    evidence.outcomes = [
+        Outcome(
+            number=1,
+            accounts=b"",
+            publications=b"",
+            response={},
+            window_response={},
+            service={},
+            ack=b"",
+            lag=b"",
+            figures=nothing,
+            reasons={},
+            losses=lost,
+            first_intended_ns=0,
+            last_received_ns=0,
+        )
+    ]
+    losses.settle(scenario(RESET, reconnect=reconnect), evidence)
+    return evidence
+
+
+def blow(struck_ns: int, lifted_ns: int, *, kind: str = "wire.reset", hits: int = 1) -> Blow:
+    """One that is over."""
+    made = Blow(kind=kind, struck_ns=struck_ns)
+    made.lifted_ns, made.healed, made.hits, made.back = lifted_ns, True, hits, hits
+    return made
+
+
+S = 1_000_000_000
+
+
+@given(
+    at_ns=st.integers(0, 20 * S),
+    spans=st.lists(st.tuples(st.integers(0, 15 * S), st.integers(0, 3 * S)), max_size=4),
+    back=st.booleans(),
+)
+def test_loss_is_the_newest_fault_in_force_or_else_the_targets(at_ns: int, spans: list[tuple[int, int]], back: bool) -> None:
+    blows = [blow(struck_ns, struck_ns + length_ns) for struck_ns, length_ns in spans]
+    loss = Loss(at_ns=at_ns, number=0, back_ns=at_ns + S if back else 0, unanswered=3)
+
+    evidence = settled(blows, [loss])
+
+    in_force = [one for one in blows if one.struck_ns <= at_ns <= one.lifted_ns + GRACE_NS]
+    figures = evidence.outcomes[0].figures
+    assert figures["disconnects"] == (not in_force)
+    assert (figures["reconnects"], figures["away"]) == (back, not back)
+    assert figures["unanswered"] == (0 if in_force and back else 3)
+    assert sum(one.reconnects for one in blows) == bool(in_force and back)
+    assert sum(one.away for one in blows) == bool(in_force and not back)
+    for one in blows:
+        if one.reconnects:
+            assert one.struck_ns == max(each.struck_ns for each in in_force)
+            assert one.worst_s == (loss.back_ns - one.struck_ns) / S
+        assert one.back == (0 if one.away else one.hits)
+
+
+def test_fault_in_the_clients_excuses_no_loss() -> None:
+    evidence = settled([blow(0, 5 * S, kind="disconnect")], [Loss(at_ns=S, number=0, back_ns=2 * S)])
+
+    assert evidence.outcomes[0].figures["disconnects"] == 1
+
+
+def test_loss_that_a_fault_in_the_client_brought_about_accuses_nobody() -> None:
+    evidence = settled([], [Loss(at_ns=S, number=0, back_ns=2 * S, ours=True)])
+
+    assert evidence.outcomes[0].figures["disconnects"] == 0
+    assert evidence.outcomes[0].figures["reconnects"] == 1
+
+
+def test_losses_settle_to_the_same_however_often() -> None:
+    blows, lost = [blow(0, S)], [Loss(at_ns=S, number=0, back_ns=2 * S, unanswered=2), Loss(at_ns=9 * S, number=1)]
+
+    evidence = settled(blows, lost)
+    once = dict(evidence.outcomes[0].figures)
+    losses.settle(scenario(RESET), evidence)
+
+    assert evidence.outcomes[0].figures == once
+    assert (blows[0].reconnects, once["disconnects"], once["unanswered"]) == (1, 1, 0)
