@@ -266,7 +266,36 @@ def test_observe_a_clock_is_the_longest_of_all_faults(name: str, field: str) -> 
     assert not seen.at_least
 
 
-@pytest.mark.parametrize(("name", "field"), CLOCKS.items())
+def test_observe_recovery_is_of_the_faults_that_took_somebody_away() -> None:
+    """A delay that stands to the end of the load has nobody who could come back, and no rate after it."""
+    delay = fault(kind="latency", recovery_s=None, full_rate_s=None, degraded=None)
+
+    seen = observe(msgspec.structs.replace(FULL, faults=(fault(), delay)))
+
+    assert (seen.values["recovery"], "recovery" in seen.at_least) == (0.75, False)
+
+
+@pytest.mark.parametrize(("full_rate_s", "recovery"), [(2.5, 2.5), (None, None)])
+def test_observe_recovery_from_faults_that_take_nobody_away_is_that_of_the_rate(full_rate_s: float | None, recovery: float | None) -> None:
+    stall = fault(kind="process.pause", recovery_s=None, full_rate_s=full_rate_s, degraded=None)
+
+    assert observe(msgspec.structs.replace(FULL, faults=(stall,))).values.get("recovery") == recovery
+
+
+@pytest.mark.parametrize(
+    ("unseen", "why"),
+    [
+        ({"back": 19}, "the disconnect at 1 s: only 19 of 20 victims came back"),
+        ({"away": 2}, "the disconnect at 1 s: 2 of the connections lost to it did not come back"),
+    ],
+)
+def test_observe_recovery_of_which_somebody_stayed_away_is_no_less_than_the_others(unseen: dict[str, Any], why: str) -> None:
+    seen = observe(msgspec.structs.replace(FULL, faults=(fault(), fault(recovery_s=None, **unseen))))
+
+    assert (seen.values["recovery"], seen.at_least["recovery"]) == (0.75, why)
+
+
+@pytest.mark.parametrize(("name", "field"), [clock for clock in CLOCKS.items() if clock[0] != "recovery"])
 def test_observe_a_clock_with_one_fault_unseen_is_no_less_than_the_others(name: str, field: str) -> None:
     unseen = fault(**{field: None}, struck_s=4.25, degraded=None, after=FaultStretch(duration_s=0.5))
 

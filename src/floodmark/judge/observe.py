@@ -282,8 +282,14 @@ def _faults(record: Record, values: dict[str, float], missing: dict[str, str], a
         return
     values["recovered_ratio"] = (record.fault_back or 0) / record.fault_hits
     timed = [fault for fault in record.faults if fault.hits and not fault.standing]
+    victims = [fault for fault in timed if fault.recovery_s is not None or fault.away or fault.back < fault.hits]
     for name, field in CLOCKS.items():
-        _worst_of(timed, name, field, values, missing, at_least)
+        if name != "recovery":
+            _worst_of(timed, name, field, values, missing, at_least)
+        elif victims:
+            _worst_of(victims, name, field, values, missing, at_least)
+        else:  # nobody was taken away: the stream has recovered when its rate has
+            _worst_of(timed, name, CLOCKS["full_rate"], values, missing, at_least)
     _degraded(timed, values, missing)
     values["reconnects"] = sum(fault.reconnects for fault in record.faults)
 
@@ -302,7 +308,7 @@ def _worst_of(
         missing[name] = "no fault struck at a time of its own"
         return
     why = f"{_which(unseen[0])}: {_unseen(unseen[0], name)}"
-    if name in ("first_delivery", "full_rate"):
+    if field in (CLOCKS["first_delivery"], CLOCKS["full_rate"]):
         bounds += [fault.after.duration_s for fault in unseen if fault.degraded]
     if bounds:
         values[name], at_least[name] = max(bounds), why
@@ -325,6 +331,8 @@ def _which(fault: FaultResult) -> str:
 
 
 def _unseen(fault: FaultResult, name: str) -> str:
+    if name == "recovery" and fault.away:
+        return f"{fault.away} of the connections lost to it did not come back"
     if name == "recovery" and fault.back < fault.hits:
         return f"only {fault.back} of {fault.hits} victims came back"
     if not fault.after.duration_s:

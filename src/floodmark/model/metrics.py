@@ -111,7 +111,10 @@ METRICS: dict[str, Metric] = _table(
     _count("target_exits", "times the target ended by itself during the load", needs_delivery=False),
     _count("fds_peak", "most descriptors open in the target", needs_delivery=False),
     _count("threads_peak", "most threads in the target", needs_delivery=False),
-    _time("recovery", "from a fault to the last of its victims being back, the longest of all faults; without victims as `full_rate`"),
+    _time(
+        "recovery",
+        "from a fault to the last of its victims being back, the longest of all faults; where none takes victims, as `full_rate`",
+    ),
     _time("first_delivery", "from the end of a fault to the first delivery after it, the longest of all faults"),
     _time(
         "full_rate",

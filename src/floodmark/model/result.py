@@ -92,9 +92,10 @@ class FaultResult(msgspec.Struct, frozen=True, kw_only=True):
 
     `index` is the fault's slot in the scenario, `occasion` counts its repeats from 0; beyond the first ten, all further `occasions` are
     one entry with sums and worst cases. A `standing` one was there before the load and never lifted. Of the connections lost to it,
-    `reconnects` came back and `away` did not. Clocks count from `lifted_s`, but `recovery_s` from `struck_s` where there were victims;
-    one whose moment was not seen is None. The deliveries counted are those sent from `struck_s` to the next strike of any fault, or the
-    end; up to `unplaced` more anomalies may belong there, or elsewhere.
+    `reconnects` came back and `away` did not. Clocks count from `lifted_s`, but `recovery_s`, until the last victim was back, from
+    `struck_s`; one whose moment was not seen is None, as is `recovery_s` of a fault that takes no connection away. The deliveries
+    counted are those sent from `struck_s` to the next strike of any fault, or the end; up to `unplaced` more anomalies may belong there,
+    or elsewhere.
     """
 
     kind: str

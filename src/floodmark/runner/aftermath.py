@@ -103,7 +103,7 @@ class _Course:
             back=blow.back,
             reconnects=blow.reconnects,
             away=blow.away,
-            recovery_s=_recovery_s(blow, read),
+            recovery_s=_recovery_s(blow),
             first_delivery_s=read.first_delivery_s,
             full_rate_s=read.full_rate_s,
             backlog_drained_s=read.backlog_s,
@@ -211,11 +211,11 @@ def _overlapping(blows: Sequence[Blow]) -> list[list[Blow]]:
     return groups
 
 
-def _recovery_s(blow: Blow, read: Clocks) -> float | None:
-    """Until the last victim was back, from the strike on; for a fault that takes nobody away, until the stream was."""
+def _recovery_s(blow: Blow) -> float | None:
+    """Until the last victim was back, from the strike on; None when one stayed away, and for a fault that takes nobody away."""
     if blow.away or (blow.clients and blow.back < blow.hits):
         return None
-    return blow.worst_s or read.full_rate_s
+    return blow.worst_s or None
 
 
 def _window_name(blow: Blow) -> str:
