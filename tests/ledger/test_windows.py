@@ -327,7 +327,7 @@ def test_windows_whose_parts_do_not_add_up_are_our_bug(monkeypatch: pytest.Monke
     accounts.receive(make([row for row in rows_of(20) if row[2] != 5]))
     sheet = Sheet(published(20), accounts)
     sheet.missing[0] += 1
-    monkeypatch.setattr(sys.modules[reconcile.__module__], "Sheet", lambda *_: sheet)
+    monkeypatch.setattr(sys.modules[reconcile.__module__], "Sheet", lambda *_, **__: sheet)
 
     with pytest.raises(HarnessBugError, match=r"subscription 0 and publisher 0: the parts do not add up .* missing 2"):
         judge(published(20), accounts, around(1050, 1100))

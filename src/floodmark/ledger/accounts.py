@@ -59,6 +59,7 @@ class Accounts:
         self.channel: Ints = np.zeros(0, np.int64)
         self.active_ns: Ints = np.zeros(0, np.int64)
         self.closed_ns: Ints = np.zeros(0, np.int64)
+        self.dropped_ns: Ints = np.zeros(0, np.int64)  # when its socket was dropped, where that was later than the closing; else 0
         self.missed_ns: Ints = np.zeros(0, np.int64)  # what was sent from the closing up to then is indeterminate; 0: nothing
         self.anonymous: Ints = np.zeros(0, np.int64)  # corrupted messages of a slot that no sequence could be blamed on
         self.seen: Bools = np.zeros(0, np.bool_)
@@ -92,10 +93,15 @@ class Accounts:
         self._check(slot)
         self.active_ns[slot] = active_ns
 
-    def close(self, slot: int, closed_ns: int) -> None:
-        """Close the window: nothing acknowledged from then on is required. A slot is never used again."""
+    def close(self, slot: int, closed_ns: int, *, dropped_ns: int = 0) -> None:
+        """Close the window: nothing acknowledged from then on is required. A slot is never used again.
+
+        Whoever drops a socket closes the window some time earlier, for what may have been in it, and says with `dropped_ns` when that was.
+        Where order is promised, what was acknowledged until then is required still, as far as a later one of its publisher was seen.
+        """
         self._check(slot)
         self.closed_ns[slot] = closed_ns
+        self.dropped_ns[slot] = dropped_ns
 
     def missed(self, slot: int, until_ns: int) -> None:
         """Say that whoever held a closed subscription was away until then: what was sent meanwhile may have been meant for it."""
@@ -285,7 +291,7 @@ class Accounts:
 
         self.channel, self.anonymous = grown(self.channel, capacity), grown(self.anonymous, capacity)
         self.active_ns, self.closed_ns = grown(self.active_ns, capacity, NEVER_NS), grown(self.closed_ns, capacity, NEVER_NS)
-        self.missed_ns = grown(self.missed_ns, capacity)
+        self.missed_ns, self.dropped_ns = grown(self.missed_ns, capacity), grown(self.dropped_ns, capacity)
         self.seen = grown(self.seen, capacity)
         self.next_seq, self.delivered = grown(self.next_seq, capacity * self.ranks), grown(self.delivered, capacity * self.ranks)
 

@@ -67,7 +67,7 @@ def reconcile(
     if publications.publishers != accounts.publishers:
         raise UsageError(f"publications know {publications.publishers} publishers, accounts {accounts.publishers}; they must be equal")
     _check(windows)
-    sheet = Sheet(publications, accounts)
+    sheet = Sheet(publications, accounts, ordered=order is Order.PER_PUBLISHER)
     found = _Findings(
         sheet,
         {

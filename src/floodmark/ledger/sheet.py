@@ -25,9 +25,12 @@ Below = Callable[[Ints, Ints], Ints]  # (publishers, numbers) -> how many sequen
 
 
 class Sheet:
-    """All accounts side by side, one row each; columns count sequences of the account."""
+    """All accounts side by side, one row each; columns count sequences of the account.
 
-    def __init__(self, publications: Publications, accounts: Accounts) -> None:
+    `ordered`: each publisher's messages were promised in their order, so a later one proves that the earlier ones are not on their way.
+    """
+
+    def __init__(self, publications: Publications, accounts: Accounts, *, ordered: bool = False) -> None:
         self.accounts, self.index = accounts, publications.index()
         ranks, slots = accounts.ranks, accounts.slots
         slot = np.repeat(np.arange(slots, dtype=np.int64), ranks)
@@ -41,7 +44,29 @@ class Sheet:
         self.window: Window = self.index.window(
             self.publisher, accounts.active_ns[self.slot], accounts.closed_ns[self.slot], accounts.missed_ns[self.slot]
         )
+        if ordered:
+            self._require_what_was_passed()
         self._count()
+
+    def _require_what_was_passed(self) -> None:
+        """Of a socket that was dropped, require also what a later message seen shows to have been passed over."""
+        accounts, window = self.accounts, self.window
+        rows = np.flatnonzero(accounts.dropped_ns[self.slot] > accounts.active_ns[self.slot])
+        if not len(rows):
+            return
+        slot, publisher = self.slot[rows], self.publisher[rows]
+        until = self.index.window(publisher, accounts.active_ns[slot], accounts.dropped_ns[slot])
+        # A sequence that nobody sent is the target's invention and proves nothing.
+        seen = np.where(self.next_seq[rows] <= self.index.attempted_end[publisher], self.next_seq[rows], 0)
+        passed = np.minimum(until.required_high, seen)
+        more = passed > np.maximum(window.required_high[rows], until.required_low)
+        rows, low, high = rows[more], until.required_low[more], passed[more]
+        empty = window.required_low[rows] == window.required_high[rows]
+        window.required_low[rows] = np.where(empty, low, window.required_low[rows])
+        window.required_high[rows] = high
+        untouched = window.possible_low[rows] == window.possible_high[rows]
+        window.possible_low[rows] = np.where(untouched, low, np.minimum(low, window.possible_low[rows]))
+        window.possible_high[rows] = np.maximum(high, window.possible_high[rows])
 
     def _count(self) -> None:
         acknowledged, attempted = self.index.acknowledged_below, self.index.attempted_below

@@ -33,7 +33,7 @@ _ACCOUNT_COUNTS = (
 )
 _PUBLICATION_COUNTS = ("attempted_count", "acknowledged_count", "failed_count", "dropped_by_us_count", "ignored_count")
 _PUBLISHER_COLUMNS = ("attempted_end", "resolved_end", "first_sent_ns", "last_sent_ns", "last_ack_ns")
-_SLOT_COLUMNS = ("channel", "active_ns", "closed_ns", "missed_ns", "anonymous")
+_SLOT_COLUMNS = ("channel", "active_ns", "closed_ns", "dropped_ns", "missed_ns", "anonymous")
 _ACCOUNT_COLUMNS = ("next_seq", "delivered")
 
 

@@ -143,10 +143,10 @@ class Dropping:
 
     def end_windows(self, members: list[Member], *, in_flight_ns: int) -> None:
         """Require nothing more. Whoever drops its socket throws away what is in it, though the target was right to acknowledge that."""
-        end_ns = time.monotonic_ns() - in_flight_ns
+        now_ns = time.monotonic_ns()
         for member in members:
             for slot in member.slots:
-                self._accounts.close(slot, end_ns)
+                self._accounts.close(slot, now_ns - in_flight_ns, dropped_ns=now_ns if in_flight_ns else 0)
 
 
 class _Arrivals:
