@@ -60,6 +60,17 @@ def test_phases_of_a_timeline_end_where_the_next_begins() -> None:
     assert (busy.name, busy.from_s, busy.to_s, busy.delivered_hz, busy.rss_bytes) == ("busy", 10.0, 20.0, 2_000.0, 69e6)
 
 
+def test_costs_of_a_load_played_twice_take_the_second_for_no_backlog() -> None:
+    seen = two_phases()
+    again = [(22.0 + second, "delivered_hz", 5_000.0) for second in range(10)]
+    rows = [(t_s, name, value) for name, curve in seen.curves.items() for t_s, value in zip(*curve, strict=True)]
+    marks = [(mark.t_s, f"mark:{mark.text}", 1.0) for mark in seen.marks]
+
+    twice = timeline([*rows, *again, *marks, (22.0, "mark:again", 1.0), (32.0, "mark:drain", 1.0)])
+
+    assert costs(made.passed(1), twice, PHASES).backlog_ratio == pytest.approx(4_000 / 34_000)
+
+
 def test_costs_of_an_interrupted_run_know_no_backlog() -> None:
     seen = two_phases()
 

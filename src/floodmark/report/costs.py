@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -119,14 +120,13 @@ def _busy(seen: Timeline | None) -> float | None:
 
 
 def _backlog(seen: Timeline | None) -> float | None:
-    """The share of all deliveries that came only after the last message had been sent."""
+    """The share of all deliveries that came only after the last message had been sent; of a load that is played twice, the first time."""
     end_s = _drain_s(seen)
     if seen is None or end_s is None:
         return None
-    curve = seen.curves.get("delivered_hz", _NOTHING)
-    loaded = sum(value for t_s, value in zip(*curve, strict=True) if t_s >= 0)
-    late = sum(value for t_s, value in zip(*curve, strict=True) if t_s >= end_s)
-    return _per(late, loaded)
+    next_s = next((mark.t_s for mark in seen.marks if mark.t_s > end_s), math.inf)
+    late = sum(_between(seen, "delivered_hz", end_s, next_s))
+    return _per(late, sum(_between(seen, "delivered_hz", 0.0, next_s)))
 
 
 def _drain_s(seen: Timeline | None) -> float | None:
