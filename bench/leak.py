@@ -158,7 +158,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--all", action="store_true", help="every kind of trace, other limits, fewer messages and descriptors too")
     parser.add_argument("--first-seed", type=int, default=1_000, help="the first seed (default 1000)")
     parser.add_argument("--live", type=int, metavar="N", help="judge N runs of real hubs instead, healthy and leaking in turns")
-    parser.add_argument("--loads", type=int, choices=(1, 2), default=1, help="of a live run: one of a million, or two of half a million")
+    parser.add_argument(
+        "--loads", type=int, choices=(1, 2), default=2, help="of a live run: one of a million, or two of half a million (default)"
+    )
     options = parser.parse_args(arguments)
     if options.live is not None:
         if options.live < 1:
