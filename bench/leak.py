@@ -159,7 +159,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--first-seed", type=int, default=1_000, help="the first seed (default 1000)")
     parser.add_argument("--live", type=int, metavar="N", help="judge N runs of real hubs instead, healthy and leaking in turns")
     parser.add_argument(
-        "--loads", type=int, choices=(1, 2), default=2, help="of a live run: one of a million, or two of half a million (default)"
+        "--loads", type=int, choices=(1, 2), default=2, help="one of a million messages, or two of half a million (default)"
     )
     options = parser.parse_args(arguments)
     if options.live is not None:

@@ -1,4 +1,4 @@
-"""`python -m bench.leak --live N`: how often the leak verdict is wrong about real processes, N runs of a million deliveries each (two loads).
+"""`python -m bench.leak --live N`: how often the leak verdict is wrong about real processes, N runs of a million deliveries each.
 
 Healthy and leaking hubs take turns. Two kinds leak: `exact` keeps just so many bytes of each delivery (`bench/leaky_hub.py`), `lie` is the
 hub's own `--lie leak=BYTES`, which keeps an object of that size and so some 80 bytes more. A healthy hub that FAILs is a false alarm; a
