@@ -30,8 +30,33 @@ SUBSCRIPTIONS = {
     "thundering-herd": "S10",
     "combined": "S11",
     "churn": "S12",
+    "hold-connections": "2.3 connections",
+    "hold-subscriptions": "2.3 subscriptions",
+    "sustained": "2.3 sustained",
+    "broadcast": "2.3 broadcast",
+    "nothing-left": "2.3 leak",
+    "connections-10k-partition": "S1 + partition",
+    "saturation-stuck": "S7 + stuck readers",
+    "large-payload-bandwidth": "S8 + bandwidth",
+    "thundering-herd-starved": "S10 + starvation",
+    "churn-jitter": "S12 + jitter",
+    "failures-exact": "2.5 failures, exact",
+    "failures-rate": "2.5 failures, rate",
+    "creation-failures": "2.5 creation failures",
+    "failing-half": "2.5 cascade",
+    "gradual-restoration": "2.5 gradual restoration",
+    "bus-down": "2.5 bus down",
+    "bus-paused": "",
+    "pause": "",
+    "partitions": "",
+    "memory-limit": "",
+    "descriptor-limit": "",
+    "restart": "",
+    "reset-storm": "",
+    "vanished": "",
 }
 LIES = {"drop", "duplicate", "reorder", "flip", "misroute", "forget", "stall", "leak", "stats"}
+LIES |= {"skip", "again", "down", "drift", "slow", "queue"}  # about recovery
 ENTRIES = [pytest.param(entry, id=entry.id) for entry in suites.entries().values()]
 
 

@@ -1,7 +1,8 @@
 """The harness on trial: hubs that lie in one known way, and the honest twin beside each.
 
-A trial passes only if the lying hub FAILs with the exact count that was planted and the honest hub, under the same load, PASSes. The lies
-are planted by number (K of the first N) with a seed. There is no warm-up, so that every delivery is counted and the numbers are exact.
+A trial passes only if the lying hub FAILs with the exact count that was planted and the honest hub, under the same load and the same fault,
+PASSes. The lies are planted by number (K of the first N) with a seed. There is no warm-up, so that every delivery is counted and the
+numbers are exact. Lies about deliveries need no fault; lies about recovery show only when clients break off and come back.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from floodmark.model.arrival import Constant
-from floodmark.model.scenario import Phase, Population, Scenario, Target
+from floodmark.model.scenario import Fault, Phase, Population, Scenario, Target
 from floodmark.model.trial import Trial
 from floodmark.suites.entry import Entry, criteria
 
@@ -18,6 +19,7 @@ CHANNELS = 4
 MESSAGES = 1_000
 DELIVERIES = MESSAGES * CONNECTIONS // CHANNELS
 LEAK_BYTES = 20_000
+VICTIMS = CONNECTIONS // 2  # that break off in the trials of recovery
 
 
 def honest(name: str, *more: str) -> Scenario:
@@ -33,19 +35,79 @@ def honest(name: str, *more: str) -> Scenario:
     )
 
 
+def breaking(name: str, *, seconds: float = 1.5, more: tuple[str, ...] = ()) -> Scenario:
+    """The load of the trials of recovery: half of the subscribers break off at once, are away for 0.3 s and resume where they were.
+
+    Messages come at 500 a second, so each of the ten misses some thirty, and a victim that stays out has given up a second later.
+    """
+    victims_return: dict[str, float | int | str | bool] = {"back_after_s": 0.3, "backoff_s": 0.02, "backoff_factor": 1.0}
+    return Scenario(
+        id=f"liars.{name}",
+        target=Target(system="hub", args=("--no-rate-limits", "--history", "4096")),
+        population=Population(connections=CONNECTIONS, channels=CHANNELS, publishers=2),
+        phases=(Phase(arrival=Constant(rate_hz=500), duration_s=seconds, payload_bytes=256),),
+        faults=(Fault(kind="disconnect", at_s=0.6, ratio=VICTIMS / CONNECTIONS, options=victims_return),),
+        criteria=criteria("lost == 0", "recovered_ratio == 100%", "stats_error <= 1%", *more),
+        warmup=False,
+        drain_limit_s=2.0,
+    )
+
+
+def _against(twin: Scenario, title: str, lie: str, caught: tuple[str, ...]) -> Trial:
+    """Set the lying hub beside its honest twin, which has everything from it but the lie."""
+    target = msgspec.structs.replace(twin.target, args=(*twin.target.args, "--lie", lie, "--seed", "1"))
+    return Trial(
+        id=twin.id,
+        title=title,
+        honest=msgspec.structs.replace(twin, id=f"{twin.id}.honest-twin", title="the honest twin"),
+        lying=msgspec.structs.replace(twin, title=title, target=target),
+        caught=criteria(*caught),
+    )
+
+
 def _trial(name: str, title: str, lie: str, caught: tuple[str, ...], *more: str) -> Entry:
     def build(scale: float) -> Trial:
-        twin = honest(name, *more)
-        target = msgspec.structs.replace(twin.target, args=(*twin.target.args, "--lie", lie, "--seed", "1"))
-        return Trial(
-            id=f"liars.{name}",
-            title=title,
-            honest=msgspec.structs.replace(twin, id=f"liars.{name}.honest-twin", title="the honest twin"),
-            lying=msgspec.structs.replace(twin, id=f"liars.{name}", title=title, target=target),
-            caught=criteria(*caught),
-        )
+        return _against(honest(name, *more), title, lie, caught)
 
     return Entry(id=f"liars.{name}", text=title, build=build, quick_scale=1.0)
+
+
+def _recovery(name: str, title: str, lie: str, caught: tuple[str, ...], *, quick: bool = False) -> Entry:
+    def build(scale: float) -> Trial:
+        return _against(breaking(name), title, lie, caught)
+
+    return Entry(id=f"liars.{name}", text=title, build=build, quick_scale=1.0 if quick else None)
+
+
+def slow_after() -> Entry:
+    """Metastable: half of the subscribers break off and are back, and the hub does a quarter of its work until the load pauses."""
+    title = "a hub that stays slow after a wave of disconnects"
+
+    def build(scale: float) -> Trial:
+        twin = breaking("slow-after", seconds=4.4, more=("degraded == 0", "latency_max < 2s"))
+        return _against(twin, title, f"slow=4@{VICTIMS}", ("degraded == 1", "lost == 0", "recovered_ratio == 100%"))
+
+    return Entry(id="liars.slow-after", text=title, build=build, quick_scale=None)
+
+
+def unbounded_queue() -> Entry:
+    """One of five readers stops for 1.5 s while 48 MB go out to each. The bound of its queue is 1 MB; the kernel holds a little more."""
+    title = "a hub that queues without bound for a reader that is stuck"
+
+    def build(scale: float) -> Trial:
+        bounds = ("--queue-bytes", "1000000", "--write-buffer-bytes", "65536", "--socket-send-bytes", "65536")
+        twin = Scenario(
+            id="liars.unbounded-queue",
+            target=Target(system="hub", args=("--no-rate-limits", *bounds, "--socket-receive-bytes", "262144")),
+            population=Population(connections=5, channels=1, publishers=1),
+            phases=(Phase(arrival=Constant(rate_hz=1_000), messages=1_500, payload_bytes=32_000),),
+            faults=(Fault(kind="reader", at_s=0.2, for_s=1.5, ratio=0.2),),
+            criteria=criteria("lost == 0", "rss_rise < 20MB"),
+            warmup=False,
+        )
+        return _against(twin, title, "queue=unbounded", ("rss_rise >= 30MB", "lost == 0"))
+
+    return Entry(id="liars.unbounded-queue", text=title, build=build, quick_scale=None)
 
 
 SLOW_LEAK_BYTES = 10
@@ -115,4 +177,31 @@ SCENARIOS: tuple[Entry, ...] = (
         ("stats_error >= 9.9%", "stats_error <= 10.1%", "lost == 0"),
         "stats_error <= 1%",
     ),
+    _recovery(
+        "skip",
+        "a hub that leaves out 5 messages for those who resume",
+        f"skip=5@{VICTIMS}",
+        ("lost == 5", "duplicated == 0", "recovered_ratio == 100%"),
+        quick=True,
+    ),
+    _recovery(
+        "again",
+        "a hub that repeats 4 messages to those who resume",
+        f"again=4@{VICTIMS}",
+        ("duplicated == 4", "lost == 0", "recovered_ratio == 100%"),
+    ),
+    _recovery(
+        "down",
+        "a hub that lets 3 of those it lost never in again",
+        f"down=3@{VICTIMS}",
+        (f"recovered_ratio == {100 - 300 // VICTIMS}%", f"fault_hits == {VICTIMS}", "duplicated == 0"),
+    ),
+    _recovery(
+        "drift",
+        "a hub that still counts 2 of those who broke off",
+        f"drift=1/{VICTIMS // 2}",
+        (f"stats_error == {200 // CONNECTIONS}%", "lost == 0", "recovered_ratio == 100%"),
+    ),
+    slow_after(),
+    unbounded_queue(),
 )

@@ -66,6 +66,14 @@ def test_due_keeps_owing_what_could_not_be_done() -> None:
         "stall=2s@0",
         "leak=0",
         "stats=x",
+        "skip=3@2",
+        "queue=bounded",
+        "down=3/5",
+        "down=3@2",
+        "down=0@2",
+        "slow=1@5",
+        "slow=4",
+        "drift=1",
     ],
 )
 def test_parse_of_a_wrong_lie_gives_the_grammar(text: str) -> None:

@@ -73,7 +73,9 @@ def hub(
     subscription_lifetime_s: Annotated[
         float | None, typer.Option(help="After which a subscription ends; 0: never.", rich_help_panel=TIMES)
     ] = None,
-    lie: Annotated[list[str] | None, typer.Option(help="Break a promise, such as drop=1/1000; repeatable.", rich_help_panel=LYING)] = None,
+    lie: Annotated[
+        list[str] | None, typer.Option(help="Break a promise, such as drop=1/1000 or skip=5@10; repeatable.", rich_help_panel=LYING)
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Decides which deliveries the lies hit.", rich_help_panel=LYING)] = None,
 ) -> None:
     """Serve a GraphQL subscription hub until SIGTERM or SIGINT."""

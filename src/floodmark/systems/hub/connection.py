@@ -190,6 +190,8 @@ class Connection(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """The socket is gone, however it went."""
+        if self.state < ConnectionState.CLOSING:
+            self._hub.conduct.broke_off(self)
         self._move(ConnectionState.CLOSED)
         handshake = transport.close_handshake
         if handshake is not None and handshake.sent is not None and handshake.sent.code == WSCloseCode.MESSAGE_TOO_BIG:

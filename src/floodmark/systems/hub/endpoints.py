@@ -36,6 +36,8 @@ def route(hub: Hub, request: WSUpgradeRequest) -> Connection | WSUpgradeResponse
         hub.limits.violated("connections")
         reason = f"the hub has {len(hub.connections)} connections, its limit; try again later\n"
         return _plain(HTTPStatus.SERVICE_UNAVAILABLE, reason.encode(), "text/plain")
+    if not hub.conduct.admits(len(hub.connections)):
+        return _plain(HTTPStatus.SERVICE_UNAVAILABLE, b"the hub takes no more connections\n", "text/plain")
     # Firefox sends "keep-alive, Upgrade", which is correct, but picows takes the bare word only.
     if "upgrade" in request.headers.get("Connection", "").lower():
         request.headers["Connection"] = "Upgrade"

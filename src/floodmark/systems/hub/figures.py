@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from floodmark.systems.hub.liar import Liar
 from floodmark.systems.hub.metrics import Snapshot
 from floodmark.systems.hub.protocol import ConnectionState
 
@@ -54,6 +53,4 @@ def snapshot_of(hub: Hub) -> Snapshot:
             "connection_uptime_seconds": msgspec.structs.replace(counters.connection_uptime),
         },
     )
-    if isinstance(hub.dispatcher, Liar):
-        snapshot.counters = {name: round(value * hub.dispatcher.stats_factor) for name, value in snapshot.counters.items()}
-    return snapshot
+    return hub.conduct.told(snapshot)

@@ -24,6 +24,7 @@ from floodmark.systems.hub.bus.base import Bus
 from floodmark.systems.hub.bus.fallback import FallbackBus
 from floodmark.systems.hub.bus.jetstream import JetStreamBus
 from floodmark.systems.hub.bus.memory import MemoryBus
+from floodmark.systems.hub.conduct import Conduct
 from floodmark.systems.hub.connection import Connection
 from floodmark.systems.hub.credentials import Credentials
 from floodmark.systems.hub.dispatch import WILDCARD, Dispatcher
@@ -36,6 +37,7 @@ from floodmark.systems.hub.intake import PublishJob
 from floodmark.systems.hub.liar import Liar
 from floodmark.systems.hub.limits import Limits, TokenBucket
 from floodmark.systems.hub.metrics import Counters, Snapshot
+from floodmark.systems.hub.misconduct import Misconduct
 from floodmark.systems.hub.protocol import SubscriptionState
 from floodmark.systems.hub.schema import SCHEMA
 from floodmark.systems.hub.settings import HubSettings
@@ -69,6 +71,7 @@ class Hub:
         self.draining = False
         self.now_s = time.monotonic()  # the clock of everything slow; the sweep moves it
         self.port = 0
+        self.conduct = Conduct()
         self.dispatcher: Dispatcher
         self.bus: Bus
         self._ids = EventIds()
@@ -92,8 +95,11 @@ class Hub:
         Raises: UsageError when the port is taken or the host is not ours; EventBusError when there is no bus.
         """
         self._loop = asyncio.get_running_loop()
-        dispatcher_class = Liar if self.settings.lies else Dispatcher
-        self.dispatcher = dispatcher_class(self.settings, self.counters, self._loop)
+        if self.settings.lies:
+            liar = self.dispatcher = Liar(self.settings, self.counters, self._loop)
+            self.conduct = Misconduct(self.settings, liar, self.connections)
+        else:
+            self.dispatcher = Dispatcher(self.settings, self.counters, self._loop)
         self.bus = self._make_bus()
         await self.bus.start()
         try:
@@ -233,7 +239,7 @@ class Hub:
             rate_hz = self.settings.events_per_subscription_hz
             subscription.bucket = TokenBucket(capacity=max(rate_hz, 1.0), refill_hz=rate_hz, now_s=self._loop.time())
         newest_offset = self.dispatcher.newest_offsets.get(channel, 0)
-        cursor = log.head + 1 if after is None else log.cursor_after(after, newest_offset)
+        cursor = log.head + 1 if after is None else self.conduct.resume_at(group, log.cursor_after(after, newest_offset))
         subscription.boundary = log.head
         subscription.boundary_bytes = log.end_bytes
         log.groups[group.key] = group
@@ -414,7 +420,7 @@ class Hub:
 
     def planted(self) -> dict[str, dict[str, float]]:
         """What a lying hub has really done; empty for an honest one."""
-        return self.dispatcher.planted() if isinstance(self.dispatcher, Liar) else {}
+        return self.conduct.planted()
 
 
 _raw_items = msgspec.json.Decoder(list[msgspec.Raw]).decode

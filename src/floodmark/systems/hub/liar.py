@@ -1,7 +1,8 @@
 """A dispatcher that breaks its promises on purpose, a known number of times.
 
 It takes the place of the honest one when lies are asked for; every delivery goes through `_tell`, one at a time, which is slow and is
-meant to be. What it did is in `planted()`, to be compared with what the ledger found.
+meant to be. What it did is in `planted()`, to be compared with what the ledger found. What a hub does to clients that come back is not
+its business but that of `misconduct.py`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import Any
 
 from floodmark.systems.hub.dispatch import Dispatcher
 from floodmark.systems.hub.event import Event
-from floodmark.systems.hub.lies import Due, flip_bit, parse_lie
+from floodmark.systems.hub.lies import OF_DELIVERIES, OF_PUBLISHES, Due, flip_bit, parse_lie
 from floodmark.systems.hub.log import ChannelLog
 from floodmark.systems.hub.metrics import Counters
 from floodmark.systems.hub.settings import HubSettings
 from floodmark.systems.hub.subscription import Group, Subscription
 
+_PAUSE_S = 0.25  # without a publish, after which a hub that has become slow is well again
 _HOLD_S = 0.5  # a delivery held back for a swap goes out after this long when nothing follows it; the hit is then owed again
 
 
@@ -27,10 +29,13 @@ class Liar(Dispatcher):
     def __init__(self, settings: HubSettings, counters: Counters, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(settings, counters, loop)
         lies = [parse_lie(text) for text in settings.lies]
-        self._due = {lie.name: Due(lie, settings.seed) for lie in lies if lie.hits}
+        self._due = {lie.name: Due(lie, settings.seed) for lie in lies if lie.name in OF_DELIVERIES + OF_PUBLISHES}
         self._stall = next((lie for lie in lies if lie.name == "stall"), None)
         self._leak_bytes = sum(lie.leak_bytes for lie in lies)
-        self.stats_factor = math.prod(lie.factor for lie in lies)
+        self._bounded = all(lie.name != "queue" for lie in lies)
+        self._beyond_events = 0  # that were taken in although a queue was full
+        self._slow: _Slow | None = None
+        self._slow_count = 0
         self._deliveries = 0
         self._publishes = 0
         self._leaked: list[bytearray] = []
@@ -47,8 +52,10 @@ class Liar(Dispatcher):
             done["stall"] = {"planted": self._stalled_count}
         if self._leak_bytes:
             done["leak"] = {"planted": len(self._leaked), "bytes": len(self._leaked) * self._leak_bytes}
-        if self.stats_factor != 1.0:
-            done["stats"] = {"factor": self.stats_factor}
+        if self._slow_count:
+            done["slow"] = {"planted": self._slow_count}
+        if not self._bounded:
+            done["queue"] = {"planted": self._beyond_events}
         return done
 
     # publishes
@@ -64,11 +71,15 @@ class Liar(Dispatcher):
         super().append(event)
 
     def room(self, channel: str, size_bytes: int) -> ChannelLog | None:
-        """A stalled hub fills up to the bound like an honest one that is slow."""
-        if self._stalled:
-            log = self.logs.get(channel)
-            if log is not None and log.head - log.flushed >= self.settings.queue_events:
-                return log
+        """A stalled or slow hub fills up to the bound like an honest one; one without bounds takes everything in, at no one's expense."""
+        log = self.logs.get(channel)
+        if not self._bounded:
+            settings = self.settings
+            full = log is not None and not log.room(size_bytes, settings.queue_events, settings.queue_bytes)
+            self._beyond_events += full
+            return None
+        if (self._stalled or self._slow is not None) and log is not None and log.head - log.flushed >= self.settings.queue_events:
+            return log
         return super().room(channel, size_bytes)
 
     # deliveries
@@ -78,8 +89,11 @@ class Liar(Dispatcher):
         if self._stalled:
             self._scheduled = False
             self._write()
-            return
-        super().flush()
+        elif self._slow is not None:
+            self._scheduled = False
+            self._flush_some(self._slow)
+        else:
+            super().flush()
 
     def _deliver(self, group: Group, batch: list[Event]) -> None:
         events = [event for event in batch if group.predicate is None or group.predicate(event)]
@@ -90,10 +104,10 @@ class Liar(Dispatcher):
             self.count(events[0], len(events) * len(group.live))
 
     def _serve(self, subscription: Subscription) -> int:
-        """A laggard is served one event at a time, and not at all during a stall."""
-        if self._stalled:
-            return 0
+        """A laggard is served one event at a time, not at all during a stall, and not ahead of the others while the hub is slow."""
         log, group = subscription.group.log, subscription.group
+        if self._stalled or subscription.cursor > log.flushed + 1:
+            return 0
         event = log.entries[subscription.cursor - log.first] if subscription.cursor <= log.flushed else None
         if event is not None:
             subscription.cursor += 1
@@ -184,6 +198,55 @@ class Liar(Dispatcher):
         self._held.pop(subscription, None)
         super().remove(subscription)
 
+    # slow
+
+    def slow_down(self, factor: float) -> None:
+        """From now on deliver one event for `factor` that come in, until nothing comes in for a moment: a metastable system."""
+        self._slow = _Slow(factor, self._publishes)
+        self._slow_count += 1
+        self._loop.call_later(_PAUSE_S, self._look_for_a_pause, self._publishes)
+
+    def _look_for_a_pause(self, published_then: int) -> None:
+        if self._publishes != published_then:
+            self._loop.call_later(_PAUSE_S, self._look_for_a_pause, self._publishes)
+            return
+        self._slow = None
+        waiting = list(self._fresh)
+        self.flush()
+        self._let_on(waiting)
+
+    def _flush_some(self, slow: _Slow) -> None:
+        """Serve as many of the events that wait as are due, a channel at a time, each channel in its turn."""
+        due = int((self._publishes - slow.since) / slow.factor) - slow.served
+        waiting, self._fresh = self._fresh, []
+        served = []
+        for log in waiting:
+            stop = min(log.head, log.flushed + due)
+            if stop > log.flushed:
+                batch = log.entries[log.flushed + 1 - log.first : stop + 1 - log.first]
+                due -= len(batch)
+                slow.served += len(batch)
+                log.flushed, log.flushed_bytes = stop, log.bytes_before(stop + 1)
+                for group in log.groups.values():
+                    if group.live:
+                        self._deliver(group, batch)
+                served.append(log)
+            if log.flushed < log.head and log not in served:
+                self._fresh.append(log)
+        self._fresh += [log for log in served if log.flushed < log.head]
+        self._write()
+        self._let_on(served)
+
+    def _let_on(self, logs: list[ChannelLog]) -> None:
+        """Something that stood still has moved: laggards and publishes that wait for these logs may go on."""
+        for receiver in {subscription.connection for log in logs for subscription in log.laggards}:
+            self.can_take_more(receiver)
+        self._catch_up_all()
+        for log in logs:
+            log.trim()
+            if log.waiters:
+                self.on_room(log)
+
     # stall
 
     def _begin_stall(self, stall_s: float) -> None:
@@ -204,3 +267,12 @@ class Liar(Dispatcher):
         for log in list(self.logs.values()):
             if log.waiters:
                 self.on_room(log)
+
+
+class _Slow:
+    """How slow the hub has become, since which publish, and how many events it has served since."""
+
+    __slots__ = ("factor", "served", "since")
+
+    def __init__(self, factor: float, since: int) -> None:
+        self.factor, self.since, self.served = factor, since, 0

@@ -1,11 +1,13 @@
 """What a lying hub does wrong, and where: a pure function of the seed and the specification.
 
-Deliveries and publishes are numbered from 1. `NAME=K/N` hits exactly K of every N in a row, `NAME=K@N` exactly K of the first N; which
-ones is drawn from the seed. Acting on it is `liar.py`'s part. The point of a liar is to prove that the ledger catches it, to the number.
+Deliveries, publishes, resumes and connections that broke off are numbered from 1. `NAME=K/N` hits exactly K of every N in a row, `NAME=K@N`
+exactly K of the first N; which ones is drawn from the seed. Acting on it is the part of `liar.py` (what is sent) and `misconduct.py` (what
+is done about clients that break off and come back). The point of a liar is to prove that the ledger catches it, to the number.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Iterator
@@ -16,12 +18,17 @@ from floodmark.core import units
 from floodmark.core.errors import UsageError
 from floodmark.systems.hub.event import json_equal
 
-COUNTED = ("drop", "duplicate", "reorder", "flip", "misroute", "forget")
+OF_DELIVERIES = ("drop", "duplicate", "reorder", "flip", "misroute")
+OF_PUBLISHES = ("forget",)
+OF_RESUMES = ("skip", "again")
+OF_BREAKS = ("drift",)  # connections that ended without a close frame
+COUNTED = (*OF_DELIVERIES, *OF_PUBLISHES, *OF_RESUMES, *OF_BREAKS)
 GRAMMAR = (
     f"a lie is NAME=K/N or NAME=K@N with NAME one of {', '.join(COUNTED)} and 1 <= K <= N; "
-    + "or stall=2s@N, stall=forever@N, leak=BYTES, stats=FACTOR"
+    + "or stall=2s@N, stall=forever@N, leak=BYTES, stats=FACTOR, queue=unbounded, down=K@N, slow=FACTOR@N"
 )
 _COUNTED = re.compile(r"(\d+)([/@])(\d+)")
+_FACTOR = re.compile(r"\d+(\.\d+)?")
 
 
 class Lie(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +39,7 @@ class Lie(msgspec.Struct, frozen=True, kw_only=True):
     block: int = 1  # N
     repeats: bool = False  # K/N: every block; K@N: the first only
     stall_s: float = 0.0  # inf: for ever
-    at: int = 0
+    at: int = 0  # the delivery, or the break, from which on it holds
     leak_bytes: int = 0
     factor: float = 1.0
 
@@ -46,23 +53,47 @@ def parse_lie(text: str) -> Lie:
     1000
     """
     name, equals, value = text.partition("=")
-    try:
-        if name in COUNTED and (match := _COUNTED.fullmatch(value)):
-            hits, block = int(match[1]), int(match[3])
-            if 1 <= hits <= block:
-                return Lie(name=name, hits=hits, block=block, repeats=match[2] == "/")
-        if name == "stall":
-            duration, _, at = value.partition("@")
-            if at.isdecimal() and int(at) >= 1:
-                stall_s = float("inf") if duration == "forever" else units.parse(duration, units.Dimension.TIME)
-                return Lie(name=name, stall_s=stall_s, at=int(at))
-        if name == "leak" and value.isdecimal() and int(value) > 0:
+    lie = _counted(name, value) if name in COUNTED else _once(name, value)
+    if lie is None:
+        raise UsageError(f"{text!r} is not a lie{'' if equals else ' (there is no =)'}: {GRAMMAR}")
+    return lie
+
+
+def _counted(name: str, value: str) -> Lie | None:
+    match = _COUNTED.fullmatch(value)
+    if match is None or not 1 <= int(match[1]) <= int(match[3]):
+        return None
+    return Lie(name=name, hits=int(match[1]), block=int(match[3]), repeats=match[2] == "/")
+
+
+def _once(name: str, value: str) -> Lie | None:
+    """The lies that are not drawn by lot: they hold all the time, or from a number on."""
+    what, _, at = value.partition("@")
+    since = int(at) if at.isdecimal() else 0
+    match name:
+        case "stall" if since:
+            stall_s = _seconds(what)
+            return Lie(name=name, stall_s=stall_s, at=since) if stall_s is not None else None
+        case "leak" if value.isdecimal() and int(value):
             return Lie(name=name, leak_bytes=int(value))
-        if name == "stats" and re.fullmatch(r"\d+(\.\d+)?", value):
+        case "stats" if _FACTOR.fullmatch(value):
             return Lie(name=name, factor=float(value))
+        case "queue" if value == "unbounded":
+            return Lie(name=name)
+        case "down" if what.isdecimal() and 1 <= int(what) <= since:
+            return Lie(name=name, hits=int(what), at=since)
+        case "slow" if since and _FACTOR.fullmatch(what) and float(what) > 1:
+            return Lie(name=name, factor=float(what), at=since)
+    return None
+
+
+def _seconds(text: str) -> float | None:
+    if text == "forever":
+        return math.inf
+    try:
+        return units.parse(text, units.Dimension.TIME)
     except UsageError:
-        pass
-    raise UsageError(f"{text!r} is not a lie{'' if equals else ' (there is no =)'}: {GRAMMAR}")
+        return None
 
 
 def places(lie: Lie, seed: int) -> Iterator[int]:
