@@ -37,9 +37,7 @@ REASONS_SHOWN = 5
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
-def result_of(
-    scenario: Scenario, evidence: Evidence, *, agents: int, seed: int, now_ns: int
-) -> tuple[ScenarioResult, Observations]:
+def result_of(scenario: Scenario, evidence: Evidence, *, agents: int, seed: int, now_ns: int) -> tuple[ScenarioResult, Observations]:
     """Judge what there is. An interrupted or broken-off run has less evidence, and is judged by that.
 
     Returns: the result, and the figures behind it by which more criteria can be judged.
@@ -73,9 +71,7 @@ def result_of(
         generator=usage.generator_usage(evidence, lag_ns_p99=record.lag.p99, agents=agents),
         findings=evidence.reckoning.findings[:FINDINGS_SHOWN] if evidence.reckoning is not None else (),
         metrics={
-            name: value
-            for name, value in sorted(observations.values.items())
-            if math.isfinite(value) and name not in observations.at_least
+            name: value for name, value in sorted(observations.values.items()) if math.isfinite(value) and name not in observations.at_least
         },
         note="; ".join([*evidence.notes, *reasons]),
         log_tail=target.log_tail() if target is not None and verdict is not Verdict.PASS else (),
