@@ -34,7 +34,7 @@ def test_costs_of_a_scenario_follow_from_its_figures() -> None:
 
     spent = costs(scenario, two_phases(), PHASES)
 
-    assert spent.target_cpu_s_per_million == pytest.approx(11.42 / scenario.delivery.delivered * 1e6)
+    assert spent.target_cpu_s_per_million == pytest.approx((0.5 + 19) * 0.9 / scenario.delivery.delivered * 1e6)
     assert spent.harness_cpu_share == pytest.approx(8.71 / (8.71 + 11.42))
     assert spent.rss_peak_factor == pytest.approx(203_485_184 / 58_720_256)
     assert (spent.rss_kept_factor, spent.rss_bytes_per_connection, spent.leak_bytes_per_message) == (1.5, 20_000.0, 12.0)

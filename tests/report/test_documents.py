@@ -147,7 +147,7 @@ def test_optimization_targets_tell_broken_limits_from_those_that_hold(written: W
 
     text = render(written(made.passed(1), made.failed(2, criteria=(broken,))), "optimization-targets")
 
-    assert "1 of 3 limits are broken already, `latency_p99 < 1ms` in `subscriptions.case-2` (300 % of the limit) most." in text
+    assert "1 of 3 limits is broken already, `latency_p99 < 1ms` in `subscriptions.case-2` (300 % of the limit) most." in text
 
 
 def test_optimization_targets_without_figures_say_what_was_not_measured() -> None:

@@ -66,7 +66,8 @@ RULES: tuple[Rule, ...] = (
         0.02,
         Dimension.RATIO,
         "share of the deliveries that came after the last message was sent",
-        "the target takes less than was offered: lower the rate until this is near 0, that is the rate it holds; then raise that one",
+        "where the latency grew while the load went on, the target takes less than was offered: lower the rate until this is near 0, that "
+        "is the rate it holds; where it did not, what came late was only under way (a slow line, a burst at the end)",
     ),
     Rule(
         "latency_growth_factor",

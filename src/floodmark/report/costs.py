@@ -73,7 +73,7 @@ def costs(scenario: ScenarioResult, seen: Timeline | None, phases: Sequence[str]
     told = [one.degraded for one in scenario.faults if one.degraded is not None]
     return Costs(
         target_cpu_s=target.cpu_s or None,
-        target_cpu_s_per_million=_per(target.cpu_s * MILLION, delivered),
+        target_cpu_s_per_million=None if (spent_s := _spent_s(seen)) is None else _per(spent_s * MILLION, delivered),
         target_cores=_busy(seen),
         harness_cpu_s=harness.cpu_s or None,
         harness_cpu_share=_per(harness.cpu_s, harness.cpu_s + target.cpu_s) if target.cpu_s else None,
@@ -111,6 +111,14 @@ def phases_of(seen: Timeline, names: Sequence[str]) -> list[Stretch]:
         for (from_s, name), (to_s, _) in itertools.pairwise(begun)
         if name != "drain"
     ]
+
+
+def _spent_s(seen: Timeline | None) -> float | None:
+    """The processor time of the target from the start of the load on: what starting and connecting cost is left out."""
+    curve = seen.curves.get("target_cpu_ratio", _NOTHING) if seen is not None else _NOTHING
+    spans = zip(itertools.pairwise(curve.t_s), curve.values[1:], strict=True) if len(curve.t_s) > 1 else ()
+    parts = [(to_s - max(from_s, 0.0)) * busy for (from_s, to_s), busy in spans if to_s > 0]
+    return sum(parts) if parts else None
 
 
 def _busy(seen: Timeline | None) -> float | None:

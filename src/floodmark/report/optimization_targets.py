@@ -69,7 +69,7 @@ def _nearest(document: RunDocument) -> Iterator[str]:
     broken = [use for use in found if use.used_ratio > 1]
     holding = [use for use in found if use.used_ratio <= 1]
     if broken:
-        yield f"{len(broken)} of {len(found)} limits are broken already, {_use(broken[0])} most."
+        yield f"{len(broken)} of {len(found)} limits {'is' if len(broken) == 1 else 'are'} broken already, {_use(broken[0])} most."
     if holding:
         room = f", {figures.three(1 / holding[0].used_ratio)}x head-room" if holding[0].used_ratio else ""
         which = f"{len(holding)} others hold" if broken else f"All {len(found)} limits hold" if len(found) > 1 else "The only limit holds"
@@ -112,6 +112,7 @@ def _processor(spent: _Rows) -> Iterator[str]:
         return
     heads = ("scenario", "target", "target, per million deliveries", "cores busy under load", "floodmark", "floodmark's share of both")
     yield table(heads, rows, left=1)
+    yield "The first column is all of the target's life; *per million deliveries* counts from the start of the load."
 
 
 def _memory(spent: _Rows) -> Iterator[str]:

@@ -171,7 +171,7 @@ class CpuProfile(_Kept):
         if process is None or self._ended_s:
             return
         self._ended_s = time.monotonic()
-        with suppress(psutil.Error):
+        try:
             seen = psutil.Process(process.pid)
             used = seen.cpu_times()
             took_s, held_bytes = used.user + used.system, seen.memory_info().rss
@@ -179,6 +179,8 @@ class CpuProfile(_Kept):
                 f"py-spy stopped the target {RATE_HZ} times a second, for {figures.time_s(self._ended_s - self._begun_s)}; it took "
                 f"{figures.time_s(took_s)} of processor time, which is counted as floodmark's own, and {figures.size(held_bytes)}"
             )
+        except psutil.Error:
+            self._cost = f"py-spy stopped the target {RATE_HZ} times a second, until the process that it looked into had ended"
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGINT)
 
