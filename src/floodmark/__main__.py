@@ -1,5 +1,34 @@
-"""`python -m floodmark` is the command line."""
+"""`python -m floodmark` is the command line.
 
-from floodmark.cli import main
+Loading it takes a moment, in which nothing has been started that would need an end: a Ctrl-C then is answered here, at once and in one line.
+"""
 
-main()
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Load the command line, then run it."""
+    before = signal.signal(signal.SIGINT, _leave)
+    from floodmark import cli  # here, so that an interrupt finds somebody who answers
+
+    try:
+        signal.signal(signal.SIGINT, before)
+        cli.main()
+    except KeyboardInterrupt:  # in the moment between the two
+        sys.exit(INTERRUPTED)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"floodmark: interrupted\n")
+    os._exit(INTERRUPTED)  # an exception could be caught, or shown, by whatever is being imported
+
+
+if __name__ == "__main__":
+    main()

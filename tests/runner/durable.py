@@ -1,6 +1,7 @@
 """A publish/subscribe service that keeps its word across restarts: an event is on disk before it is acknowledged.
 
-`python durable.py FOLDER [forgets]` listens where it listened last time, as FOLDER says; with `forgets` it writes nothing.
+`python durable.py FOLDER [forgets] [hangs-up]` listens where it listened last time, as FOLDER says. With `forgets` it writes nothing; with
+`hangs-up` it once breaks all connections off, with the 60th event in hand.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from websockets.asyncio.server import serve
 
 from tests.verdict.hostile import GRAPHQL, Client, Honest
 
+HANGS_UP_AT = 60
+
 
 class Durable(Honest):
     """Honest, with its log on disk; positions go on where they were."""
 
-    def __init__(self, folder: Path, *, forgets: bool) -> None:
+    def __init__(self, folder: Path, *, forgets: bool, hangs_up: bool) -> None:
         super().__init__()
+        self.hangs_up = hangs_up
         self.path = folder / "log"
         self.forgets = forgets
         if self.path.exists():
@@ -33,14 +37,18 @@ class Durable(Honest):
         if not self.forgets:
             with self.path.open("a") as log:
                 log.write(json.dumps([channel, payload]) + "\n")
+        if self.hangs_up and self.number == HANGS_UP_AT:
+            for each in self.clients:
+                each.socket.transport.abort()
+            return
         await super().published(client, channel, payload, token)
 
 
-async def main(folder: Path, *, forgets: bool) -> None:
+async def main(folder: Path, *, forgets: bool, hangs_up: bool) -> None:
     """Serve until killed."""
     place = folder / "port"
     port = int(place.read_text()) if place.exists() else 0
-    service = Durable(folder, forgets=forgets)
+    service = Durable(folder, forgets=forgets, hangs_up=hangs_up)
     async with serve(service.handle, "127.0.0.1", port, subprotocols=[GRAPHQL], compression=None) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         place.write_text(str(port))
@@ -49,4 +57,4 @@ async def main(folder: Path, *, forgets: bool) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), forgets="forgets" in sys.argv[2:]))
+    asyncio.run(main(Path(sys.argv[1]), forgets="forgets" in sys.argv[2:], hangs_up="hangs-up" in sys.argv[2:]))

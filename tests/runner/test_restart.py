@@ -45,8 +45,9 @@ def test_restart_of_the_hub_in_memory_loses_its_history_and_at_most_once_allows_
     result = play(tmp_path, scenario(RESTART, guarantee=Guarantee.AT_MOST_ONCE, drain_limit_s=1.0))
 
     assert (result.verdict, broken(result)) == (Verdict.PASS, {})
-    assert result.delivery.lost > 0
-    assert "would not resume" in result.note
+    # Whoever was back before the publishers could not resume; whoever came later has missed what they sent.
+    assert result.delivery.lost > 0 or "would not resume" in result.note
+    assert result.faults[0].lost == result.delivery.lost
 
 
 def test_restart_without_resume_leaves_the_gap_indeterminate(tmp_path: Path) -> None:
@@ -58,9 +59,9 @@ def test_restart_without_resume_leaves_the_gap_indeterminate(tmp_path: Path) -> 
 
 
 def test_restart_comes_back_where_it_was_with_one_log_and_all_its_figures(tmp_path: Path) -> None:
-    twice = Fault(kind="process.restart", at_s=0.2, for_s=0.1, repeat=2, every_s=3.0, options={"how": "terminate", "grace_s": 5.0})
+    twice = Fault(kind="process.restart", at_s=0.2, for_s=0.1, repeat=2, every_s=1.5, options={"how": "terminate", "grace_s": 5.0})
 
-    result = play(tmp_path, scenario(twice, reconnect=PLAIN, load_s=3.2))
+    result = play(tmp_path, scenario(twice, reconnect=PLAIN, load_s=1.8))
 
     assert (result.verdict, broken(result)) == (Verdict.PASS, {})
     urls = re.findall(r"hub ready (\S+)", log(tmp_path))
@@ -68,7 +69,8 @@ def test_restart_comes_back_where_it_was_with_one_log_and_all_its_figures(tmp_pa
     assert len(set(urls)) == 1
     assert log(tmp_path).count("[floodmark: started again]") == 2
     assert [fault.occasion for fault in result.faults] == [0, 1]
-    assert all((fault.reconnects or 0) >= CONNECTIONS for fault in result.faults)
+    assert [fault.hits for fault in result.faults] == [1, 1]
+    assert sum(fault.reconnects or 0 for fault in result.faults) >= CONNECTIONS + PUBLISHERS
     assert result.target.cpu_s > 0.3  # three starts of a Python program; one alone takes less
     assert result.metrics["target_exits"] == 0
 
