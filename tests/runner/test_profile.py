@@ -80,7 +80,9 @@ def test_cpu_profile_of_a_busy_target_names_its_functions(tmp_path: Path) -> Non
 
 @needs_py_spy
 def test_cpu_profile_interrupted_under_load_is_kept_and_leaves_no_process(tmp_path: Path) -> None:
-    path = write_scenario(tmp_path, target='system = "hub"\nargs = ["--no-rate-limits"]', phase=BUSY.replace("= 2", "= 30", 1))
+    path = write_scenario(
+        tmp_path, target='system = "hub"\nargs = ["--no-rate-limits"]', phase=BUSY.replace("duration_s = 2", "duration_s = 30")
+    )
 
     with playing(tmp_path, "run", str(path), "--profile", "cpu") as played:
         wait_for(lambda: "Sampling process" in log_of_py_spy(tmp_path), "py-spy at work")
@@ -116,6 +118,22 @@ def test_memory_profile_of_a_target_names_what_holds_most(tmp_path: Path) -> Non
     assert not list((tmp_path / "runs" / "latest" / "profiles").glob("*.bin"))
     assert (verdicts["lost == 0"], verdicts["latency_p99 < 10s"]) == ("PASS", "UNKNOWN")
     assert played.code == 11
+
+
+def test_memory_profile_interrupted_under_load_is_kept_and_leaves_no_process(tmp_path: Path) -> None:
+    path = write_scenario(
+        tmp_path, target='system = "hub"\nargs = ["--no-rate-limits"]', phase=BUSY.replace("duration_s = 2", "duration_s = 30")
+    )
+
+    with playing(tmp_path, "run", str(path), "--profile", "memory") as played:
+        wait_for(lambda: "ready" in played.log(), "the target under memray")
+        played.signal(signal.SIGINT)
+        played.wait()
+
+    assert played.code == 130
+    seen = profiled(tmp_path, "memory")
+    assert (seen.trouble, bool(seen.spots)) == ("", True)
+    assert not list((tmp_path / "runs" / "latest" / "profiles").glob("*.bin"))
 
 
 @pytest.mark.parametrize("kind", ["cpu", "memory"])
