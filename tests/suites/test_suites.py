@@ -35,7 +35,7 @@ SUBSCRIPTIONS = {
     "sustained": "2.3 sustained",
     "broadcast": "2.3 broadcast",
     "nothing-left": "2.3 leak",
-    "connections-10k-partition": "S1 + partition",
+    "connections-10k-pause": "S1 + pause",
     "saturation-stuck": "S7 + stuck readers",
     "large-payload-bandwidth": "S8 + bandwidth",
     "thundering-herd-starved": "S10 + starvation",

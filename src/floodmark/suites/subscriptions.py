@@ -6,19 +6,11 @@ are given explicitly, since its defaults (10,000 connections, ten per user) are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from floodmark.model.arrival import Burst, Constant, Flood
-from floodmark.model.scenario import Fault, Phase, Population, Scenario, Target
+from floodmark.model.scenario import Fault, Phase, Population, Scenario
+from floodmark.suites import adversity, basics, chaos, under_faults
+from floodmark.suites.common import GLOBAL, entry, hub
 from floodmark.suites.entry import Entry, criteria, scaled
-
-GLOBAL = ("error_ratio < 0.5%",)
-
-
-def hub(*args: str, connections: int) -> Target:
-    """The embedded hub with room for these connections and no rate limits."""
-    room = ("--max-connections", str(connections + 64), "--no-rate-limits")
-    return Target(system="hub", args=(*room, *args))
 
 
 def connections_10k(scale: float) -> Scenario:
@@ -313,22 +305,21 @@ def churn(scale: float) -> Scenario:
     )
 
 
-def _entry(build: Callable[[float], Scenario], name: str, plan: str, quick_scale: float | None) -> Entry:
-    text = (build.__doc__ or "").split(": ", 1)[1].splitlines()[0]
-    return Entry(id=f"subscriptions.{name}", text=text, build=build, plan=plan, quick_scale=quick_scale)
-
-
 SCENARIOS: tuple[Entry, ...] = (
-    _entry(connections_10k, "connections-10k", "S1", 0.3),
-    _entry(subscriptions_50k, "subscriptions-50k", "S2", 0.2),
-    _entry(latency_1000ms, "latency-1000ms", "S3", None),
-    _entry(jitter, "jitter", "S4", None),
-    _entry(random_drops, "random-drops", "S5", 0.1),
-    _entry(cascade, "cascade", "S6", 0.1),
-    _entry(saturation, "saturation", "S7", 0.2),
-    _entry(large_payload, "large-payload", "S8", 0.1),
-    _entry(day, "day", "S9", 0.03),
-    _entry(thundering_herd, "thundering-herd", "S10", 0.5),
-    _entry(combined, "combined", "S11", 0.02),
-    _entry(churn, "churn", "S12", 0.2),
+    entry(connections_10k, "connections-10k", "S1", 0.3),
+    entry(subscriptions_50k, "subscriptions-50k", "S2", 0.2),
+    entry(latency_1000ms, "latency-1000ms", "S3", None),
+    entry(jitter, "jitter", "S4", None),
+    entry(random_drops, "random-drops", "S5", 0.1),
+    entry(cascade, "cascade", "S6", 0.1),
+    entry(saturation, "saturation", "S7", 0.2),
+    entry(large_payload, "large-payload", "S8", 0.1),
+    entry(day, "day", "S9", 0.03),
+    entry(thundering_herd, "thundering-herd", "S10", 0.5),
+    entry(combined, "combined", "S11", 0.02),
+    entry(churn, "churn", "S12", 0.2),
+    *basics.ENTRIES,
+    *under_faults.ENTRIES,
+    *chaos.ENTRIES,
+    *adversity.ENTRIES,
 )
