@@ -142,7 +142,7 @@ def summary(rows: list[Row]) -> Table:
         ("below the limit", [row for row in rows if row.leak < 1]),
         ("exactly at the limit", [row for row in rows if row.leak == 1]),
         ("above it, to 3 times", [row for row in rows if 1 < row.leak <= 3]),
-        ("10 times the limit and more", [row for row in rows if row.leak > 3]),
+        ("4 times the limit and more", [row for row in rows if row.leak > 3]),
     )
     for truth, those in truths:
         counts = sum((row.counts for row in those), Counter[Verdict]())
