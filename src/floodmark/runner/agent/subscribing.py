@@ -201,8 +201,9 @@ class Crowd:
         accounts = self._accounts
         if accounts.closed_ns[slot] != NEVER_NS:
             return
+        now_ns = time.monotonic_ns()
         seen_ns = int(self._sent_ns[slot]) if slot < len(self._sent_ns) else 0
-        accounts.close(slot, max(min(seen_ns, time.monotonic_ns()) - self._skew_ns, 0))
+        accounts.close(slot, max(min(seen_ns, now_ns) - self._skew_ns, 0), dropped_ns=now_ns)
         accounts.missed(slot, NEVER_NS)
 
     def see(self, deliveries: Deliveries) -> None:
