@@ -100,3 +100,16 @@ def test_kill_of_the_runner_takes_agents_and_target_with_it(tmp_path: Path) -> N
         played.wait()  # also looks whether anything has outlived it
 
     assert played.code == -signal.SIGKILL
+
+
+def test_interrupt_while_the_command_line_loads_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import sys, time\nprint('loading', file=sys.stderr, flush=True)\ntime.sleep(60)\n")
+
+    with playing(tmp_path, "version", PYTHONPATH=str(tmp_path)) as played:
+        wait_for(lambda: "loading" in played.stderr, "import")
+        played.signal(signal.SIGINT)
+        played.process.wait(10)
+
+    assert played.code == 130
+    assert played.stderr.splitlines() == ["loading", "floodmark: interrupted"]
+    assert not played.stdout
