@@ -7,16 +7,19 @@ writes what it really did as one JSON line to stderr when it stops.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import resource
 import signal
 import sys
 from typing import Annotated
 
+import msgspec
 import typer
 import uvloop
 
 from floodmark.core.errors import FloodmarkError, UsageError
+from floodmark.systems.hub.embedded_nats import EmbeddedNats
 from floodmark.systems.hub.hub import Hub
 from floodmark.systems.hub.parent import die_with_parent
 from floodmark.systems.hub.settings import HubSettings, Policy, settings_from
@@ -30,7 +33,7 @@ def hub(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 lets the OS choose.")] = None,
     preset: Annotated[str | None, typer.Option(help="development, production or high_performance; other options lie over it.")] = None,
-    bus: Annotated[str | None, typer.Option(help="memory, or nats://host:port to share events between processes.")] = None,
+    bus: Annotated[str | None, typer.Option(help="memory, nats for a nats-server of its own, or nats://host:port.")] = None,
     bus_fallback: Annotated[str | None, typer.Option(help="memory: what to publish to while the bus is down; default: nothing.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes on the port; more than one share a bus.")] = 1,
     token: Annotated[str | None, typer.Option(help="Bearer token that clients must present.")] = None,
@@ -143,7 +146,10 @@ async def serve(settings: HubSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with Hub(settings) as hub:
+    async with contextlib.AsyncExitStack() as stack:
+        if settings.bus == "nats":
+            settings = msgspec.structs.replace(settings, bus=(await stack.enter_async_context(EmbeddedNats())).url)
+        hub = await stack.enter_async_context(Hub(settings))
         print(f"floodmark hub ready {hub.url}", flush=True)
         await stop.wait()
     if settings.lies:

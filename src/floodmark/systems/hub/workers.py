@@ -66,7 +66,7 @@ async def serve_workers(settings: HubSettings, count: int) -> None:
     async with contextlib.AsyncExitStack() as stack:
         holder = stack.enter_context(contextlib.closing(_reserve(settings.host, settings.port)))
         bus = settings.bus
-        if bus == "memory":
+        if bus in ("memory", "nats"):
             bus = (await stack.enter_async_context(EmbeddedNats())).url
         port = holder.getsockname()[1]
         settings = msgspec.structs.replace(settings, port=port, bus=bus, reuse_port=True)
