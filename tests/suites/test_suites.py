@@ -46,6 +46,7 @@ SUBSCRIPTIONS = {
     "failing-half": "2.5 cascade",
     "gradual-restoration": "2.5 gradual restoration",
     "bus-down": "2.5 bus down",
+    "buses-down": "2.5 both buses down",
     "bus-paused": "",
     "pause": "",
     "partitions": "",

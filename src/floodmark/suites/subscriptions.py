@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from floodmark.model.arrival import Burst, Constant, Flood
 from floodmark.model.scenario import Fault, Phase, Population, Scenario
-from floodmark.suites import adversity, basics, chaos, under_faults
+from floodmark.suites import adversity, basics, bus, chaos, under_faults
 from floodmark.suites.common import GLOBAL, entry, hub
 from floodmark.suites.entry import Entry, criteria, scaled
 
@@ -321,5 +321,6 @@ SCENARIOS: tuple[Entry, ...] = (
     *basics.ENTRIES,
     *under_faults.ENTRIES,
     *chaos.ENTRIES,
+    *bus.ENTRIES,
     *adversity.ENTRIES,
 )
