@@ -13,9 +13,10 @@ import pytest
 
 from floodmark.core.breaker import BreakerState, CircuitBreaker
 from floodmark.systems.hub import Hub, HubError, HubSettings
-from floodmark.systems.hub.bus.fallback import FallbackBus
+from floodmark.systems.hub.bus.guarded import GuardedBus
 from floodmark.systems.hub.embedded_nats import EmbeddedNats
 from floodmark.systems.hub.errors import EventBusError
+from floodmark.systems.hub.event import Event
 from floodmark.systems.hub.intake import PublishJob
 from floodmark.systems.hub.testing import EVENTS, PUBLISH, HubClient, connected, eventually, scenario
 
@@ -117,7 +118,7 @@ async def test_slow_subscriber_of_one_hub_holds_back_a_publisher_of_another() ->
         stuck.stop_reading()
         for number in range(300):
             publisher.start(f"p{number}", PUBLISH, c="x", d=[number, "z" * 20_000])
-        await eventually(lambda: left.bus._intake.parked_count == 1)  # type: ignore[attr-defined]
+        await eventually(lambda: left.intake.parked_count == 1)
         deepest = left.snapshot().maxima["queue_depth_max"]
         stuck.read_again()
         got = await events(stuck, 300)
@@ -161,6 +162,7 @@ class ToyBus:
     """A bus that fails when it is told to."""
 
     waiting_count = 0
+    retried_count = 0
     takes_mixed = False
 
     def __init__(self, mode: str) -> None:
@@ -174,9 +176,12 @@ class ToyBus:
     async def healthy(self) -> bool:
         return not self.broken
 
+    def give_up(self, error: EventBusError) -> None: ...
+
     def publish(self, job: PublishJob) -> bool:
         if not self.broken:
             self.took.append(job)
+            job.admitted_count = len(job.events)
         job.done(job, EventBusError("broken") if self.broken else None)
         return True
 
@@ -185,10 +190,11 @@ class ToyBus:
 async def test_fallback_loses_no_publish_and_returns_when_the_first_bus_is_back() -> None:
     first, second, clock = ToyBus("first"), ToyBus("second"), [0.0]
     breaker = CircuitBreaker(failure_limit=3, success_limit=2, open_s=0.5)
-    bus = FallbackBus(first, second, breaker, clock_s=lambda: clock[0])
+    bus = GuardedBus(first, second, breaker, clock_s=lambda: clock[0])
     await bus.start()
     errors: list[Exception | None] = []
-    publish: Callable[[], bool] = lambda: bus.publish(PublishJob([], lambda _job, error: errors.append(error)))  # noqa: E731
+    event = Event("1", "event", b"1", "x", 0.0, None)
+    publish: Callable[[], bool] = lambda: bus.publish(PublishJob([event], lambda _job, error: errors.append(error)))  # noqa: E731
 
     publish()
     first.broken = True

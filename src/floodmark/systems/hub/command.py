@@ -7,19 +7,16 @@ writes what it really did as one JSON line to stderr when it stops.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import resource
 import signal
 import sys
 from typing import Annotated
 
-import msgspec
 import typer
 import uvloop
 
 from floodmark.core.errors import FloodmarkError, UsageError
-from floodmark.systems.hub.embedded_nats import EmbeddedNats
 from floodmark.systems.hub.hub import Hub
 from floodmark.systems.hub.parent import die_with_parent
 from floodmark.systems.hub.settings import HubSettings, Policy, settings_from
@@ -35,6 +32,9 @@ def hub(
     preset: Annotated[str | None, typer.Option(help="development, production or high_performance; other options lie over it.")] = None,
     bus: Annotated[str | None, typer.Option(help="memory, nats for a nats-server of its own, or nats://host:port.")] = None,
     bus_fallback: Annotated[str | None, typer.Option(help="memory: what to publish to while the bus is down; default: nothing.")] = None,
+    breaker_failures: Annotated[int | None, typer.Option(help="In a row, before the bus is left alone.")] = None,
+    breaker_successes: Annotated[int | None, typer.Option(help="In a row, before the bus is trusted again.")] = None,
+    breaker_open_s: Annotated[float | None, typer.Option(help="Seconds before the bus is tried again.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes on the port; more than one share a bus.")] = 1,
     token: Annotated[str | None, typer.Option(help="Bearer token that clients must present.")] = None,
     token_lifetime_s: Annotated[float | None, typer.Option(help="Seconds after which the token expires.")] = None,
@@ -92,6 +92,9 @@ def hub(
                 "port": port,
                 "bus": bus,
                 "bus_fallback": bus_fallback,
+                "breaker_failures": breaker_failures,
+                "breaker_successes": breaker_successes,
+                "breaker_open_s": breaker_open_s,
                 "token": token,
                 "token_lifetime_s": token_lifetime_s,
                 "policy": policy,
@@ -146,10 +149,7 @@ async def serve(settings: HubSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with contextlib.AsyncExitStack() as stack:
-        if settings.bus == "nats":
-            settings = msgspec.structs.replace(settings, bus=(await stack.enter_async_context(EmbeddedNats())).url)
-        hub = await stack.enter_async_context(Hub(settings))
+    async with Hub(settings) as hub:
         print(f"floodmark hub ready {hub.url}", flush=True)
         await stop.wait()
     if settings.lies:

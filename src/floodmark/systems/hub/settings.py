@@ -15,6 +15,11 @@ import msgspec
 from floodmark.core.errors import UsageError
 from floodmark.systems.hub.lies import parse_lie
 
+_AT_LEAST_ONE = (
+    *("connections_max", "queue_events", "queue_bytes", "message_bytes", "write_buffer_bytes", "documents_cached"),
+    *("breaker_failures", "breaker_successes"),
+)
+
 
 class Policy(enum.Enum):
     """What happens to a publish when a subscription's queue is full."""
@@ -69,6 +74,9 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     # bus
     bus: str = "memory"
     bus_fallback: str = ""  # empty: no fallback
+    breaker_failures: int = 5  # in a row, before the bus is left alone
+    breaker_successes: int = 2  # in a row, before it is trusted again
+    breaker_open_s: float = 30.0  # before it is tried again
     seed: int = 0
     lies: tuple[str, ...] = ()
 
@@ -79,7 +87,7 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 isinstance(value, (int, float)) and not isinstance(value, bool) and not 0 <= value < math.inf
             ):  # phrased so that NaN is refused too
                 raise UsageError(f"{name} must be finite and not negative, got {value!r}")
-        for name in ("connections_max", "queue_events", "queue_bytes", "message_bytes", "write_buffer_bytes", "documents_cached"):
+        for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)!r}")
         for name in ("init_limit_s", "ping_interval_s", "pong_limit_s"):

@@ -16,7 +16,7 @@ import sys
 import msgspec
 
 from floodmark.core.errors import FloodmarkError, UsageError
-from floodmark.systems.hub.embedded_nats import EmbeddedNats
+from floodmark.systems.hub.embedded_nats import OWN_NATS, EmbeddedNats
 from floodmark.systems.hub.hub import Hub
 from floodmark.systems.hub.settings import HubSettings
 
@@ -66,7 +66,7 @@ async def serve_workers(settings: HubSettings, count: int) -> None:
     async with contextlib.AsyncExitStack() as stack:
         holder = stack.enter_context(contextlib.closing(_reserve(settings.host, settings.port)))
         bus = settings.bus
-        if bus in ("memory", "nats"):
+        if bus in ("memory", OWN_NATS):
             bus = (await stack.enter_async_context(EmbeddedNats())).url
         port = holder.getsockname()[1]
         settings = msgspec.structs.replace(settings, port=port, bus=bus, reuse_port=True)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from floodmark.systems.hub.errors import EventBusError
 from floodmark.systems.hub.intake import PublishJob
 
 
@@ -45,6 +46,13 @@ class Bus(Protocol):
 
     async def healthy(self) -> bool:
         """Tell if a publish would get through now."""
+
+    @property
+    def retried_count(self) -> int:
+        """How often something was sent again."""
+
+    def give_up(self, error: EventBusError) -> None:
+        """Fail what is pending, now and in order, as far as it is on its way to somewhere else."""
 
     def publish(self, job: PublishJob) -> bool:
         """Take a job; True if it was done before this returned."""

@@ -1,12 +1,14 @@
 """The NATS JetStream bus: every hub process sees every event, per channel in one and the same order.
 
-Publishing: the events of one channel that come up together travel as one message, of which one per channel is in flight; so order is
-kept, and the acknowledgement of JetStream answers many publishes at once. A message is repeated under the same `Nats-Msg-Id`, which
-JetStream drops if it had it already. A full stream is no failure: the publish waits, and so does the publisher.
+Publishing is `outbox.py`: a publish is acknowledged when its message has come back and stands in this process's log. A full stream is no
+failure: the publish waits, and so does the publisher.
 
 Receiving: one push consumer per process. A message is acknowledged to JetStream when its events stand in this process's logs, and the
 stream keeps it until every process has done so (interest retention); a process whose subscribers are slow holds back the publishers of
-all. The offset of an event is the stream's sequence number times 4096 plus its place in the message: rising, not dense.
+all. The offset of an event is the stream's sequence number times SLOTS plus its place in the message: rising, not dense.
+
+A server that goes and comes back: stream and consumer are on its disk, so what was not acknowledged comes again, and what was in our log
+already is known by its sequence number. If it has lost its disk too, both are made anew, with numbers that go on rising.
 """
 
 from __future__ import annotations
@@ -14,11 +16,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import itertools
 import random
 import time
 import uuid
-from collections import deque
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,11 +27,13 @@ import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 from nats.js import errors as js_errors
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
 from floodmark.systems.hub.bus.base import Retry
+from floodmark.systems.hub.bus.outbox import EVENTS_PER_MESSAGE, Message, Outbox
 from floodmark.systems.hub.dispatch import Dispatcher
 from floodmark.systems.hub.errors import EventBusError
 from floodmark.systems.hub.event import Event
@@ -39,16 +41,17 @@ from floodmark.systems.hub.intake import Intake, PublishJob
 
 STREAM = "floodmark_hub"
 SUBJECT_PREFIX = "floodmark.hub.events."
-EVENTS_PER_MESSAGE = 4096  # INVARIANT: fits the offset's lower bits
-_MESSAGE_BYTES = 512 * 1024  # a message is closed when it has this many bytes of data
+SLOTS = 1 << 20  # offsets between two messages: for the events of one, and for those that go another way while the stream is not there
+assert EVENTS_PER_MESSAGE < SLOTS
 _STREAM_EVENTS_MAX = 100_000  # messages that JetStream holds for slow processes before it refuses more
 _STREAM_BYTES_MAX = 256 * 1024 * 1024
-_BACKLOG_BYTES = 4 * 1024 * 1024  # of ours, not yet acknowledged, before publishers have to wait
 _IN_FLIGHT_TO_US = 64  # messages that JetStream pushes ahead of our acknowledgement
 _STREAM_FULL_PAUSE_S = 0.02
 _ACK_LIMIT_S = 5.0
 _CONNECT_LIMIT_S = 3.0
+_RESTORE_PAUSE_S = 0.1
 _STREAM_FULL_CODES = frozenset({10047, 10077, 10122, 10123, 10124})  # no room: the words of the server follow in the description
+_MESSAGE_ID = "Nats-Msg-Id"
 
 
 class WireEvent(msgspec.Struct, array_like=True):
@@ -76,46 +79,27 @@ def channel_of(subject: str) -> str:
     return base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
 
 
-class _Batch:
-    """One message on its way, and the jobs whose last event it carries."""
-
-    __slots__ = ("body", "channel", "events", "finished", "message_id", "pauses", "sent_s", "size_bytes")
-
-    def __init__(self, channel: str, events: list[Event], finished: list[PublishJob], message_id: str, pauses: Any) -> None:
-        wire = [WireEvent(event.id, event.event_type, event.data, event.timestamp_s, event.correlation_id) for event in events]
-        self.channel = channel
-        self.events = events
-        self.body = _encode(wire)
-        self.finished = finished
-        self.message_id = message_id
-        self.pauses = pauses
-        self.size_bytes = sum(len(event.data) for event in events)
-        self.sent_s = 0.0
-
-
 class JetStreamBus:
     """A bus over one NATS server or cluster."""
 
-    def __init__(self, url: str, dispatcher: Dispatcher, *, retry: Retry | None = None, seed: int = 0) -> None:
+    mode = "nats-jetstream"
+    takes_mixed = False  # a message of JetStream belongs to one channel
+
+    def __init__(self, url: str, dispatcher: Dispatcher, intake: Intake, *, retry: Retry | None = None, seed: int = 0) -> None:
         self._url = url
         self._retry = retry or Retry()
         self._rng = random.Random(seed)
         self._dispatcher = dispatcher
-        self._intake = Intake(dispatcher, dispatcher.append)
+        self._intake = intake
+        self._outbox = Outbox(self._transmit, retry=self._retry, rng=self._rng)
+        self._consumer = f"hub-{uuid.uuid4().hex}"
         self._nc: Client | None = None
         self._js: JetStreamContext
-        self._waiting: dict[str, deque[PublishJob]] = {}  # per channel, oldest first
-        self._batches: dict[str, _Batch] = {}  # per channel, the one in flight or to be repeated
-        self._ready: dict[str, None] = {}  # channels with something to send now
-        self._wake = asyncio.Event()
+        self._listening: Subscription | None = None
+        self._answers: dict[str, asyncio.Future[Any]] = {}  # per channel, what JetStream will say to the last message sent
+        self._back = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._backlog_bytes = 0
         self._last_seq = 0
-        self._ids = map("{}-{}".format, itertools.repeat(uuid.uuid4().hex), itertools.count())
-        self.retried_count = 0
-
-    mode = "nats-jetstream"
-    takes_mixed = False  # a message of JetStream belongs to one channel
 
     @property
     def client(self) -> Client:
@@ -126,12 +110,17 @@ class JetStreamBus:
     @property
     def full(self) -> bool:
         """True when enough of ours waits for JetStream."""
-        return self._backlog_bytes >= _BACKLOG_BYTES
+        return self._outbox.full
 
     @property
     def waiting_count(self) -> int:
-        """Publishes that JetStream has not answered."""
-        return sum(map(len, self._waiting.values())) + sum(len(batch.finished) for batch in self._batches.values())
+        """Publishes that have not come back."""
+        return self._outbox.waiting_count
+
+    @property
+    def retried_count(self) -> int:
+        """Messages that were sent again."""
+        return self._outbox.retried_count
 
     async def start(self) -> None:
         """Connect, make the stream if there is none, and begin to receive.
@@ -141,7 +130,8 @@ class JetStreamBus:
         pauses = self._retry.pauses(self._rng)
         while True:
             try:
-                await self._connect()
+                async with asyncio.timeout(_CONNECT_LIMIT_S):  # the client itself would try for ever, and hide why
+                    await self._connect()
                 break
             except (OSError, TimeoutError, nats.errors.Error) as exc:
                 await self._disconnect()
@@ -149,50 +139,93 @@ class JetStreamBus:
                 if pause_s is None:
                     raise EventBusError(f"NATS at {self._url} cannot be used as a bus: {exc or type(exc).__name__}") from None
                 await asyncio.sleep(pause_s)
-        self._tasks = [asyncio.create_task(self._publish_all())]  # parent: this bus; stop() cancels and awaits it
+        jobs = (self._outbox.send_all(), self._restore_each_time())
+        self._tasks = [asyncio.create_task(job) for job in jobs]  # parent: this bus; stop() cancels and awaits them
 
     async def _connect(self) -> None:
-        async with asyncio.timeout(_CONNECT_LIMIT_S):  # the client itself would try for ever, and hide why
-            address = urlsplit(self._url)
-            _, writer = await asyncio.open_connection(address.hostname, address.port or 4222)
-            writer.close()
-            self._nc = await nats.connect(
-                self._url,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=0.1,
-                error_cb=_quiet,
-                pending_size=32 * 1024 * 1024,
-            )
-        self._js = self._nc.jetstream(timeout=_ACK_LIMIT_S)
-        wanted = StreamConfig(
-            name=STREAM,
-            subjects=[SUBJECT_PREFIX + ">"],
-            retention=RetentionPolicy.INTEREST,
-            storage=StorageType.MEMORY,
-            discard=DiscardPolicy.NEW,
-            max_msgs=_STREAM_EVENTS_MAX,
-            max_bytes=_STREAM_BYTES_MAX,
-            duplicate_window=60.0,
+        address = urlsplit(self._url)
+        _, writer = await asyncio.open_connection(address.hostname, address.port or 4222)
+        writer.close()
+        self._nc = await nats.connect(
+            self._url,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.1,
+            error_cb=_quiet,
+            disconnected_cb=self._lost_touch,
+            reconnected_cb=self._came_back,
+            pending_size=32 * 1024 * 1024,
         )
+        self._js = self._nc.jetstream(timeout=_ACK_LIMIT_S)
+        await self._have_stream()
+        await self._listen()
+
+    async def _have_stream(self) -> None:
+        """Make the stream unless there is one; one of another configuration is used as its owner made it."""
         try:
-            await self._js.add_stream(wanted)
-        except js_errors.BadRequestError:  # there is one with another configuration: use it as its owner made it
-            await self._js.stream_info(STREAM)
-        await self._js.subscribe(
+            state = (await self._js.stream_info(STREAM)).state
+        except js_errors.NotFoundError:
+            wanted = StreamConfig(
+                name=STREAM,
+                subjects=[SUBJECT_PREFIX + ">"],
+                retention=RetentionPolicy.INTEREST,
+                storage=StorageType.FILE,
+                discard=DiscardPolicy.NEW,
+                max_msgs=_STREAM_EVENTS_MAX,
+                max_bytes=_STREAM_BYTES_MAX,
+                duplicate_window=60.0,
+                first_seq=self._last_seq + 1,  # offsets must not fall
+            )
+            try:
+                state = (await self._js.add_stream(wanted)).state
+            except js_errors.BadRequestError:  # another process was faster
+                state = (await self._js.stream_info(STREAM)).state
+        self._last_seq = min(self._last_seq, state.last_seq)  # another's new stream: what it numbers again is not what we had
+
+    async def _listen(self) -> None:
+        """Make our consumer, which begins behind what we have, and subscribe to it."""
+        known = self._last_seq
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE if known else DeliverPolicy.NEW,
+            opt_start_seq=known + 1 if known else None,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=3600.0,  # a message waits here as long as a subscriber is slow; it must not come twice for that
+            max_ack_pending=_IN_FLIGHT_TO_US,
+            inactive_threshold=30.0,  # the stream waits no longer for a process that has died
+        )
+        self._listening = await self._js.subscribe(
             SUBJECT_PREFIX + ">",
             cb=self._received,
             manual_ack=True,
             stream=STREAM,
+            durable=self._consumer,
             pending_msgs_limit=_IN_FLIGHT_TO_US * 4,
-            config=ConsumerConfig(
-                deliver_policy=DeliverPolicy.NEW,
-                ack_policy=AckPolicy.EXPLICIT,
-                ack_wait=3600.0,  # a message waits here as long as a subscriber is slow; it must not come twice for that
-                max_ack_pending=_IN_FLIGHT_TO_US,
-                inactive_threshold=30.0,  # the stream waits no longer for a process that has died
-                mem_storage=True,
-            ),
+            config=config,
         )
+
+    async def _lost_touch(self) -> None:
+        self._outbox.lost_touch(ConnectionError("the connection to NATS broke"))
+
+    async def _came_back(self) -> None:
+        self._back.set()
+
+    async def _restore_each_time(self) -> None:
+        """After each break: see that stream and consumer are there, then send again what has not come back."""
+        while True:
+            await self._back.wait()
+            self._back.clear()
+            try:
+                await self._have_stream()
+                try:
+                    await self._js.consumer_info(STREAM, self._consumer)
+                except js_errors.NotFoundError:
+                    if self._listening is not None:
+                        await self._listening.unsubscribe()
+                    await self._listen()
+                self._outbox.repeat_all()
+            except (OSError, TimeoutError, nats.errors.Error):  # it is up, and not ready yet; or gone again
+                await asyncio.sleep(_RESTORE_PAUSE_S)
+                if self.client.is_connected:
+                    self._back.set()
 
     async def _disconnect(self) -> None:
         nc, self._nc = self._nc, None
@@ -201,24 +234,20 @@ class JetStreamBus:
                 await nc.close()
 
     async def stop(self) -> None:
-        """Fail what is still pending and disconnect."""
+        """Fail what is still pending, say that nothing is kept for us, and disconnect."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)  # gather: the cancellation is ours and is not news
-        error = EventBusError("the bus was stopped")
-        for batch in list(self._batches.values()):
-            self._fail(batch.finished, error)
-        for jobs in self._waiting.values():
-            self._fail(list(jobs), error)
-        self._batches.clear()
-        self._waiting.clear()
+        self.give_up(EventBusError("the bus was stopped"))
+        if self._nc is not None and self._nc.is_connected:
+            with contextlib.suppress(TimeoutError, OSError, nats.errors.Error):
+                async with asyncio.timeout(1.0):
+                    await self._js.delete_consumer(STREAM, self._consumer)
         await self._disconnect()
 
-    @staticmethod
-    def _fail(jobs: list[PublishJob], error: EventBusError) -> None:
-        for job in jobs:
-            if not job.cancelled:
-                job.done(job, error)
+    def give_up(self, error: EventBusError) -> None:
+        """Fail what is pending."""
+        self._outbox.give_up_all(error)
 
     async def healthy(self) -> bool:
         """Tell if the stream answers."""
@@ -234,151 +263,73 @@ class JetStreamBus:
         if not job.events:
             job.done(job, None)
             return True
-        channel = job.events[0].channel
-        self._waiting.setdefault(channel, deque()).append(job)
-        self._backlog_bytes += sum(len(event.data) for event in job.events)
-        if channel not in self._batches:
-            self._ready[channel] = None
-            self._wake.set()
+        self._outbox.put(job)
         return False
 
-    async def _publish_all(self) -> None:
-        """Send one message per ready channel, round after round; and repeat what was not answered in time."""
-        while True:
-            try:
-                async with asyncio.timeout(1.0):
-                    await self._wake.wait()
-            except TimeoutError:
-                self._repeat_unanswered()
-            self._wake.clear()
-            ready, self._ready = self._ready, {}
-            for channel in ready:
-                batch = self._batches.get(channel) or self._next_batch(channel)
-                if batch is not None:
-                    await self._send(batch)
-
-    def _next_batch(self, channel: str) -> _Batch | None:
-        """Take as many events of a channel as fit into one message."""
-        jobs = self._waiting.get(channel)
-        events: list[Event] = []
-        finished: list[PublishJob] = []
-        size_bytes = 0
-        while jobs and len(events) < EVENTS_PER_MESSAGE and size_bytes < _MESSAGE_BYTES:
-            job = jobs[0]
-            while job.admitted_count < len(job.events) and len(events) < EVENTS_PER_MESSAGE and size_bytes < _MESSAGE_BYTES:
-                event = job.events[job.admitted_count]
-                if events and size_bytes + len(event.data) > _MESSAGE_BYTES:
-                    size_bytes = _MESSAGE_BYTES
-                    break
-                events.append(event)
-                size_bytes += len(event.data)
-                job.admitted_count += 1
-            if job.admitted_count == len(job.events):
-                finished.append(jobs.popleft())
-        if not jobs:
-            self._waiting.pop(channel, None)
-        if not events:
-            return None
-        batch = self._batches[channel] = _Batch(channel, events, finished, next(self._ids), self._retry.pauses(self._rng))
-        return batch
-
-    async def _send(self, batch: _Batch) -> None:
-        batch.sent_s = time.monotonic()
+    async def _transmit(self, message: Message) -> None:
+        earlier = self._answers.pop(message.channel, None)
+        if earlier is not None:
+            earlier.cancel()  # the client counts what is not answered
         if not self.client.is_connected:  # the client would keep it for later and say nothing
-            self._failed(batch, ConnectionError("not connected"))
+            self._outbox.failed(message, ConnectionError("not connected"))
             return
+        wire = [WireEvent(event.id, event.event_type, event.data, event.timestamp_s, event.correlation_id) for event in message.events]
         try:
             future = await self._js.publish_async(
-                subject_of(batch.channel), batch.body, wait_stall=_ACK_LIMIT_S, headers={"Nats-Msg-Id": batch.message_id}
+                subject_of(message.channel), _encode(wire), wait_stall=_ACK_LIMIT_S, headers={_MESSAGE_ID: message.id}
             )
         except (nats.errors.Error, OSError) as exc:
-            self._failed(batch, exc)
+            self._outbox.failed(message, exc)
             return
-        future.add_done_callback(lambda done: self._answered(batch, done))
+        self._answers[message.channel] = future
+        future.add_done_callback(lambda done: self._answered(message, done))
 
-    def _answered(self, batch: _Batch, future: asyncio.Future[Any]) -> None:
+    def _answered(self, message: Message, future: asyncio.Future[Any]) -> None:
         if future.cancelled():
             return
+        if self._answers.get(message.channel) is future:
+            del self._answers[message.channel]
         error = future.exception()
-        if self._batches.get(batch.channel) is not batch:
-            return  # answered twice: the first answer counted
-        if error is not None:
-            self._failed(batch, error)
-            return
-        seq = future.result().seq
-        for index, event in enumerate(batch.events):
-            event.offset = seq * EVENTS_PER_MESSAGE + index
-        self._finish(batch, None)
-
-    def _finish(self, batch: _Batch, error: EventBusError | None) -> None:
-        """Answer the jobs of a message and go on with the channel."""
-        del self._batches[batch.channel]
-        self._backlog_bytes -= batch.size_bytes
-        if batch.channel in self._waiting:
-            self._ready[batch.channel] = None
-            self._wake.set()
-        for job in batch.finished:
-            if not job.cancelled:
-                job.done(job, error)
-
-    def _failed(self, batch: _Batch, error: BaseException) -> None:
-        """Repeat a message after a pause: without end while the stream is full, a few times for anything else."""
-        if isinstance(error, js_errors.APIError) and (
-            error.err_code in _STREAM_FULL_CODES or "maximum" in (error.description or "") or "insufficient" in (error.description or "")
-        ):
-            self._again_in(_STREAM_FULL_PAUSE_S, batch)
-            return
-        pause_s = next(batch.pauses, None)
-        if pause_s is None:
-            self._finish(batch, EventBusError(f"the bus did not take the event: {error}"))
-            return
-        self.retried_count += 1
-        self._again_in(pause_s, batch)
-
-    def _again_in(self, pause_s: float, batch: _Batch) -> None:
-        batch.sent_s = float("inf")
-
-        def again() -> None:
-            if self._batches.get(batch.channel) is batch:
-                self._ready[batch.channel] = None
-                self._wake.set()
-
-        asyncio.get_running_loop().call_later(pause_s, again)
-
-    def _repeat_unanswered(self) -> None:
-        now_s = time.monotonic()
-        for batch in list(self._batches.values()):
-            if now_s - batch.sent_s > _ACK_LIMIT_S:
-                self._failed(batch, TimeoutError(f"no answer within {_ACK_LIMIT_S:g} s"))
+        if error is None:
+            self._outbox.answered(message)
+        elif isinstance(error, js_errors.APIError) and _is_full(error):
+            self._outbox.again_in(_STREAM_FULL_PAUSE_S, message)  # without end
+        else:
+            self._outbox.failed(message, error)
 
     # receiving
 
     async def _received(self, message: Msg) -> None:
         """Take a message into the logs, or let it wait for room; JetStream hears of it when it is in."""
         seq = int(message.metadata.sequence.stream)
-        if seq <= self._last_seq:  # redelivered after a broken connection
-            await message.ack()
+        message_id = (message.headers or {}).get(_MESSAGE_ID, "")
+        if seq <= self._last_seq or self._outbox.is_abandoned(message_id):  # had it, after a broken connection; or went another way
+            await self._acknowledge(message)
             return
         self._last_seq = seq
         channel = channel_of(message.subject)
-        now_ns = time.monotonic_ns()
+        received_ns = time.monotonic_ns()
         events = []
         for index, wire in enumerate(_decode(message.data)):
-            event = Event(
-                id=wire.id,
-                event_type=wire.event_type,
-                data=wire.data,
-                channel=channel,
-                timestamp_s=wire.timestamp_s,
-                correlation_id=wire.correlation_id,
-                received_ns=now_ns,
-            )
-            event.offset = seq * EVENTS_PER_MESSAGE + index
+            event = Event(wire.id, wire.event_type, wire.data, channel, wire.timestamp_s, wire.correlation_id, received_ns)
+            event.offset = seq * SLOTS + index
             events.append(event)
+        ours = self._outbox.arrived(message_id, channel, events)
         admitted = asyncio.get_running_loop().create_future()
-        self._intake.submit(PublishJob(events, lambda _job, _error: admitted.set_result(None)))
+        self._intake.submit(PublishJob(events, lambda _job, _error: admitted.set_result(None)), self._dispatcher.append)
         await admitted  # the next message waits behind this one: order, and back-pressure as far as JetStream
-        await message.ack()
+        self._outbox.landed(ours)
+        await self._acknowledge(message)
+
+    @staticmethod
+    async def _acknowledge(message: Msg) -> None:
+        with contextlib.suppress(nats.errors.Error, OSError):  # it is told again when it comes again
+            await message.ack()
+
+
+def _is_full(error: js_errors.APIError) -> bool:
+    words = error.description or ""
+    return error.err_code in _STREAM_FULL_CODES or "maximum" in words or "insufficient" in words
 
 
 async def _quiet(_error: Exception) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from floodmark.systems.hub.dispatch import Dispatcher
+from floodmark.systems.hub.errors import EventBusError
 from floodmark.systems.hub.event import Event
 from floodmark.systems.hub.intake import Intake, PublishJob
 
@@ -12,11 +13,12 @@ class MemoryBus:
 
     mode = "in-memory"
     takes_mixed = True
+    retried_count = 0
     full = True  # a job that is pending waits for room, and whoever sent it should wait too
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, intake: Intake) -> None:
         self._dispatcher = dispatcher
-        self._intake = Intake(dispatcher, self._append)
+        self._intake = intake
 
     @property
     def waiting_count(self) -> int:
@@ -33,9 +35,12 @@ class MemoryBus:
         """Memory always is."""
         return True
 
+    def give_up(self, error: EventBusError) -> None:
+        """What waits for room here waits on: it has nowhere to get lost."""
+
     def publish(self, job: PublishJob) -> bool:
         """Admit the events, now or when there is room."""
-        return self._intake.submit(job)
+        return self._intake.submit(job, self._append)
 
     def _append(self, event: Event) -> None:
         dispatcher = self._dispatcher
