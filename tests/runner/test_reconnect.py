@@ -187,7 +187,9 @@ def test_client_gives_up_at_its_limit_with_the_last_reason() -> None:
     assert dict(returning.refusals) == {"not now": 1}
 
 
-def test_client_stops_trying_when_the_target_is_gone_for_good() -> None:
+@pytest.mark.parametrize("steps", [0, 1, 5])
+def test_client_stops_trying_when_the_target_is_gone_for_good(steps: int) -> None:
+    """Also one that has not yet begun to try: without a word from it, what waits for it would wait for ever."""
     returning, gave_up = Returning(Reconnect(limit_s=60.0), seed=1), list[bool]()
 
     async def play_it() -> float:
@@ -196,7 +198,8 @@ def test_client_stops_trying_when_the_target_is_gone_for_good() -> None:
             returning.begin(group)
             loss = returning.note(0, publisher=True, reason="gone")
             returning.bring_back(loss, refusing(10_000)[0], lambda: gave_up.append(True))  # type: ignore[arg-type]
-            await asyncio.sleep(0)
+            for _ in range(steps):
+                await asyncio.sleep(0)
             returning.stop()
         later = returning.note(1, publisher=True, reason="gone")
         returning.bring_back(later, refusing(0)[0], lambda: gave_up.append(True))  # type: ignore[arg-type]

@@ -85,36 +85,37 @@ class Returning:
         client = self._clients.get(key)
         if client is None:
             client = self._clients[key] = Client(np.random.default_rng((self._seed, loss.number, 3 + loss.publisher)))
-        task = self._group.create_task(self._bring_back(client, loss, come, give_up))
+        task = self._group.create_task(self._bring_back(client, loss, come))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
-    async def _bring_back(self, client: Client, loss: Loss, come: Callable[[], Awaitable[None]], give_up: Callable[[], None]) -> None:
+        def ended(_: asyncio.Task[None]) -> None:
+            # Here and not in the task: one that is cancelled before its first step runs none of its code.
+            self._tasks.discard(task)
+            if not loss.back_ns:
+                give_up()
+
+        task.add_done_callback(ended)
+
+    async def _bring_back(self, client: Client, loss: Loss, come: Callable[[], Awaitable[None]]) -> None:
         settings = self._settings
         assert settings is not None
         until_s = time.monotonic() + settings.limit_s
         if time.monotonic() - client.back_s >= settings.backoff_max_s:
             client.tries = 0
         reason = ""
-        back = False
-        try:
-            while (now_s := time.monotonic()) < until_s:
-                await asyncio.sleep(min(self._wait_s(client), until_s - now_s))
-                try:
-                    async with asyncio.timeout(max(until_s - time.monotonic(), 0)):
-                        await come()
-                except FailedByFaultError:
-                    reason = ""
-                except (SystemUnderTestError, TimeoutError) as exc:
-                    reason = str(exc) or reason
-                else:
-                    back = True
-                    client.back_s = time.monotonic()
-                    loss.back_ns = time.monotonic_ns()
-                    return
-        finally:
-            if not back:
-                give_up()
+        while (now_s := time.monotonic()) < until_s:
+            await asyncio.sleep(min(self._wait_s(client), until_s - now_s))
+            try:
+                async with asyncio.timeout(max(until_s - time.monotonic(), 0)):
+                    await come()
+            except FailedByFaultError:
+                reason = ""
+            except (SystemUnderTestError, TimeoutError) as exc:
+                reason = str(exc) or reason
+            else:
+                client.back_s = time.monotonic()
+                loss.back_ns = time.monotonic_ns()
+                return
         if reason:
             self.refusals[reason] += 1
 
