@@ -47,6 +47,7 @@ SUBSCRIPTIONS = {
     "gradual-restoration": "2.5 gradual restoration",
     "bus-down": "2.5 bus down",
     "buses-down": "2.5 both buses down",
+    "circuit-breaker": "2.5 circuit breaker",
     "bus-paused": "",
     "pause": "",
     "partitions": "",

@@ -65,8 +65,34 @@ def bus_paused(scale: float) -> Scenario:
     )
 
 
+BREAKER = ("--breaker-failures", "3", "--breaker-successes", "2", "--breaker-open-s", "0.5")
+
+
+def circuit_breaker(scale: float) -> Scenario:
+    """2.5 circuit breaker: the bus dies twice; after 3 failures it is left alone, tried again after 500 ms, and trusted after 2 successes.
+
+    While the breaker is open nobody waits for a bus that is not there, which shows in the latencies: without it each event would wait for
+    three repetitions. That it opens, half-opens and closes at these numbers is shown step by step by the tests of the hub.
+    """
+    return Scenario(
+        id="subscriptions.circuit-breaker",
+        title="the bus of a hub with a circuit breaker is killed twice under 50 subscribers on 10 channels",
+        plan="2.5 circuit breaker",
+        target=hub("--bus", "nats", "--bus-fallback", "memory", *BREAKER, connections=50),
+        population=Population(connections=50, channels=10),
+        phases=(Phase(arrival=Constant(rate_hz=200), duration_s=12.0, payload_bytes=200),),
+        faults=(Fault(kind="process.kill", at_s=2.0, repeat=2, every_s=4.5, options=NATS),),
+        criteria=criteria(
+            *("fault_hits == 2", "refused == 0", "unanswered == 0", "recovery < 5s", "backlog_drained < 5s", "degraded == 0"),
+            *("latency_p90 < 500ms", "throughput @ after >= 0.9x before", "stats_error == 0", *UNHURT, *GLOBAL),
+        ),
+        scale=scale,
+    )
+
+
 ENTRIES = (
     entry(bus_down, "bus-down", "2.5 bus down"),
     entry(buses_down, "buses-down", "2.5 both buses down"),
+    entry(circuit_breaker, "circuit-breaker", "2.5 circuit breaker"),
     entry(bus_paused, "bus-paused", ""),
 )
