@@ -1,0 +1,99 @@
+"""Which groups there are, and which records may found a new one: the limit `max_groups`, exact to the record.
+
+A group has a number, given when it is first seen. Records are admitted in order: one that would found a group beyond the limit is
+rejected, one of a known group never is. As long as the groups known and the rows not yet looked at cannot exceed the limit together,
+`must_admit` is False and nothing needs to be looked at: their keys are learned later, when the rows are folded.
+
+Keys: the value itself for one field, a tuple for several. None and a missing field are the same key; NaN is one key.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+
+import polars as pl
+
+KEY_PREFIX = "key:"  # of the key columns of a projected frame
+
+
+def key_names(count: int) -> list[str]:
+    """The columns that hold the parts of the key in a projected frame."""
+    return [f"{KEY_PREFIX}{place}" for place in range(count)]
+
+
+def keys_of(frame: pl.DataFrame, count: int) -> list[Hashable]:
+    """Give each row's key."""
+    parts = [_plain(frame.get_column(name)) for name in key_names(count)]
+    return parts[0] if count == 1 else list(zip(*parts, strict=True))
+
+
+def _plain(series: pl.Series) -> list[Hashable]:
+    values = series.to_list()
+    if series.dtype.is_float() and series.is_nan().any():
+        return [math.nan if value != value else value for value in values]  # the one NaN: a dictionary finds it by identity
+    return values
+
+
+def same_key(key: Hashable) -> Hashable:
+    """Give the key as this process spells it: a NaN that came from elsewhere is replaced by the one NaN."""
+    if isinstance(key, tuple):
+        return tuple(math.nan if part != part else part for part in key)
+    return math.nan if key != key else key
+
+
+class Groups:
+    """The numbers of the groups by key, in the order they were first seen."""
+
+    def __init__(self, key_count: int, max_groups: int | None) -> None:
+        self.numbers: dict[Hashable, int] = {}
+        self.rejected_count = 0
+        self._key_count = key_count
+        self._max_groups = max_groups
+        self._unseen_rows = 0  # accepted without a look: each may found a group yet
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def has_unseen(self) -> bool:
+        """Whether rows were accepted whose keys have not been learned yet."""
+        return self._unseen_rows > 0
+
+    def accept_unseen(self, row_count: int) -> bool:
+        """Accept rows without a look at their keys, if none of them can possibly be beyond the limit."""
+        if self._max_groups is not None and len(self.numbers) + self._unseen_rows + row_count > self._max_groups:
+            return False
+        self._unseen_rows += row_count
+        return True
+
+    def learn(self, keys: Sequence[Hashable]) -> list[int]:
+        """Give the numbers of groups, founding the new ones. The keys must have been accepted; each stands there once."""
+        numbers = self.numbers
+        return [numbers.setdefault(key, len(numbers)) for key in keys]
+
+    def all_seen(self) -> None:
+        """Note that the keys of all accepted rows have been learned."""
+        self._unseen_rows = 0
+
+    def admit(self, keyed: pl.DataFrame) -> pl.Series | None:
+        """Look at each row in order and found the groups that there is room for.
+
+        Args:
+            keyed: a projected frame. INVARIANT: no accepted row is unseen.
+        Returns: which rows are accepted, or None for all of them.
+        """
+        assert not self._unseen_rows
+        numbers = self.numbers
+        limit = math.inf if self._max_groups is None else self._max_groups
+        keys = keys_of(keyed, self._key_count)
+        for key in keys:  # HOT: once per record near the limit
+            if len(numbers) >= limit:
+                break
+            numbers.setdefault(key, len(numbers))
+        else:
+            return None
+        accepted = [key in numbers for key in keys]  # those before the last group was founded are in it
+        rejected_count = accepted.count(False)
+        self.rejected_count += rejected_count
+        return pl.Series("accepted", accepted, dtype=pl.Boolean) if rejected_count else None
