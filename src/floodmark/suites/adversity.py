@@ -154,7 +154,14 @@ def reset_storm(scale: float) -> Scenario:
         faults=(Fault(kind="wire.reset", at_s=1.0, repeat=RESETS, every_s=1.0, ratio=0.2),),
         reconnect=Reconnect(resume=True),
         criteria=criteria(
-            *("success_ratio == 100%", *EXACT, *BACK, "recovered_ratio == 100%", f"reconnects >= {connections // 5 * RESETS}"),
+            *(
+                "success_ratio == 100%",
+                *EXACT,
+                "recovery < 5s",
+                "degraded == 0",
+                "recovered_ratio == 100%",
+                f"reconnects >= {connections // 5 * RESETS}",
+            ),
             *("disconnects == 0", "ended == 0", "lost @ during == 0", "throughput @ after >= 0.9x before", *GLOBAL),
         ),
         scale=scale,
