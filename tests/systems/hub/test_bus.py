@@ -101,6 +101,7 @@ async def test_stats_and_metrics_are_summed_over_the_hubs() -> None:
             "activeSubscribers": 2,
             "activeConnections": 2,
             "mode": "nats-jetstream",
+            "breaker": "closed",
         }
 
 

@@ -317,7 +317,7 @@ async def test_stats_query_is_live_and_exact() -> None:
         for _ in range(7):
             await client.recv()
         answer = await client.ask(
-            "q", "{ stats { totalEvents totalDelivered totalSubscriptions activeSubscribers activeConnections mode } }"
+            "q", "{ stats { totalEvents totalDelivered totalSubscriptions activeSubscribers activeConnections mode breaker } }"
         )
 
         assert answer["stats"] == {
@@ -327,6 +327,7 @@ async def test_stats_query_is_live_and_exact() -> None:
             "activeSubscribers": 1,
             "activeConnections": 1,
             "mode": "in-memory",
+            "breaker": "closed",
         }
 
 

@@ -22,7 +22,6 @@ from floodmark.systems.hub.parent import die_with_parent
 OWN_NATS = "nats"  # as the name of a bus
 _START_LIMIT_S = 10.0
 _STOP_LIMIT_S = 5.0
-_AGAIN_LEAST_S = 0.05
 _AGAIN_MOST_S = 5.0
 _HELD_S = 5.0  # who ran for so long may start again at once
 _log = logging.getLogger("floodmark.hub.nats")
@@ -43,11 +42,12 @@ def find_binary() -> str:
 class EmbeddedNats:
     """`async with EmbeddedNats() as server: server.url`."""
 
-    def __init__(self, *, keep: bool = False) -> None:
+    def __init__(self, *, keep: bool = False, again_after_s: float = 0.05) -> None:
         self.url = ""
         self.process: asyncio.subprocess.Process | None = None
         self.restart_count = 0
         self._keep = keep
+        self._again_after_s = again_after_s
         self._keeper: asyncio.Task[None] | None = None
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._port = -1  # the server chooses, once
@@ -103,13 +103,13 @@ class EmbeddedNats:
 
     async def _start_again(self, root: Path) -> None:
         """Whenever the server ends, start it again; one that ends at once is given more and more time."""
-        pause_s = _AGAIN_LEAST_S
+        pause_s = self._again_after_s
         while True:
             assert self.process is not None
             began_s = time.monotonic()
             code = await self.process.wait()
             if time.monotonic() - began_s > _HELD_S:
-                pause_s = _AGAIN_LEAST_S
+                pause_s = self._again_after_s
             _log.warning("nats-server ended with code %d; it is started again in %.2g s", code, pause_s)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _AGAIN_MOST_S)

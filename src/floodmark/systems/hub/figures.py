@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from floodmark.systems.hub.metrics import Snapshot
+from floodmark.systems.hub.bus.base import Bus
+from floodmark.systems.hub.bus.guarded import GuardedBus
+from floodmark.systems.hub.metrics import BREAKER_LEVELS, Snapshot
 from floodmark.systems.hub.protocol import ConnectionState
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def snapshot_of(hub: Hub) -> Snapshot:
             "total_events_delivered": counters.delivered,
             "total_events_dropped": counters.dropped,
             "documents_parsed": hub.documents.parsed_count,
+            **_bus_counters(hub.bus),
         },
         gauges={
             "active_connections": sum(1 for each in hub.connections if each.state <= ConnectionState.CONNECTED),
@@ -39,6 +42,7 @@ def snapshot_of(hub: Hub) -> Snapshot:
         maxima={
             "per_connection_max": max((each.subscription_count for each in hub.connections), default=0),
             "queue_depth_max": hub.dispatcher.queue_depth_max(),
+            "bus_breaker_state": BREAKER_LEVELS.index(hub.bus.breaker.state.value) if isinstance(hub.bus, GuardedBus) else 0,
         },
         labelled={
             "events_by_type": dict(counters.events_by_type),
@@ -54,3 +58,14 @@ def snapshot_of(hub: Hub) -> Snapshot:
         },
     )
     return hub.conduct.told(snapshot)
+
+
+def _bus_counters(bus: Bus) -> dict[str, int]:
+    """What became of publishes that a bus did not take at once; all of them 0 for memory, which takes everything."""
+    guarded = bus if isinstance(bus, GuardedBus) else None
+    return {
+        "bus_retries": bus.retried_count,
+        "bus_breaker_opened": guarded.opened_count if guarded is not None else 0,
+        "bus_breaker_rejected": guarded.breaker.rejected_count if guarded is not None else 0,
+        "bus_fallback_events": guarded.fallback_count if guarded is not None else 0,
+    }

@@ -74,7 +74,8 @@ class Intake:
             append: puts one event into the dispatcher, numbered in the way of the bus.
         """
         job.append = append
-        full = self._advance(job)
+        first = self._dispatcher.logs.get(job.events[0].channel) if job.events else None
+        full = first if first is not None and first.waiters else self._advance(job)  # nobody overtakes those who wait
         if full is None:
             job.done(job, None)
             return True

@@ -14,6 +14,7 @@ PREFIX = "floodmark_hub_"
 SECONDS_BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 UPTIME_BOUNDS = (0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 86400.0)
 SIZE_BOUNDS = (64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0)
+BREAKER_LEVELS = ("closed", "half_open", "open")  # the values of `bus_breaker_state`
 _LABELS_MAX = 1000  # distinct event types that are told apart; the rest is counted as "other"
 
 
@@ -119,6 +120,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
             "activeSubscribers": self.gauges["active_subscriptions"],
             "activeConnections": self.gauges["active_connections"],
             "mode": self.mode,
+            "breaker": BREAKER_LEVELS[self.maxima["bus_breaker_state"]],
         }
 
     def prometheus(self) -> str:

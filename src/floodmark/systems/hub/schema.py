@@ -70,6 +70,8 @@ type Stats {
   activeSubscribers: Offset!
   activeConnections: Offset!
   mode: String!
+  "closed, half_open or open: whether the bus is trusted; over several processes the worst"
+  breaker: String!
 }
 
 type Query { stats: Stats! }
