@@ -12,6 +12,7 @@ values.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -84,6 +85,13 @@ def formula(text: str, names: Names, *, aggregates: bool = True) -> Formula:
         aggregates: whether SUM and its like may stand in it; False for what is taken of one row.
     Raises: PlacedError that says what is wrong and, for a name, what is nearest.
     """
+    return _formula(text, tuple(names.items()), aggregates)
+
+
+@functools.lru_cache(maxsize=2048)
+def _formula(text: str, declared: tuple[tuple[str, Kind], ...], aggregates: bool) -> Formula:
+    """Read an expression once: a report's elements are read when it is declared, planned and rendered."""
+    names = dict(declared)
     words = split(text)
     _check_functions(text, words, aggregates=aggregates)
     calls: dict[str, Call] = {}

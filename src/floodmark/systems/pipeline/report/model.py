@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from floodmark.systems.pipeline.query import Query
 from floodmark.systems.pipeline.report.bands import (
     Aggregate,
     Band,
@@ -27,9 +28,7 @@ from floodmark.systems.pipeline.report.errors import PlacedError
 from floodmark.systems.pipeline.report.formats import Format
 from floodmark.systems.pipeline.report.kinds import NUMERIC, Kind, kind_of
 from floodmark.systems.pipeline.report.parameters import Parameter
-
-if TYPE_CHECKING:
-    from floodmark.systems.pipeline.query import Query
+from floodmark.systems.pipeline.report.words import named
 
 OUTPUTS = ("pdf", "png", "svg", "html", "jsonl", "csv")
 MAX_GROUPS = 10_000
@@ -128,7 +127,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """One report, whole and checked."""
 
     name: str
-    query: Query
+    query: Query | str  # or the name of a table
     fields: Mapping[str, Kind | str | type]  # what the rows hold, by name; `customer.name` for a field of a relationship
     title: str = ""  # "": made from the name
     description: str = ""
@@ -145,6 +144,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         for name in ("parameters", "variables", "bands", "outputs"):
             msgspec.structs.force_setattr(self, name, tuple(getattr(self, name)))
+        msgspec.structs.force_setattr(self, "query", self.rows)
         msgspec.structs.force_setattr(self, "groups", tuple(sorted(self.groups, key=lambda group: group.level)))
         try:
             msgspec.structs.force_setattr(self, "fields", {name: kind_of(kind) for name, kind in self.fields.items()})
@@ -162,6 +162,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def place(self) -> str:
         """Return how errors name this report."""
         return f"report {self.name!r}"
+
+    @property
+    def rows(self) -> Query:
+        """Return the query, also where the report named a table only."""
+        return self.query if isinstance(self.query, Query) else Query(table=self.query)
 
     @property
     def kinds(self) -> dict[str, Kind]:
@@ -183,7 +188,11 @@ def obvious_bands(report: Report) -> tuple[Band, ...]:
 
     def totals(label: str) -> tuple[Label | Aggregate, ...]:
         count = Aggregate(function="count", label="Records", format="integer")
-        return (Label(text=label, bold=True), count, *(Aggregate(function="sum", source=name, label=f"Sum of {name}") for name in numbers))
+        return (
+            Label(text=label, bold=True),
+            count,
+            *(Aggregate(function="sum", source=named(name), label=f"Sum of {name}") for name in numbers),
+        )
 
     bands = [Band(kind="title", elements=(Label(text=report.title, bold=True),))]
     bands += [

@@ -96,6 +96,15 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def named(name: str) -> str:
+    """Return a name as it may be written in an expression: in quotes only where it needs them.
+
+    >>> named("customer.name"), named("end"), named("unit price")
+    ('customer.name', '"end"', '"unit price"')
+    """
+    return name if _PLAIN.fullmatch(name) and name.upper() not in KEYWORDS else quoted(name)
+
+
 def written(words: tuple[Word, ...]) -> str:
     """Return an expression in its one regular form, by which two can be compared and a column can be named.
 
@@ -107,7 +116,7 @@ def written(words: tuple[Word, ...]) -> str:
     for word in words:
         glued = previous is None or previous.sort is Sort.OPEN or word.sort in (Sort.CLOSE, Sort.COMMA)
         glued = glued or (previous is not None and previous.sort is Sort.FUNCTION)
-        text = quoted(word.text) if word.sort is Sort.NAME and not _PLAIN.fullmatch(word.text) else word.text
+        text = named(word.text) if word.sort is Sort.NAME else word.text
         parts.append(text if glued else f" {text}")
         previous = word
     return "".join(parts)
