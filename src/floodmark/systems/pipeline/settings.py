@@ -48,7 +48,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ladder: Ladder = Ladder()
     max_retries: int = 3  # after the first failure of a query
     retry_delay_s: float = 1.0  # doubled with each retry in a row
-    query_timeout_s: float | None = 60.0
+    query_timeout_s: float | None = 20.0  # below stall_timeout_s, so that a query is tried again before the stream counts as stalled
     # stage
     max_demand: int = 500  # records asked of the producer at once
     min_demand: int | None = None  # asks again when no more are on their way; None: 100, or less under a small max_demand
