@@ -6,9 +6,12 @@ Each is a whole run with real processes, but for the pure rules at the end.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -17,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from floodmark.core.errors import SystemUnderTestError, UsageError
+from floodmark.drivers import sockets
 from floodmark.model.result import ScenarioResult
 from floodmark.model.scenario import Fault, Reconnect
 from floodmark.model.verdict import Verdict
@@ -136,6 +140,21 @@ def test_reconnect_with_resume_and_a_driver_that_cannot_is_a_usage_error(tmp_pat
 
     with pytest.raises(UsageError, match="reconnect with resume"):
         session(tmp_path, wanted).check_feasible()
+
+
+def test_connection_that_is_lost_right_after_the_handshake_is_no_crash() -> None:
+    """As when a target is ended while its clients come back: the event loop has closed the socket, and nobody has said so yet."""
+    gone = socket.socket()
+    gone.close()
+    seen: list[str] = []
+
+    def get_extra_info(name: str) -> socket.socket:
+        seen.append(name)
+        return gone
+
+    sockets._bound_receive_buffer(cast("Any", SimpleNamespace(underlying_transport=SimpleNamespace(get_extra_info=get_extra_info))))
+
+    assert seen == ["socket"]
 
 
 # -- the rules, without a run -------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import errno
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Self, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -88,8 +89,11 @@ def _bound_receive_buffer(transport: WSTransport) -> None:
     A hundred connections with frames of 1 MB cost 1.2 GB otherwise. Over a real network the kernel needs the room, so it is left alone.
     """
     raw = transport.underlying_transport.get_extra_info("socket")
-    if raw is not None and raw.family == socket.AF_INET and raw.getpeername()[0].startswith("127."):
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    if raw is None or raw.fileno() < 0 or raw.family != socket.AF_INET:
+        return  # the second: it was lost right after the handshake, which `hand_over` tells
+    with suppress(OSError):  # or in this very moment
+        if raw.getpeername()[0].startswith("127."):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
 
 
 def _handshake_reason(exc: WSHandshakeError) -> str:

@@ -180,6 +180,8 @@ def _break(connection: Connection, how: str) -> None:
         if not hasattr(connection, "os_socket"):
             raise UsageError(f"fault 'drop': this driver gives no socket (os_socket), which how = {how!r} needs; use how = 'close'")
         return
+    if raw.fileno() < 0:
+        return  # it is gone, and `closed` will say so
     # A copy of the descriptor: the event loop's own object does not do such things.
     with socket.fromfd(raw.fileno(), raw.family, raw.type) as copy, suppress(OSError):
         if how == "reset":
