@@ -49,17 +49,14 @@ class View:
     def take(self, frame: pl.DataFrame, projection: Projection) -> int:
         """Take a batch into account, as far as there is room for its groups; gives the number of records rejected."""
         cut = projection(frame)
-        rejected = 0
-        if self.group_by and not self.groups.accept_unseen(frame.height):
-            if self.groups.has_unseen:
-                self.totals.fold()
-            if not self.groups.accept_unseen(frame.height):
-                mask = self.groups.admit(cut)
-                if mask is not None:
-                    cut = cut.filter(mask)
-                    rejected = frame.height - cut.height
-        self.totals.add(cut, projection.fields, frame.height - rejected)
-        return rejected
+        if self.groups.may_exceed(frame.height) and self.groups.unseen_rows:
+            self.totals.fold()
+        looked_at = self.groups.may_exceed(frame.height)
+        if looked_at and (mask := self.groups.admit(cut)) is not None:
+            cut = cut.filter(mask)
+        accepted = cut.height if cut.width else frame.height
+        self.totals.add(cut, projection.fields, accepted, unseen=not looked_at)
+        return frame.height - accepted
 
 
 class Aggregates:

@@ -163,7 +163,7 @@ class Total(msgspec.Struct, kw_only=True):
         """
         if self.positive_count or self.negative_count:
             return math.nan if self.positive_count and self.negative_count else math.inf if self.positive_count else -math.inf
-        tens, scale = integer_total({0: 0, **self.decimals}, 10)
+        tens, scale = integer_total({0: 0, **self.decimals} if "decimal" in self.kinds else {}, 10)
         tens += self.integers * 10**-scale
         if "float" in self.kinds:
             twos, exponent = integer_total({0: 0, **self.floats}, 2)

@@ -2,7 +2,7 @@
 
 A group has a number, given when it is first seen. Records are admitted in order: one that would found a group beyond the limit is
 rejected, one of a known group never is. As long as the groups known and the rows not yet looked at cannot exceed the limit together,
-`must_admit` is False and nothing needs to be looked at: their keys are learned later, when the rows are folded.
+`may_exceed` is False and nothing needs to be looked at: their keys are learned later, when the rows are folded.
 
 Keys: the value itself for one field, a tuple for several. None and a missing field are the same key; NaN is one key.
 """
@@ -50,31 +50,19 @@ class Groups:
         self.rejected_count = 0
         self._key_count = key_count
         self._max_groups = max_groups
-        self._unseen_rows = 0  # accepted without a look: each may found a group yet
+        self.unseen_rows = 0  # accepted without a look and not learned yet: each may found a group
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    @property
-    def has_unseen(self) -> bool:
-        """Whether rows were accepted whose keys have not been learned yet."""
-        return self._unseen_rows > 0
-
-    def accept_unseen(self, row_count: int) -> bool:
-        """Accept rows without a look at their keys, if none of them can possibly be beyond the limit."""
-        if self._max_groups is not None and len(self.numbers) + self._unseen_rows + row_count > self._max_groups:
-            return False
-        self._unseen_rows += row_count
-        return True
+    def may_exceed(self, row_count: int) -> bool:
+        """Whether so many more rows could found a group beyond the limit, as far as one can tell without a look at them."""
+        return self._max_groups is not None and len(self.numbers) + self.unseen_rows + row_count > self._max_groups
 
     def learn(self, keys: Sequence[Hashable]) -> list[int]:
         """Give the numbers of groups, founding the new ones. The keys must have been accepted; each stands there once."""
         numbers = self.numbers
         return [numbers.setdefault(key, len(numbers)) for key in keys]
-
-    def all_seen(self) -> None:
-        """Note that the keys of all accepted rows have been learned."""
-        self._unseen_rows = 0
 
     def admit(self, keyed: pl.DataFrame) -> pl.Series | None:
         """Look at each row in order and found the groups that there is room for.
@@ -83,7 +71,7 @@ class Groups:
             keyed: a projected frame. INVARIANT: no accepted row is unseen.
         Returns: which rows are accepted, or None for all of them.
         """
-        assert not self._unseen_rows
+        assert not self.unseen_rows
         numbers = self.numbers
         limit = math.inf if self._max_groups is None else self._max_groups
         keys = keys_of(keyed, self._key_count)
