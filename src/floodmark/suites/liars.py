@@ -84,7 +84,7 @@ def slow_after() -> Entry:
     title = "a hub that stays slow after a wave of disconnects"
 
     def build(scale: float) -> Trial:
-        twin = breaking("slow-after", seconds=4.4, more=("degraded == 0", "latency_max < 2s"))
+        twin = breaking("slow-after", seconds=4.8, more=("degraded == 0", "latency_max < 2s"))
         return _against(twin, title, f"slow=4@{VICTIMS}", ("degraded == 1", "lost == 0", "recovered_ratio == 100%"))
 
     return Entry(id="liars.slow-after", text=title, build=build, quick_scale=None)
