@@ -72,8 +72,8 @@ class TooManyGroupsError(MemoryRefusedError):
 
     def __str__(self) -> str:
         return (
-            f"{self.reason}: about {self.groups_count:,} groups of {self.estimated_bytes / 1e6:,.0f} MB; limits: {GROUPS_LIMIT:,} groups and "
-            f"{MEMORY_LIMIT_BYTES / 1e6:,.0f} MB; group by fewer fields, lower max_groups, or say what is known by Group(expected_count=...)"
+            f"{self.reason}: about {self.groups_count:,} groups of {self.estimated_bytes / 1e6:,.0f} MB; limits: {GROUPS_LIMIT:,} groups "
+            f"and {MEMORY_LIMIT_BYTES / 1e6:,.0f} MB; group by fewer fields, lower max_groups, or give Group(expected_count=...)"
         )
 
 

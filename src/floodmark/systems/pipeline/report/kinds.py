@@ -20,7 +20,7 @@ import msgspec
 import polars as pl
 from polars.datatypes import DataTypeClass
 
-from floodmark.systems.pipeline.report.errors import unknown
+from floodmark.systems.pipeline.report.errors import PlacedError, unknown
 
 
 class Kind(enum.StrEnum):
@@ -129,6 +129,15 @@ def path_expr(path: str, schema: Mapping[str, pl.DataType]) -> pl.Expr:
     return expression
 
 
+def readable(path: str, schema: Mapping[str, pl.DataType]) -> bool:
+    """Whether a chunk has a dotted path, in whichever way."""
+    try:
+        path_expr(path, schema)
+    except PlacedError:
+        return False
+    return True
+
+
 def _inner(dtype: pl.List) -> pl.DataType:
     return _instance(dtype.inner)
 
@@ -137,12 +146,16 @@ def _instance(dtype: pl.DataType | DataTypeClass) -> pl.DataType:
     return dtype() if isinstance(dtype, type) else dtype
 
 
-def conform(frame: pl.DataFrame, fields: Mapping[str, Kind]) -> Conformed:
+def conform(frame: pl.DataFrame, fields: Mapping[str, Kind], *, keep_others: bool = False) -> Conformed:
     """Bring a chunk to the declared fields, in their order; rows that cannot be are left out and counted.
+
+    Args:
+        keep_others: whether columns that are no fields stay, as they are.
 
     Raises: ReportError when the source's rows have no such field at all.
     """
-    raw = frame.select([path_expr(path, frame.schema).alias(path) for path in fields])
+    columns = [path_expr(path, frame.schema).alias(path) for path in fields]
+    raw = frame.with_columns(columns) if keep_others else frame.select(columns)
     casts = [_cast(path, raw.schema[path], kind) for path, kind in fields.items() if not _fits(raw.schema[path], kind)]
     if not casts:
         return Conformed(frame=raw)
