@@ -102,6 +102,8 @@ class FakeCursor:
         source = self._source
         number = len(source.queries)
         source.queries.append((self._offset, count))
+        if source.clock is not None:
+            source.asked_s.append(source.clock.now_s())
         act = source.acts.get(number)
         if act is None and source.always is not None:
             act = source.always
@@ -128,6 +130,8 @@ class FakeSource:
         self.frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, infer_schema_length=None)
         self.counted = counted
         self.queries: list[tuple[int, int]] = []
+        self.asked_s: list[float] = []  # when, if there is a clock
+        self.clock: Clock | None = None
         self.acts: dict[int, Callable[[], Awaitable[object] | None]] = {}
         self.always: Callable[[], Awaitable[object] | None] | None = None
         self.cursors: list[FakeCursor] = []
@@ -196,9 +200,10 @@ class Bench:
 
     def __init__(self, *, settings: PipelineSettings | None = None, clock: Clock | None = None) -> None:
         self.manual = ManualClock()
+        self.clock: Clock = clock or self.manual
         self.bus = TelemetryBus()
         self.journal = Journal(self.bus)
-        self.pipeline = Pipeline(settings=settings, bus=self.bus, clock=clock or self.manual)
+        self.pipeline = Pipeline(settings=settings, bus=self.bus, clock=self.clock)
 
     async def __aenter__(self) -> Bench:
         return self
@@ -209,6 +214,7 @@ class Bench:
     async def start(self, rows: FakeSource | pl.DataFrame | list[dict[str, Any]], **options: Any) -> Stream:
         """Start a stream over rows or a source."""
         source = rows if isinstance(rows, FakeSource) else FakeSource(rows)
+        source.clock = self.clock
         _, stream = await self.pipeline.start_pipeline(**{"source": source, "query": Query(), **options})
         return stream
 

@@ -100,6 +100,8 @@ class Line:
 
         def asked() -> None:
             self._show_life()
+            if self._ladder.step is Step.PAUSED:  # the consumer has taken something: there may be room again
+                self.sample(timed=False)
             top_up()
 
         self._done.on_ask = asked
