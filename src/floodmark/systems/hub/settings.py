@@ -74,6 +74,7 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     # bus
     bus: str = "memory"
     bus_fallback: str = ""  # empty: no fallback
+    bus_store: str = ""  # directory of our own nats-server's store, which stays; empty: one that goes with it
     breaker_failures: int = 5  # in a row, before the bus is left alone
     breaker_successes: int = 2  # in a row, before it is trusted again
     breaker_open_s: float = 30.0  # before it is tried again

@@ -17,6 +17,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from floodmark.systems.hub.bus.base import end
 from floodmark.systems.hub.metrics import Snapshot
 
 _TOLD = "floodmark.hub.snapshots"
@@ -52,8 +53,7 @@ class Peers:
     async def stop(self) -> None:
         """Tell no more."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)  # gather: the cancellation is ours and is not news
+            await end([self._task])
 
     async def _heard(self, message: Msg) -> None:
         name, snapshot = _decode(message.data)

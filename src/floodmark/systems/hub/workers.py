@@ -67,7 +67,7 @@ async def serve_workers(settings: HubSettings, count: int) -> None:
         holder = stack.enter_context(contextlib.closing(_reserve(settings.host, settings.port)))
         bus = settings.bus
         if bus in ("memory", OWN_NATS):
-            bus = (await stack.enter_async_context(EmbeddedNats())).url
+            bus = (await stack.enter_async_context(EmbeddedNats(keep=True, store=settings.bus_store))).url
         port = holder.getsockname()[1]
         settings = msgspec.structs.replace(settings, port=port, bus=bus, reuse_port=True)
         workers = [await _start(settings) for _ in range(count)]

@@ -6,14 +6,17 @@ A bus takes publishes and, sooner or later, hands the events to the dispatcher o
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import msgspec
 
 from floodmark.systems.hub.errors import EventBusError
 from floodmark.systems.hub.intake import PublishJob
+
+_CANCEL_AGAIN_S = 0.1
 
 
 class Bus(Protocol):
@@ -56,6 +59,15 @@ class Bus(Protocol):
 
     def publish(self, job: PublishJob) -> bool:
         """Take a job; True if it was done before this returned."""
+
+
+async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: the NATS client swallows a cancellation that comes while it writes."""
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):

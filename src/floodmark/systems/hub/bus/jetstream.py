@@ -4,8 +4,8 @@ Publishing is `outbox.py`: a publish is acknowledged when its message has come b
 failure: the publish waits, and so does the publisher.
 
 Receiving: one push consumer per process. A message is acknowledged to JetStream when its events stand in this process's logs, and the
-stream keeps it until every process has done so (interest retention); a process whose subscribers are slow holds back the publishers of
-all. The offset of an event is the stream's sequence number times SLOTS plus its place in the message: rising, not dense.
+stream keeps it until every process has done so, and with history for longer (`past.py`); a process whose subscribers are slow holds back
+the publishers of all. The offset of an event is the stream's sequence number times SLOTS plus its place in the message: rising, not dense.
 
 A server that goes and comes back: stream and consumer are on its disk, so what was not acknowledged comes again, and what was in our log
 already is known by its sequence number. If it has lost its disk too, both are made anew, with numbers that go on rising.
@@ -32,8 +32,9 @@ from nats.js import JetStreamContext
 from nats.js import errors as js_errors
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
-from floodmark.systems.hub.bus.base import Retry
+from floodmark.systems.hub.bus.base import Retry, end
 from floodmark.systems.hub.bus.outbox import EVENTS_PER_MESSAGE, Message, Outbox
+from floodmark.systems.hub.bus.past import cut_past, read_past
 from floodmark.systems.hub.dispatch import Dispatcher
 from floodmark.systems.hub.errors import EventBusError
 from floodmark.systems.hub.event import Event
@@ -92,6 +93,7 @@ class JetStreamBus:
         self._dispatcher = dispatcher
         self._intake = intake
         self._outbox = Outbox(self._transmit, retry=self._retry, rng=self._rng)
+        self._history = dispatcher.settings.history_events > 0
         self._consumer = f"hub-{uuid.uuid4().hex}"
         self._nc: Client | None = None
         self._js: JetStreamContext
@@ -139,7 +141,9 @@ class JetStreamBus:
                 if pause_s is None:
                     raise EventBusError(f"NATS at {self._url} cannot be used as a bus: {exc or type(exc).__name__}") from None
                 await asyncio.sleep(pause_s)
-        jobs = (self._outbox.send_all(), self._restore_each_time())
+        jobs = [self._outbox.send_all(), self._restore_each_time()]
+        if self._history:
+            jobs.append(cut_past(self._js, STREAM))
         self._tasks = [asyncio.create_task(job) for job in jobs]  # parent: this bus; stop() cancels and awaits them
 
     async def _connect(self) -> None:
@@ -157,6 +161,8 @@ class JetStreamBus:
         )
         self._js = self._nc.jetstream(timeout=_ACK_LIMIT_S)
         await self._have_stream()
+        if self._history:
+            self._last_seq = await read_past(self._js, STREAM, SUBJECT_PREFIX + ">", self._remember)
         await self._listen()
 
     async def _have_stream(self) -> None:
@@ -167,7 +173,7 @@ class JetStreamBus:
             wanted = StreamConfig(
                 name=STREAM,
                 subjects=[SUBJECT_PREFIX + ">"],
-                retention=RetentionPolicy.INTEREST,
+                retention=RetentionPolicy.LIMITS if self._history else RetentionPolicy.INTEREST,
                 storage=StorageType.FILE,
                 discard=DiscardPolicy.NEW,
                 max_msgs=_STREAM_EVENTS_MAX,
@@ -235,9 +241,7 @@ class JetStreamBus:
 
     async def stop(self) -> None:
         """Fail what is still pending, say that nothing is kept for us, and disconnect."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)  # gather: the cancellation is ours and is not news
+        await end(self._tasks)
         self.give_up(EventBusError("the bus was stopped"))
         if self._nc is not None and self._nc.is_connected:
             with contextlib.suppress(TimeoutError, OSError, nats.errors.Error):
@@ -307,24 +311,31 @@ class JetStreamBus:
             await self._acknowledge(message)
             return
         self._last_seq = seq
-        channel = channel_of(message.subject)
-        received_ns = time.monotonic_ns()
-        events = []
-        for index, wire in enumerate(_decode(message.data)):
-            event = Event(wire.id, wire.event_type, wire.data, channel, wire.timestamp_s, wire.correlation_id, received_ns)
-            event.offset = seq * SLOTS + index
-            events.append(event)
-        ours = self._outbox.arrived(message_id, channel, events)
+        events = _events_of(message)
+        ours = self._outbox.arrived(message_id, events)
         admitted = asyncio.get_running_loop().create_future()
         self._intake.submit(PublishJob(events, lambda _job, _error: admitted.set_result(None)), self._dispatcher.append)
         await admitted  # the next message waits behind this one: order, and back-pressure as far as JetStream
         self._outbox.landed(ours)
         await self._acknowledge(message)
 
+    def _remember(self, message: Msg) -> None:
+        """Put a message of the time before us into the logs; nobody is subscribed yet."""
+        for event in _events_of(message):
+            self._dispatcher.append(event)
+
     @staticmethod
     async def _acknowledge(message: Msg) -> None:
         with contextlib.suppress(nats.errors.Error, OSError):  # it is told again when it comes again
             await message.ack()
+
+
+def _events_of(message: Msg) -> list[Event]:
+    seq, channel, received_ns = int(message.metadata.sequence.stream), channel_of(message.subject), time.monotonic_ns()
+    return [
+        Event(wire.id, wire.event_type, wire.data, channel, wire.timestamp_s, wire.correlation_id, received_ns, offset=seq * SLOTS + index)
+        for index, wire in enumerate(_decode(message.data))
+    ]
 
 
 def _is_full(error: js_errors.APIError) -> bool:

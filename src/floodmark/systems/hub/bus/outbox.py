@@ -162,12 +162,12 @@ class Outbox:
 
         asyncio.get_running_loop().call_later(pause_s, again)
 
-    def arrived(self, message_id: str, channel: str, events: list[Event]) -> list[PublishJob]:
+    def arrived(self, message_id: str, events: list[Event]) -> list[PublishJob]:
         """A message has come out of the stream, with the numbers of its events. If it is ours it goes into the log now, whatever happens.
 
         Returns: the jobs that are done when it stands there; see `landed`.
         """
-        message = self._messages.get(channel)
+        message = self._messages.get(events[0].channel)
         if message is None or message.id != message_id:
             return []
         for ours, theirs in zip(message.events, events, strict=True):
