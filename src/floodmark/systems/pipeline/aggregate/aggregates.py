@@ -46,17 +46,24 @@ class View:
         """Work out what to cut from frames of this shape."""
         return Projection(schema, group_by=self.group_by, fields=self.fields, values=self.totals.needs_values, aliases=aliases)
 
-    def take(self, frame: pl.DataFrame, projection: Projection) -> int:
-        """Take a batch into account, as far as there is room for its groups; gives the number of records rejected."""
+    def take(self, frame: pl.DataFrame, projection: Projection) -> pl.Series | None:
+        """Take a batch into account, as far as there is room for its groups; gives who was accepted, None for everybody."""
         cut = projection(frame)
         if self.groups.may_exceed(frame.height) and self.groups.unseen_rows:
             self.totals.fold()
         looked_at = self.groups.may_exceed(frame.height)
-        if looked_at and (mask := self.groups.admit(cut)) is not None:
-            cut = cut.filter(mask)
-        accepted = cut.height if cut.width else frame.height
-        self.totals.add(cut, projection.fields, accepted, unseen=not looked_at)
-        return frame.height - accepted
+        accepted = self.groups.admit(cut) if looked_at else None
+        self._add(cut, projection, frame.height, accepted, unseen=not looked_at)
+        return accepted
+
+    def take_accepted(self, frame: pl.DataFrame, projection: Projection, accepted: pl.Series | None) -> None:
+        """Take into account those whom somebody else has accepted."""
+        self._add(projection(frame), projection, frame.height, accepted, unseen=True)
+
+    def _add(self, cut: pl.DataFrame, projection: Projection, row_count: int, accepted: pl.Series | None, *, unseen: bool) -> None:
+        if accepted is not None:
+            cut, row_count = cut.filter(accepted), int(accepted.sum())
+        self.totals.add(cut, projection.fields, row_count, unseen=unseen)
 
 
 class Aggregates:
@@ -74,23 +81,23 @@ class Aggregates:
         self.groupings = tuple(groupings)
         self.record_count = 0
         self._everything = [View(self.functions, None)] if self.functions else []
-        self._views = [*self._everything, *(View(each.aggregations, each, limited=limited) for each in self.groupings)]
+        self.views = [*self._everything, *(View(each.aggregations, each, limited=limited) for each in self.groupings)]
         self._shape: tuple[list[str], list[pl.DataType]] | None = None
         self._projections: list[Projection] = []
 
     @property
     def columns(self) -> tuple[str, ...] | None:
         """The columns that are looked at; None for all of them: some view takes every numeric field."""
-        if any(view.fields is None and view.totals.needs_values for view in self._views):
+        if any(view.fields is None and view.totals.needs_values for view in self.views):
             return None
-        paths = [path for view in self._views for path in (*view.group_by, *((view.fields or ()) if view.totals.needs_values else ()))]
+        paths = [path for view in self.views for path in (*view.group_by, *((view.fields or ()) if view.totals.needs_values else ()))]
         # A dotted path may start from a column of the whole name, or from the part before the first dot.
         return tuple(dict.fromkeys(name for path in paths for name in (path, path.split(".", 1)[0])))
 
     @property
     def size_bytes(self) -> int:
         """Estimate of the memory held: groups, and rows that wait to be folded."""
-        return sum(len(view.groups) * GROUP_BYTES + view.totals.aside_bytes for view in self._views)
+        return sum(len(view.groups) * GROUP_BYTES + view.totals.aside_bytes for view in self.views)
 
     def update(self, rows: Rows) -> Update:
         """Take a batch into account, at once or with the next ones: no figure and no rejection depends on it.
@@ -98,18 +105,23 @@ class Aggregates:
         Args:
             rows: a frame, or records as a transformer gives them; these keep their types value by value.
         """
-        count = len(rows)
-        if not count or not self._views:
-            self.record_count += count
-            return self._told(count, [0] * len(self._views))
-        if isinstance(rows, pl.DataFrame):
-            rejected = self._take(rows, {})
-        else:
-            rejected = [0] * len(self._views)
-            for frame, aliases in self._frames(rows):
-                rejected = [sum(both) for both in zip(rejected, self._take(frame, aliases), strict=True)]
-        self.record_count += count
-        return self._told(count, rejected)
+        rejected = [0] * len(self.views)
+        for frame, aliases in self.frames(rows):
+            for place, accepted in enumerate(self._take(frame, aliases)):
+                rejected[place] += 0 if accepted is None else frame.height - int(accepted.sum())
+        self.record_count += len(rows)
+        return self._told(len(rows), rejected)
+
+    def update_accepted(self, frame: pl.DataFrame, aliases: Mapping[str, str], accepted: Mapping[int, pl.Series]) -> None:
+        """Take into account a frame of which somebody else has rejected what is too much.
+
+        Args:
+            frame, aliases: as `frames` gives them.
+            accepted: who was accepted, by the number of the grouping; everybody where there is none.
+        """
+        for place, (view, projection) in enumerate(zip(self.views, self._projected(frame, aliases), strict=True)):
+            view.take_accepted(frame, projection, accepted.get(place - len(self._everything)))
+        self.record_count += frame.height
 
     def _told(self, count: int, rejected: Sequence[int]) -> Update:
         skip = len(self._everything)
@@ -121,25 +133,49 @@ class Aggregates:
                 group_count=len(view.groups),
                 max_groups=grouping.max_groups,
             )
-            for grouping, number, view in zip(self.groupings, rejected[skip:], self._views[skip:], strict=True)
+            for grouping, number, view in zip(self.groupings, rejected[skip:], self.views[skip:], strict=True)
         )
         return Update(records=count, groupings=groupings)
 
-    def _frames(self, records: Sequence[Mapping[str, Any]]) -> list[tuple[pl.DataFrame, dict[str, str]]]:
-        """Make frames of records, several where keys change their type on the way."""
-        known = records[0]
-        keys = list(dict.fromkeys(_start(path, known) for view in self._views for path in view.group_by))
+    def frames(self, rows: Rows) -> list[tuple[pl.DataFrame, dict[str, str]]]:
+        """Make frames of a batch, with the fields of columns not named after theirs: several where keys change their type on the way."""
+        if not len(rows) or not self.views:
+            return []
+        if isinstance(rows, pl.DataFrame):
+            return [(rows, {})]
+        known = rows[0]
+        keys = list(dict.fromkeys(_start(path, known) for view in self.views for path in view.group_by))
         values: Sequence[str] | None = self.columns
         if values is not None:
-            values = [name for name in values if any(name in record for record in records)]
-        return [frame_of(run, keys=keys, values=values) for run in runs(records, keys)]
+            values = [name for name in values if any(name in record for record in rows)]
+        return [frame_of(run, keys=keys, values=values) for run in runs(rows, keys)]
 
-    def _take(self, frame: pl.DataFrame, aliases: Mapping[str, str]) -> list[int]:
+    def _projected(self, frame: pl.DataFrame, aliases: Mapping[str, str]) -> list[Projection]:
+        """What each view cuts from the frame; worked out anew when the shape changes."""
         shape = (frame.columns, frame.dtypes)
         if aliases or shape != self._shape:
-            self._projections = [view.project(frame.schema, aliases) for view in self._views]
+            self._projections = [view.project(frame.schema, aliases) for view in self.views]
             self._shape = None if aliases else shape
-        return [view.take(frame, projection) for view, projection in zip(self._views, self._projections, strict=True)]
+        return self._projections
+
+    def _take(self, frame: pl.DataFrame, aliases: Mapping[str, str]) -> list[pl.Series | None]:
+        return [view.take(frame, projection) for view, projection in zip(self.views, self._projected(frame, aliases), strict=True)]
+
+    def admit(self, frame: pl.DataFrame, aliases: Mapping[str, str]) -> dict[int, pl.Series]:
+        """Like an update, but tells who was accepted by which grouping, where that is not everybody."""
+        masks = self._take(frame, aliases)[len(self._everything) :]
+        return {place: accepted for place, accepted in enumerate(masks) if accepted is not None}
+
+    def states(self) -> list[Totals]:
+        """Give the figures' state, for another process to `merge_states`."""
+        self.fold()
+        return [view.totals for view in self.views]
+
+    def merge_states(self, states: Sequence[Totals], record_count: int) -> None:
+        """Add the state of aggregates of the same functions and groupings."""
+        self.record_count += record_count
+        for view, theirs in zip(self.views, states, strict=True):
+            view.totals.merge(theirs)
 
     def snapshot(self) -> Snapshot:
         """Give every figure as of the last update. Cost: about 3 us per group, field and function."""
@@ -157,24 +193,21 @@ class Aggregates:
                     rejected=view.groups.rejected_count,
                     max_groups=grouping.max_groups,
                 )
-                for grouping, view in zip(self.groupings, self._views[len(self._everything) :], strict=True)
+                for grouping, view in zip(self.groupings, self.views[len(self._everything) :], strict=True)
             ),
         )
 
     def fold(self) -> None:
         """Work off the rows that were put aside, and let go of them."""
-        for view in self._views:
+        for view in self.views:
             view.totals.fold()
 
     def merge(self, other: Aggregates) -> None:
         """Add another's figures, exactly; it has the same functions and groupings. Groups are united whatever their limit says."""
         if (other.functions, other.groupings) != (self.functions, self.groupings):
             raise ValueError("aggregates can be merged only with others of the same functions and groupings")
-        other.fold()
         self.fold()
-        self.record_count += other.record_count
-        for ours, theirs in zip(self._views, other._views, strict=True):
-            ours.totals.merge(theirs.totals)
+        self.merge_states(other.states(), other.record_count)
 
 
 def _start(path: str, record: Mapping[str, Any]) -> str:

@@ -1,0 +1,221 @@
+"""The same aggregates over several processes, merged exactly.
+
+    async with PartitionedAggregates(functions, groupings, partition_count=4) as aggregates:
+        update = await aggregates.update(frame)
+        snapshot = await aggregates.snapshot()
+
+A record goes to the worker that its key in the first grouping hashes to; without groupings, batches take turns. Whom a grouping
+rejects is decided here, in the order of the records, before they are spread: so limits are exact, which they could not be if each
+worker counted for itself. Groups of the further groupings may live in several workers: their figures add up exactly all the same.
+
+Rows wait here until ROWS_SENT of them are there, and a worker whose pipe is full makes `update` wait: memory is bounded. Worth it only
+where aggregation itself is the bottleneck (many functions and fields) and cores are free: spreading a row costs about as much as
+summing a number. Cancelled in an update, a batch may be counted in part: close, and do not go on with the figures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import sys
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import polars as pl
+
+from floodmark.core.errors import UsageError
+from floodmark.systems.pipeline.aggregate.aggregates import Aggregates, Rows
+from floodmark.systems.pipeline.aggregate.config import Grouping, checked_functions
+from floodmark.systems.pipeline.aggregate.exact import is_number
+from floodmark.systems.pipeline.aggregate.groups import key_names
+from floodmark.systems.pipeline.aggregate.paths import root
+from floodmark.systems.pipeline.aggregate.projection import Projection
+from floodmark.systems.pipeline.aggregate.snapshot import GroupingUpdate, Snapshot, Update
+from floodmark.systems.pipeline.aggregate.worker import ACCEPTED, HEAD, packed, packed_frame
+from floodmark.systems.pipeline.errors import PipelineError
+
+WORKER = "floodmark.systems.pipeline.aggregate.worker"
+ROWS_SENT = 16_384
+STOP_LIMIT_S = 5.0
+
+
+class WorkerGoneError(PipelineError):
+    """A process that aggregated a share of the stream has ended; its figures are lost, and the whole with them."""
+
+    kind = "aggregation_worker_gone"
+
+    def __init__(self, worker: int, exit_code: int | None) -> None:
+        super().__init__(worker, exit_code)
+        self.worker, self.exit_code = worker, exit_code
+
+    def __str__(self) -> str:
+        return (
+            f"aggregation worker {self.worker} has ended (exit code {self.exit_code}) with its share of the figures; start the stream again"
+        )
+
+
+class PartitionedAggregates:
+    """Aggregates spread over processes. Enter it before use; leave it, and the processes are gone."""
+
+    def __init__(self, functions: Sequence[str] = (), groupings: Sequence[Grouping] = (), *, partition_count: int) -> None:
+        if partition_count < 1:
+            raise UsageError(f"partition_count must be at least 1, got {partition_count!r}")
+        self.functions = checked_functions(functions)
+        self.groupings = tuple(groupings)
+        self.partition_count = partition_count
+        self.record_count = 0
+        self._blank = Aggregates(self.functions, self.groupings, limited=False)  # knows the columns, makes frames of records
+        # Knows all keys, and nothing about numbers: decides who is rejected.
+        self._door = Aggregates((), [msgspec.structs.replace(each, aggregations=("count",)) for each in self.groupings])
+        self._rejected = [0] * len(self.groupings)
+        self._workers: list[asyncio.subprocess.Process] = []
+        self._waiting: list[tuple[pl.DataFrame, Mapping[str, str]]] = []
+        self._waiting_rows = 0
+        self._turn = 0
+        self._lock = asyncio.Lock()  # one conversation at a time with the workers
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """The columns that are looked at; None for all numeric ones."""
+        return self._blank.columns
+
+    @property
+    def size_bytes(self) -> int:
+        """Estimate of the memory held in this process."""
+        return self._door.size_bytes + sum(int(frame.estimated_size()) for frame, _ in self._waiting)
+
+    async def __aenter__(self) -> Self:
+        try:
+            for _ in range(self.partition_count):
+                pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
+                self._workers.append(await asyncio.create_subprocess_exec(sys.executable, "-m", WORKER, **pipes))  # type: ignore[arg-type]
+            for number in range(self.partition_count):
+                await self._send(number, packed("settings", self.functions, self.groupings))
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the workers, by force where one does not end within STOP_LIMIT_S; figures that were not asked for are lost."""
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            if worker.stdin is not None:
+                worker.stdin.close()
+        for worker in workers:
+            try:
+                async with asyncio.timeout(STOP_LIMIT_S):
+                    await worker.wait()
+            except BaseException as exc:
+                worker.kill()
+                await worker.wait()
+                if not isinstance(exc, TimeoutError):
+                    raise
+
+    async def update(self, rows: Rows) -> Update:
+        """Take a batch into account; as `Aggregates.update`. Raises: WorkerGoneError."""
+        async with self._lock:
+            rejected = [0] * len(self.groupings)
+            for frame, aliases in self._blank.frames(rows):
+                accepted = self._door.admit(frame, aliases)
+                for place, mask in accepted.items():
+                    rejected[place] += frame.height - int(mask.sum())
+                needed = self._needed(frame, aliases)
+                self._waiting.append((needed.with_columns(mask.alias(f"{ACCEPTED}{place}") for place, mask in accepted.items()), aliases))
+                self._waiting_rows += frame.height
+            self.record_count += len(rows)
+            self._rejected = [sum(both) for both in zip(self._rejected, rejected, strict=True)]
+            if self._waiting_rows >= ROWS_SENT:
+                await self._spread()
+        counts = [len(view.groups) for view in self._door.views]
+        return Update(
+            records=len(rows),
+            groupings=tuple(
+                GroupingUpdate(
+                    group_by=each.group_by, rejected=number, limit_reached=number > 0, group_count=count, max_groups=each.max_groups
+                )
+                for each, number, count in zip(self.groupings, rejected, counts, strict=True)
+            ),
+        )
+
+    async def snapshot(self) -> Snapshot:
+        """Merge the workers' figures. Raises: WorkerGoneError."""
+        async with self._lock:
+            await self._spread()
+            merged = Aggregates(self.functions, self.groupings, limited=False)
+            for number in range(len(self._workers)):
+                await self._send(number, packed("states"))
+            for number in range(len(self._workers)):
+                record_count, states = await self._answer(number)
+                merged.merge_states(states, record_count)
+            rejected, record_count = list(self._rejected), self.record_count
+        found = merged.snapshot()
+        return msgspec.structs.replace(
+            found,
+            records=record_count,
+            groupings=tuple(msgspec.structs.replace(each, rejected=number) for each, number in zip(found.groupings, rejected, strict=True)),
+        )
+
+    def _needed(self, frame: pl.DataFrame, aliases: Mapping[str, str]) -> pl.DataFrame:
+        """Leave away what no worker looks at."""
+        schema, chosen = frame.schema, self.columns
+        starts = {root(path, schema) for each in self.groupings for path in each.group_by}
+        if chosen is None:
+            wanted = {name for name, kind in schema.items() if is_number(kind)}
+            wanted |= {root(path, schema) for each in self.groupings for path in each.fields or ()}
+        else:
+            wanted = {name for name in schema if aliases.get(name, name) in chosen}
+        return frame.select([name for name in schema if name in starts or name in wanted] or frame.columns[:1])
+
+    async def _spread(self) -> None:
+        """Send the rows that wait, each to its worker."""
+        waiting, self._waiting, self._waiting_rows = self._waiting, [], 0
+        while waiting:
+            alike = [waiting.pop(0)]
+            while waiting and waiting[0][1] == alike[0][1] and waiting[0][0].schema == alike[0][0].schema:
+                alike.append(waiting.pop(0))
+            frame = pl.concat([each for each, _ in alike], rechunk=True)
+            for number, share in self._shares(frame):
+                await self._send(number, packed("rows", packed_frame(share), dict(alike[0][1])))
+
+    def _shares(self, frame: pl.DataFrame) -> list[tuple[int, pl.DataFrame]]:
+        """Divide rows among the workers."""
+        if not self.groupings:
+            self._turn = (self._turn + 1) % self.partition_count
+            return [(self._turn, frame)]
+        group_by = self.groupings[0].group_by
+        keys = Projection(frame.schema, group_by=group_by, values=False)(frame).select(key_names(len(group_by)))
+        owner = keys.hash_rows() % self.partition_count
+        shares = [(number, frame.filter(owner == number)) for number in range(self.partition_count)]
+        return [(number, share) for number, share in shares if share.height]
+
+    async def _send(self, number: int, message: bytes) -> None:
+        worker = self._workers[number]
+        assert worker.stdin is not None
+        try:
+            worker.stdin.write(message)
+            await worker.stdin.drain()
+        except ConnectionError as exc:
+            raise WorkerGoneError(number, await self._exit_code(number)) from exc
+
+    async def _answer(self, number: int) -> Any:
+        worker = self._workers[number]
+        assert worker.stdout is not None
+        try:
+            head = await worker.stdout.readexactly(HEAD.size)
+            return pickle.loads(await worker.stdout.readexactly(HEAD.unpack(head)[0]))
+        except asyncio.IncompleteReadError as exc:
+            raise WorkerGoneError(number, await self._exit_code(number)) from exc
+
+    async def _exit_code(self, number: int) -> int | None:
+        """The exit code of a worker whose pipes are closed; None if it does not end all the same."""
+        try:
+            async with asyncio.timeout(STOP_LIMIT_S):
+                return await self._workers[number].wait()
+        except TimeoutError:
+            return None
