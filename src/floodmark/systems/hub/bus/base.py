@@ -63,11 +63,13 @@ class Bus(Protocol):
 
 async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
     """Cancel tasks until they have ended: the NATS client swallows a cancellation that comes while it writes."""
-    left = {task for task in tasks if not task.done()}
+    ours = set(tasks)
+    left = {task for task in ours if not task.done()}
     while left:
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
+    await asyncio.gather(*ours, return_exceptions=True)  # gather: the cancellation is ours and is not news
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
