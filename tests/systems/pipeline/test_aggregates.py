@@ -404,7 +404,7 @@ def test_snapshot_groups_stand_in_the_order_asked_for(sort: Any, keys: list[Any]
 
 
 def test_fields_chosen_only_they_are_aggregated_and_paths_lead_to_them() -> None:
-    records = [{"k": 1, "a": 2, "b": 3, "item": {"price": 1.5}, "items": [{"price": 4}, {"price": 5}], "list": [9]}] * 2
+    records: list[Record] = [{"k": 1, "a": 2, "b": 3, "item": {"price": 1.5}, "items": [{"price": 4}, {"price": 5}], "list": [9]}] * 2
 
     grouping = Grouping(group_by=("k",), aggregations=("sum",), fields=("b", "item.price", "items.price", "list", "nowhere"))
     found = aggregated(frames(records), groupings=[grouping]).groupings[0].groups

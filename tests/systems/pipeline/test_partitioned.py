@@ -145,7 +145,7 @@ def test_partitioned_worker_that_dies_is_told_and_the_rest_is_cleared_away() -> 
     with pytest.raises(WorkerGoneError) as caught:
         asyncio.run(scenario())
 
-    assert (caught.value.worker, caught.value.exit_code) == (1, -9)
+    assert (caught.value.worker, caught.value.exit_code_of_worker) == (1, -9)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 

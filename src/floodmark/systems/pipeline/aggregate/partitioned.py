@@ -48,12 +48,10 @@ class WorkerGoneError(PipelineError):
 
     def __init__(self, worker: int, exit_code: int | None) -> None:
         super().__init__(worker, exit_code)
-        self.worker, self.exit_code = worker, exit_code
+        self.worker, self.exit_code_of_worker = worker, exit_code
 
     def __str__(self) -> str:
-        return (
-            f"aggregation worker {self.worker} has ended (exit code {self.exit_code}) with its share of the figures; start the stream again"
-        )
+        return f"aggregation worker {self.worker} has ended (exit code {self.exit_code_of_worker}) with its share of the figures; start the stream again"
 
 
 class PartitionedAggregates:
