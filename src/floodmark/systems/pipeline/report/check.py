@@ -226,10 +226,10 @@ def _check_query(report: Report) -> None:
             if head not in query.columns and head not in {relation.name for relation in query.relations}:
                 raise unknown("field", name, query.columns, where="fields: the query does not read it")
     for key in group_keys(report):
-        if (key.formula is not None or "." in key.column) and not query.order_by:
+        if (key.formula is not None or "." in key.column) and not (query.order_by or report.presorted):
             raise PlacedError(
                 f"is made of {key.column if key.formula is None else key.formula.text!r}, which the source cannot order by itself: "
-                "give query.order_by, so that the rows of a group follow each other",
+                "give query.order_by, or presorted=True, so that the rows of a group follow each other",
                 f"group {key.name!r} (level {key.level})",
             )
 

@@ -36,7 +36,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     'amount'
     """
     folded = {entry.casefold(): entry for entry in known}
-    found = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
     return folded[found[0]] if found else ""
 
 
@@ -46,7 +46,7 @@ def unknown(what: str, name: str, known: Iterable[str], *, where: str = "") -> P
     >>> str(unknown("field", "amuont", ["amount", "quantity"], where="group 'by amount'"))
     "group 'by amount': unknown field 'amuont'; did you mean 'amount'?"
     """
-    known = list(known)
+    known = [str(entry) for entry in known]  # an enum's member prints as its value
     near = nearest(name, known)
     hint = "" if near else f"; known: {', '.join(known) or 'none'}"
     return PlacedError(f"unknown {what} {name!r}{hint}", where, near)

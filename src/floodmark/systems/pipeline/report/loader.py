@@ -231,7 +231,7 @@ def query_for(report: Report, parameters: Mapping[str, Any]) -> Query:
     """
     query, keys = report.rows, group_keys(report)
     order = query.order_by
-    if keys and all(key.formula is None and "." not in key.column for key in keys):
+    if keys and not report.presorted and all(key.formula is None and "." not in key.column for key in keys):
         order = (*(f"-{key.column}" if key.descending else key.column for key in keys), *query.order_by)
     return msgspec.structs.replace(query, parameters={**query.parameters, **parameters}, order_by=order)
 

@@ -92,7 +92,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     The expression is a field, a path through relationships, or a computation such as `date_part('year', sold_at)`; "" stands for the field
     named like the group. The rows of a group must follow each other, so the loader orders the query by the group fields; with a computed
-    group the query has to name its own order.
+    group the query has to name its own order, or the report be `presorted`.
     """
 
     level: int
@@ -139,6 +139,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     bands: tuple[Band, ...] = ()  # (): the obvious ones
     formats: Mapping[str, Format] = {}  # the report's own, by name
     outputs: tuple[str, ...] = OUTPUTS  # what it may be rendered as
+    presorted: bool = False  # the source gives the rows in group order by itself: it is not asked to order them
     max_groups: int = MAX_GROUPS  # of each level; rows of further groups are printed but not aggregated
 
     def __post_init__(self) -> None:
