@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import polars as pl
 
-from floodmark.core.clock import Clock
 from floodmark.systems.pipeline.aggregate import Aggregates, Grouping
 from floodmark.systems.pipeline.query import Query
 from floodmark.systems.pipeline.settings import StreamSettings
@@ -20,14 +19,8 @@ from floodmark.systems.pipeline.stage import Aggregating
 from floodmark.systems.pipeline.transform import check_signature
 
 if TYPE_CHECKING:
+    from floodmark.systems.pipeline.cache import QueryCache
     from floodmark.systems.pipeline.source.base import Cursor, Source
-
-
-class Shared:
-    """What the streams of one pipeline have in common besides their registry."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
 
 
 class StageParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,15 +54,59 @@ def stage_parts(settings: StreamSettings) -> StageParts:
     aggregates: Aggregating | None = None
     if settings.aggregations or groupings:
         aggregates = Aggregates(settings.aggregations, groupings)
-    return StageParts(aggregates=aggregates)
+    return StageParts(aggregates=aggregates, convert=_conversion(settings.conversion))
 
 
-async def open_feed(settings: StreamSettings, shared: Shared) -> Feed:
-    """Open the query. Raises: QueryError, QueryRefusedError, UsageError."""
-    source: Source = settings.source
-    query = query_of(settings.query)
-    cursor: Cursor = await source.open(query, pager=settings.pager)  # type: ignore[arg-type]  # checked by the settings
-    return Feed(cursor=cursor, close=functools.partial(_close, cursor, None))
+def _conversion(given: Any) -> Callable[[pl.DataFrame], pl.DataFrame] | None:
+    """A function from options of convert(), which may be a mapping; True stands for the defaults, None and False for none."""
+    if given is None or given is False:
+        return None
+    from floodmark.systems.pipeline.convert import Conversion, convert
+
+    options = Conversion() if given is True else given if isinstance(given, Conversion) else msgspec.convert(given, Conversion)
+    return functools.partial(convert, options=options)
+
+
+async def open_feed(settings: StreamSettings, cache: QueryCache | None) -> Feed:
+    """Open the query; rows go through the cache and the loader where the options say so.
+
+    Raises: QueryError, QueryRefusedError, UsageError; nothing is left open then.
+    """
+    given, owned = _source(settings.source)
+    try:
+        query = query_of(settings.query)
+        source = given
+        if cache is not None and settings.enable_cache:
+            from floodmark.systems.pipeline.cache import CachedSource
+
+            source = CachedSource(given, cache, load=settings.load_config)
+        relate = None
+        if query.relations or settings.load_config is not None:
+            from floodmark.systems.pipeline.relations import Loader
+
+            loader = Loader(source, query.relations, settings.load_config)
+            relate = loader.load if loader.paths else None
+        cursor = await source.open(query, pager=settings.pager)  # type: ignore[arg-type]  # checked by the settings
+    except BaseException:
+        if owned is not None:
+            await owned.close()
+        raise
+    return Feed(cursor=cursor, relate=relate, close=functools.partial(_close, cursor, owned))
+
+
+def _source(given: Any) -> tuple[Source, Source | None]:
+    """A source, and the same again if it was made here and so must be closed with the stream."""
+    if isinstance(given, str):
+        from floodmark.systems.pipeline.source.open import source_from
+
+        made = source_from(given)
+        return made, made
+    if hasattr(given, "open"):
+        return given, None
+    from floodmark.systems.pipeline.source.iterable import IterableSource
+
+    wrapped: Source = IterableSource(given)
+    return wrapped, wrapped
 
 
 async def _close(cursor: Cursor, source: Source | None) -> None:

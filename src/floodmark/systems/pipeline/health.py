@@ -8,7 +8,7 @@ a stream is told as an `intervention`. The monitor runs only while there are str
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from floodmark.core.clock import Clock, sleep
@@ -92,13 +92,21 @@ class HealthMonitor:
     """The service that looks after all streams of a pipeline."""
 
     def __init__(
-        self, registry: Registry, watched: Mapping[str, Watched], *, settings: PipelineSettings, clock: Clock, telemetry: Telemetry
+        self,
+        registry: Registry,
+        watched: Mapping[str, Watched],
+        *,
+        settings: PipelineSettings,
+        clock: Clock,
+        telemetry: Telemetry,
+        sweep: Callable[[], object] = lambda: None,
     ) -> None:
         self._registry = registry
         self._watched = watched
         self._settings = settings
         self._clock = clock
         self._telemetry = telemetry
+        self._sweep = sweep  # what else is cleaned up now and then: the cache
         self._acts = Interventions(registry, telemetry)
         self._counted: dict[str, int] = {}  # records by stream at the last check
         self._checked_s = clock.now_s()
@@ -117,6 +125,7 @@ class HealthMonitor:
             if now_s - self._cleaned_s >= settings.cleanup_interval_s:
                 self._cleaned_s = now_s
                 self._registry.cleanup()
+                self._sweep()
 
     def sample(self) -> None:
         """Let every stream count what it holds; above 90 % of what all may hold, pause the one that holds most."""

@@ -23,6 +23,7 @@ from floodmark.core.errors import UsageError
 from floodmark.core.telemetry import TelemetryBus
 from floodmark.systems.pipeline import assembly
 from floodmark.systems.pipeline.aggregate import GroupSnapshot, Snapshot
+from floodmark.systems.pipeline.cache import QueryCache
 from floodmark.systems.pipeline.errors import (
     CallTimeoutError,
     MemoryRefusedError,
@@ -80,6 +81,7 @@ class Pipeline:
         settings: PipelineSettings | None = None,
         bus: TelemetryBus | None = None,
         clock: Clock | None = None,
+        cache: QueryCache | None = None,
         available_bytes: Callable[[], int] = lambda: int(psutil.virtual_memory().available),
     ) -> None:
         self.settings = settings or PipelineSettings()
@@ -92,12 +94,14 @@ class Pipeline:
             window_s=self.settings.restart_window_s,
             shutdown_s=self.settings.shutdown_s,
         )
+        self.cache = QueryCache(clock_s=self.clock.now_s) if cache is None else cache
         self._available_bytes = available_bytes
         self._lines: dict[str, Line] = {}
         self._telemetry = Telemetry(self.bus)
-        self.monitor = HealthMonitor(self.registry, self._lines, settings=self.settings, clock=self.clock, telemetry=self._telemetry)
+        self.monitor = HealthMonitor(
+            self.registry, self._lines, settings=self.settings, clock=self.clock, telemetry=self._telemetry, sweep=self.cache.sweep
+        )
         self._monitoring: asyncio.Task[None] | None = None
-        self._shared = assembly.Shared(self.clock)
 
     async def __aenter__(self) -> Self:
         return self
@@ -128,6 +132,7 @@ class Pipeline:
         stream_id = base64.urlsafe_b64encode(secrets.token_bytes(STREAM_ID_BYTES)).rstrip(b"=").decode()
         metadata = {"report_name": settings.report_name}
         self.registry.cleanup()
+        self.cache.sweep()
         self.registry.register(stream_id, metadata=metadata)
         record = self.registry.record(stream_id)
         telemetry = Telemetry(self.bus, stream_id, enabled=settings.enable_telemetry)
@@ -150,7 +155,7 @@ class Pipeline:
         except Exception as exc:
             raise StageStartError(reason_of(exc)) from exc
         try:
-            feed = await assembly.open_feed(settings, self._shared)
+            feed = await assembly.open_feed(settings, self.cache)
         except (QueryRefusedError, UsageError):
             raise
         except Exception as exc:
