@@ -5,17 +5,21 @@ Each is a whole run with real processes.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from floodmark.core.errors import UsageError
 from floodmark.model.finding import Guarantee
+from floodmark.model.result import ScenarioResult
 from floodmark.model.scenario import Fault, Reconnect, Target
 from floodmark.model.verdict import Verdict
+from floodmark.systems.hub.embedded_nats import EmbeddedNats
 from tests.runner.lost import CONNECTIONS, HUB, PLAIN, PUBLISHERS, RESUMING, broken, durable, log, play, scenario, session
 from tests.runner.played import holders, playing, wait_for
 
@@ -48,6 +52,24 @@ def test_restart_of_the_hub_in_memory_loses_its_history_and_at_most_once_allows_
     # Whoever was back before the publishers could not resume; whoever came later has missed what they sent.
     assert result.delivery.lost > 0 or "would not resume" in result.note
     assert result.faults[0].lost == result.delivery.lost
+
+
+def test_restart_of_the_hub_over_jetstream_with_resume_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    async def play_over(bus: str) -> ScenarioResult:
+        wanted = scenario(RESTART, target=msgspec.structs.replace(HUB, args=(*HUB.args, "--bus", bus)))
+        return await session(tmp_path, wanted).play()
+
+    async def run() -> ScenarioResult:
+        async with EmbeddedNats() as server:
+            return await play_over(server.url)
+
+    result = asyncio.run(run())
+
+    assert (result.verdict, broken(result)) == (Verdict.PASS, {})
+    assert result.delivery.lost == result.delivery.dropped_by_us == 0
+    assert result.delivery.acknowledged > 0
+    assert "would not resume" not in result.note
+    assert log(tmp_path).count("hub ready") == 2
 
 
 def test_restart_without_resume_leaves_the_gap_indeterminate(tmp_path: Path) -> None:
