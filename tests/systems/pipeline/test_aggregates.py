@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from floodmark.core.errors import UsageError
 from floodmark.systems.pipeline.aggregate import FUNCTIONS, Aggregates, Grouping, Snapshot
+from floodmark.systems.pipeline.aggregate import aggregates as aggregates_module
 from floodmark.systems.pipeline.aggregate import totals as totals_module
 
 Record = Mapping[str, Any]
@@ -344,7 +345,7 @@ def test_key_none_and_missing_field_share_one_group(as_records: bool) -> None:
 
 @pytest.mark.parametrize("as_records", [False, True])
 def test_key_path_leads_into_related_records_and_takes_the_first_of_many(as_records: bool) -> None:
-    records = [
+    records: list[Record] = [
         {"n": 1, "customer": {"name": "x", "orders": [{"no": 5}, {"no": 6}]}},
         {"n": 2, "customer": {"name": "x", "orders": []}},
         {"n": 4, "customer": None},
@@ -404,7 +405,7 @@ def test_snapshot_groups_stand_in_the_order_asked_for(sort: Any, keys: list[Any]
 
 
 def test_fields_chosen_only_they_are_aggregated_and_paths_lead_to_them() -> None:
-    records: list[Record] = [{"k": 1, "a": 2, "b": 3, "item": {"price": 1.5}, "items": [{"price": 4}, {"price": 5}], "list": [9]}] * 2
+    records = [{"k": 1, "a": 2, "b": 3, "item": {"price": 1.5}, "items": [{"price": 4}, {"price": 5}], "list": [9]}] * 2
 
     grouping = Grouping(group_by=("k",), aggregations=("sum",), fields=("b", "item.price", "items.price", "list", "nowhere"))
     found = aggregated(frames(records), groupings=[grouping]).groupings[0].groups
@@ -616,6 +617,21 @@ def test_fold_of_many_small_batches_and_of_one_large_is_the_same(monkeypatch: py
 
     assert whole == pieces
     assert whole.aggregations["sum"]["x"] == math.fsum(frame["x"])
+
+
+@pytest.mark.parametrize("limit", [49, 50, 51])
+def test_large_batches_near_the_limit_reject_to_the_record(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aggregates_module, "LARGE_ROWS", 100)
+    generator = random.Random(limit)
+    frame = pl.DataFrame({"k": [generator.randrange(50) for _ in range(2000)], "n": range(2000)})
+    grouping = Grouping(group_by=("k",), aggregations=("sum", "count"), max_groups=limit)
+
+    found = aggregated(list(frame.iter_slices(150)), groupings=[grouping]).groupings[0]
+
+    groups, rejected = model_groups(frame.to_dicts(), grouping)
+    assert found.rejected == rejected
+    assert (rejected > 0) == (limit < 50)
+    assert same(found.groups, {key: model_figures(group, grouping.aggregations) for key, group in groups.items()})
 
 
 # --- settings ------------------------------------------------------------------------------------------------------------------------

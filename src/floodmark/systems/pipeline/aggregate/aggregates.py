@@ -29,6 +29,7 @@ from floodmark.systems.pipeline.aggregate.snapshot import GroupingUpdate, GroupS
 from floodmark.systems.pipeline.aggregate.totals import Totals
 
 GROUP_BYTES = 600  # planned for, per group
+LARGE_ROWS = 4096  # from here on a group-by costs less per row than a look at each key
 
 Rows = pl.DataFrame | Sequence[Mapping[str, Any]]
 
@@ -41,6 +42,7 @@ class View:
         self.fields = grouping.fields if grouping else None
         self.groups = Groups(len(self.group_by), grouping.max_groups if grouping and limited else None)
         self.totals = Totals(functions, len(self.group_by), self.groups)
+        self._rejected_last = False  # by the last batch: the next one will hardly fit either
 
     def project(self, schema: Mapping[str, pl.DataType], aliases: Mapping[str, str]) -> Projection:
         """Work out what to cut from frames of this shape."""
@@ -52,7 +54,10 @@ class View:
         if self.groups.may_exceed(frame.height) and self.groups.unseen_rows:
             self.totals.fold()
         looked_at = self.groups.may_exceed(frame.height)
+        if looked_at and frame.height >= LARGE_ROWS and not self._rejected_last and self.totals.fold_at_once(cut, projection.fields):
+            return None
         accepted = self.groups.admit(cut) if looked_at else None
+        self._rejected_last = accepted is not None
         self._add(cut, projection, frame.height, accepted, unseen=not looked_at)
         return accepted
 

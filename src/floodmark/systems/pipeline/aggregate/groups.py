@@ -59,6 +59,10 @@ class Groups:
         """Whether so many more rows could found a group beyond the limit, as far as one can tell without a look at them."""
         return self._max_groups is not None and len(self.numbers) + self.unseen_rows + row_count > self._max_groups
 
+    def has_room_for(self, keys: Sequence[Hashable]) -> bool:
+        """Whether these groups, each named once, are known or fit within the limit."""
+        return self._max_groups is None or len(self.numbers) + sum(key not in self.numbers for key in keys) <= self._max_groups
+
     def learn(self, keys: Sequence[Hashable]) -> list[int]:
         """Give the numbers of groups, founding the new ones. The keys must have been accepted; each stands there once."""
         numbers = self.numbers

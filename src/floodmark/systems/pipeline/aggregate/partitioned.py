@@ -51,7 +51,8 @@ class WorkerGoneError(PipelineError):
         self.worker, self.exit_code_of_worker = worker, exit_code
 
     def __str__(self) -> str:
-        return f"aggregation worker {self.worker} has ended (exit code {self.exit_code_of_worker}) with its share of the figures; start the stream again"
+        end = f"has ended (exit code {self.exit_code_of_worker})"
+        return f"aggregation worker {self.worker} {end} with its share of the figures; start the stream again"
 
 
 class PartitionedAggregates:
