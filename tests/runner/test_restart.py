@@ -147,6 +147,17 @@ def test_restart_at_ratio_0_touches_nothing_and_the_run_says_so(tmp_path: Path) 
     assert "started again" not in log(tmp_path)
 
 
+def test_kill_by_name_takes_the_hubs_own_nats_server_and_leaves_the_hub(tmp_path: Path) -> None:
+    fault = Fault(kind="process.kill", at_s=0.3, options={"name": "nats-server"})
+    target = msgspec.structs.replace(HUB, args=(*HUB.args, "--bus", "nats"))
+
+    result = play(tmp_path, scenario(fault, target=target, criteria=("fault_hits == 1",), guarantee=Guarantee.AT_MOST_ONCE))
+
+    assert (result.verdict, broken(result)) == (Verdict.PASS, {})
+    assert (result.metrics["target_exits"], result.faults[0].reconnects) == (0, 0)
+    assert log(tmp_path).count("hub ready") == 1
+
+
 def test_kill_by_a_name_that_nobody_has_touches_nothing(tmp_path: Path) -> None:
     fault = Fault(kind="process.kill", at_s=0.2, options={"name": "nobody-is-called-so"})
 
