@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import math
 import pickle
 import random
+import signal
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -18,6 +18,7 @@ from floodmark.core.errors import UsageError
 from floodmark.systems.pipeline.aggregate import FUNCTIONS, Aggregates, Grouping, Snapshot, partitioned
 from floodmark.systems.pipeline.aggregate.partitioned import PartitionedAggregates, WorkerGoneError
 from floodmark.systems.pipeline.aggregate.worker import packed, packed_frame, serve
+from floodmark.systems.pipeline.errors import PipelineError
 
 GROUPINGS = (
     Grouping(group_by=("k",), aggregations=FUNCTIONS, max_groups=30),
@@ -42,13 +43,13 @@ def frame_of(seed: int, count: int) -> pl.DataFrame:
     )
 
 
-async def spread(
+def spread(
     batches: Sequence[Any], groupings: Sequence[Grouping], *, workers: int, functions: Sequence[str] = FUNCTIONS
 ) -> tuple[Any, Snapshot]:
     """Aggregate batches over processes; gives the updates and the snapshot."""
-    async with PartitionedAggregates(functions, groupings, partition_count=workers) as aggregates:
-        updates = [await aggregates.update(batch) for batch in batches]
-        return updates, await aggregates.snapshot()
+    with PartitionedAggregates(functions, groupings, partition_count=workers) as aggregates:
+        updates = [aggregates.update(batch) for batch in batches]
+        return updates, aggregates.snapshot()
 
 
 def alone(batches: Sequence[Any], groupings: Sequence[Grouping], functions: Sequence[str] = FUNCTIONS) -> tuple[Any, Snapshot]:
@@ -62,7 +63,7 @@ def test_partitioned_figures_limits_and_rejections_are_those_of_one_process(work
     monkeypatch.setattr(partitioned, "ROWS_SENT", 500)
     batches = [frame_of(seed, 90) for seed in range(20)]
 
-    updates, found = asyncio.run(spread(batches, GROUPINGS, workers=workers))
+    updates, found = spread(batches, GROUPINGS, workers=workers)
 
     wanted_updates, wanted = alone(batches, GROUPINGS)
     assert [[each.rejected for each in update.groupings] for update in updates] == [
@@ -77,7 +78,7 @@ def test_partitioned_records_of_changing_types_are_those_of_one_process() -> Non
     records = [[{"k": 1, "x": 2**70}, {"k": "1", "x": 0.5}, {"k": None, "x": Decimal("0.1")}], [], [{"x": True}, {"k": 1, "x": "no"}]]
     groupings = [Grouping(group_by=("k",), aggregations=FUNCTIONS, max_groups=2)]
 
-    updates, found = asyncio.run(spread(records, groupings, workers=2))
+    updates, found = spread(records, groupings, workers=2)
 
     assert found == alone(records, groupings)[1]
     assert [update.records for update in updates] == [3, 0, 2]
@@ -87,7 +88,7 @@ def test_partitioned_records_of_changing_types_are_those_of_one_process() -> Non
 def test_partitioned_without_groupings_spreads_batches_and_adds_up() -> None:
     batches = [pl.DataFrame({"x": [0.1] * 10, "n": pl.Series([2**127 - 1] * 10, dtype=pl.Int128)})] * 7
 
-    found = asyncio.run(spread(batches, [], workers=2))[1]
+    found = spread(batches, [], workers=2)[1]
 
     assert found == alone(batches, [])[1]
     assert found.aggregations["sum"] == {"x": 7.0, "n": 70 * (2**127 - 1)}
@@ -96,15 +97,13 @@ def test_partitioned_without_groupings_spreads_batches_and_adds_up() -> None:
 def test_partitioned_snapshot_between_updates_is_exact_and_changes_nothing() -> None:
     batches = [frame_of(seed, 50) for seed in range(4)]
 
-    async def scenario() -> list[Snapshot]:
-        async with PartitionedAggregates(["sum"], GROUPINGS, partition_count=2) as aggregates:
-            found = []
-            for batch in batches:
-                await aggregates.update(batch)
-                found.append(await aggregates.snapshot())
-            return found
+    with PartitionedAggregates(["sum"], GROUPINGS, partition_count=2) as aggregates:
+        found = []
+        for batch in batches:
+            aggregates.update(batch)
+            found.append(aggregates.snapshot())
 
-    assert asyncio.run(scenario()) == [alone(batches[: count + 1], GROUPINGS, ["sum"])[1] for count in range(4)]
+    assert found == [alone(batches[: count + 1], GROUPINGS, ["sum"])[1] for count in range(4)]
 
 
 def test_partitioned_shares_are_spread_by_key_and_each_key_has_one_worker() -> None:
@@ -118,14 +117,11 @@ def test_partitioned_shares_are_spread_by_key_and_each_key_has_one_worker() -> N
 
 
 def test_partitioned_size_follows_groups_and_waiting_rows() -> None:
-    async def scenario() -> tuple[int, int]:
-        async with PartitionedAggregates([], GROUPINGS[:1], partition_count=1) as aggregates:
-            await aggregates.update(frame_of(1, 1000))
-            waiting_bytes = aggregates.size_bytes
-            await aggregates.snapshot()
-            return waiting_bytes, aggregates.size_bytes
-
-    waiting_bytes, after_bytes = asyncio.run(scenario())
+    with PartitionedAggregates([], GROUPINGS[:1], partition_count=1) as aggregates:
+        aggregates.update(frame_of(1, 1000))
+        waiting_bytes = aggregates.size_bytes
+        aggregates.snapshot()
+        after_bytes = aggregates.size_bytes
 
     assert waiting_bytes > after_bytes >= 30 * 600
 
@@ -134,30 +130,47 @@ def test_partitioned_columns_are_those_of_one_process() -> None:
     assert PartitionedAggregates([], GROUPINGS[1:], partition_count=1).columns == Aggregates([], GROUPINGS[1:]).columns
 
 
-def test_partitioned_worker_that_dies_is_told_and_the_rest_is_cleared_away() -> None:
-    async def scenario() -> None:
-        async with PartitionedAggregates(["sum"], GROUPINGS, partition_count=2) as aggregates:
-            await aggregates.update(frame_of(1, 100))
-            aggregates._workers[1].kill()
-            await aggregates._workers[1].wait()
-            await aggregates.snapshot()
-
-    with pytest.raises(WorkerGoneError) as caught:
-        asyncio.run(scenario())
+def test_partitioned_worker_that_dies_is_told_with_its_exit_code() -> None:
+    with PartitionedAggregates(["sum"], GROUPINGS, partition_count=2) as aggregates:
+        aggregates.update(frame_of(1, 100))
+        aggregates.snapshot()
+        aggregates._workers[1].kill()
+        with pytest.raises(WorkerGoneError) as caught:
+            aggregates.snapshot()
 
     assert (caught.value.worker, caught.value.exit_code_of_worker) == (1, -9)
-    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    assert "exit code -9" in str(pickle.loads(pickle.dumps(caught.value)))
 
 
-def test_partitioned_worker_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partitioned, "STOP_LIMIT_S", 0.0)
+def test_partitioned_worker_that_stands_still_is_told_and_killed_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partitioned, "STOP_LIMIT_S", 0.05)
+    with PartitionedAggregates(["sum"], GROUPINGS, partition_count=1) as aggregates:
+        aggregates.update(frame_of(1, 100))
+        aggregates.snapshot()
+        worker = aggregates._workers[0]
+        worker.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr(partitioned, "ANSWER_LIMIT_S", 0.05)
+        with pytest.raises(WorkerGoneError, match="does not answer"):
+            aggregates.snapshot()
 
-    async def scenario() -> int | None:
-        async with PartitionedAggregates(["sum"], partition_count=1) as aggregates:
-            worker = aggregates._workers[0]
-        return worker.returncode
+    assert worker.returncode == -signal.SIGKILL
 
-    assert asyncio.run(scenario()) is not None
+
+def test_partitioned_more_rows_than_a_pipe_holds_wait_for_the_worker_and_none_is_lost() -> None:
+    batches = [frame_of(seed, 30_000) for seed in range(3)]
+
+    found = spread(batches, GROUPINGS, workers=2, functions=["count", "sum"])[1]
+
+    assert found == alone(batches, GROUPINGS, ["count", "sum"])[1]
+
+
+def test_partitioned_after_close_refuses_rows() -> None:
+    aggregates = PartitionedAggregates(["sum"], partition_count=1)
+    aggregates.close()
+    aggregates.update(pl.DataFrame({"x": [1]}))
+
+    with pytest.raises(PipelineError, match="closed"):
+        aggregates.snapshot()
 
 
 def test_partitioned_over_no_process_is_a_usage_error() -> None:

@@ -202,6 +202,9 @@ class Aggregates:
             ),
         )
 
+    def close(self) -> None:
+        """Give back what is held besides memory: nothing here, processes in PartitionedAggregates."""
+
     def fold(self) -> None:
         """Work off the rows that were put aside, and let go of them."""
         for view in self.views:

@@ -61,11 +61,14 @@ class Groups:
 
     def has_room_for(self, keys: Sequence[Hashable]) -> bool:
         """Whether these groups, each named once, are known or fit within the limit."""
-        return self._max_groups is None or len(self.numbers) + sum(key not in self.numbers for key in keys) <= self._max_groups
+        return self._max_groups is None or len(self.numbers) + len(set(keys).difference(self.numbers)) <= self._max_groups
 
     def learn(self, keys: Sequence[Hashable]) -> list[int]:
         """Give the numbers of groups, founding the new ones. The keys must have been accepted; each stands there once."""
         numbers = self.numbers
+        known = list(map(numbers.get, keys))  # HOT: once per group of a fold, and nearly always all are known
+        if None not in known:
+            return known  # type: ignore[return-value]  # just seen
         return [numbers.setdefault(key, len(numbers)) for key in keys]
 
     def admit(self, keyed: pl.DataFrame) -> pl.Series | None:

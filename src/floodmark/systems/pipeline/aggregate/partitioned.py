@@ -1,26 +1,29 @@
 """The same aggregates over several processes, merged exactly.
 
-    async with PartitionedAggregates(functions, groupings, partition_count=4) as aggregates:
-        update = await aggregates.update(frame)
-        snapshot = await aggregates.snapshot()
+    with PartitionedAggregates(functions, groupings, partition_count=4) as aggregates:
+        update = aggregates.update(frame)
+        snapshot = aggregates.snapshot()
 
 A record goes to the worker that its key in the first grouping hashes to; without groupings, batches take turns. Whom a grouping
 rejects is decided here, in the order of the records, before they are spread: so limits are exact, which they could not be if each
 worker counted for itself. Groups of the further groupings may live in several workers: their figures add up exactly all the same.
 
-Rows wait here until ROWS_SENT of them are there, and a worker whose pipe is full makes `update` wait: memory is bounded. Worth it only
-where aggregation itself is the bottleneck (many functions and fields) and cores are free: spreading a row costs about as much as
-summing a number. Cancelled in an update, a batch may be counted in part: close, and do not go on with the figures.
+Rows wait here until ROWS_SENT of them are there; a worker whose pipe is full holds `update` up, as a fold would: memory is bounded. Nothing
+here awaits, so it takes the place of `Aggregates` anywhere; what it blocks for is bounded by ANSWER_LIMIT_S. Worth it only where
+aggregation itself is the bottleneck (many functions and fields) and cores are free: spreading a row costs about as much as summing some
+numbers. The processes start with the first rows.
 """
 
 from __future__ import annotations
 
-import asyncio
+import os
 import pickle
+import select
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 import polars as pl
@@ -39,6 +42,7 @@ from floodmark.systems.pipeline.errors import PipelineError
 WORKER = "floodmark.systems.pipeline.aggregate.worker"
 ROWS_SENT = 16_384
 STOP_LIMIT_S = 5.0
+ANSWER_LIMIT_S = 60.0  # for a worker to take or give the next bytes
 
 
 class WorkerGoneError(PipelineError):
@@ -51,12 +55,12 @@ class WorkerGoneError(PipelineError):
         self.worker, self.exit_code_of_worker = worker, exit_code
 
     def __str__(self) -> str:
-        end = f"has ended (exit code {self.exit_code_of_worker})"
-        return f"aggregation worker {self.worker} {end} with its share of the figures; start the stream again"
+        end = "does not answer" if self.exit_code_of_worker is None else f"has ended (exit code {self.exit_code_of_worker})"
+        return f"aggregation worker {self.worker} {end}; its share of the figures is lost: start the stream again"
 
 
 class PartitionedAggregates:
-    """Aggregates spread over processes. Enter it before use; leave it, and the processes are gone."""
+    """Aggregates spread over processes. Close it, or leave its context, and the processes are gone; not to be used afterwards."""
 
     def __init__(self, functions: Sequence[str] = (), groupings: Sequence[Grouping] = (), *, partition_count: int) -> None:
         if partition_count < 1:
@@ -69,11 +73,11 @@ class PartitionedAggregates:
         # Knows all keys, and nothing about numbers: decides who is rejected.
         self._door = Aggregates((), [msgspec.structs.replace(each, aggregations=("count",)) for each in self.groupings])
         self._rejected = [0] * len(self.groupings)
-        self._workers: list[asyncio.subprocess.Process] = []
+        self._workers: list[subprocess.Popen[bytes]] = []
         self._waiting: list[tuple[pl.DataFrame, Mapping[str, str]]] = []
         self._waiting_rows = 0
         self._turn = 0
-        self._lock = asyncio.Lock()  # one conversation at a time with the workers
+        self._is_closed = False
 
     @property
     def columns(self) -> tuple[str, ...] | None:
@@ -85,52 +89,53 @@ class PartitionedAggregates:
         """Estimate of the memory held in this process."""
         return self._door.size_bytes + sum(int(frame.estimated_size()) for frame, _ in self._waiting)
 
-    async def __aenter__(self) -> Self:
-        try:
-            for _ in range(self.partition_count):
-                pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
-                self._workers.append(await asyncio.create_subprocess_exec(sys.executable, "-m", WORKER, **pipes))  # type: ignore[arg-type]
-            for number in range(self.partition_count):
-                await self._send(number, packed("settings", self.functions, self.groupings))
-        except BaseException:
-            await self.close()
-            raise
+    def __enter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """End the workers, by force where one does not end within STOP_LIMIT_S; figures that were not asked for are lost."""
-        workers, self._workers = self._workers, []
+        workers, self._workers, self._is_closed = self._workers, [], True
+        self._waiting, self._waiting_rows = [], 0
         for worker in workers:
-            if worker.stdin is not None:
-                worker.stdin.close()
+            assert worker.stdin is not None
+            worker.stdin.close()
         for worker in workers:
+            assert worker.stdout is not None
             try:
-                async with asyncio.timeout(STOP_LIMIT_S):
-                    await worker.wait()
-            except BaseException as exc:
+                worker.wait(STOP_LIMIT_S)
+            except subprocess.TimeoutExpired:
                 worker.kill()
-                await worker.wait()
-                if not isinstance(exc, TimeoutError):
-                    raise
+                worker.wait()
+            worker.stdout.close()
 
-    async def update(self, rows: Rows) -> Update:
+    def _start(self) -> None:
+        if self._is_closed:
+            raise PipelineError("the aggregation workers are gone: these aggregates have been closed")
+        for number in range(len(self._workers), self.partition_count):
+            command = [sys.executable, "-m", WORKER]
+            worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+            assert worker.stdin is not None
+            os.set_blocking(worker.stdin.fileno(), False)
+            self._workers.append(worker)
+            self._send(number, packed("settings", self.functions, self.groupings))
+
+    def update(self, rows: Rows) -> Update:
         """Take a batch into account; as `Aggregates.update`. Raises: WorkerGoneError."""
-        async with self._lock:
-            rejected = [0] * len(self.groupings)
-            for frame, aliases in self._blank.frames(rows):
-                accepted = self._door.admit(frame, aliases)
-                for place, mask in accepted.items():
-                    rejected[place] += frame.height - int(mask.sum())
-                needed = self._needed(frame, aliases)
-                self._waiting.append((needed.with_columns(mask.alias(f"{ACCEPTED}{place}") for place, mask in accepted.items()), aliases))
-                self._waiting_rows += frame.height
-            self.record_count += len(rows)
-            self._rejected = [sum(both) for both in zip(self._rejected, rejected, strict=True)]
-            if self._waiting_rows >= ROWS_SENT:
-                await self._spread()
+        rejected = [0] * len(self.groupings)
+        for frame, aliases in self._blank.frames(rows):
+            accepted = self._door.admit(frame, aliases)
+            for place, mask in accepted.items():
+                rejected[place] += frame.height - int(mask.sum())
+            needed = self._needed(frame, aliases)
+            self._waiting.append((needed.with_columns(mask.alias(f"{ACCEPTED}{place}") for place, mask in accepted.items()), aliases))
+            self._waiting_rows += frame.height
+        self.record_count += len(rows)
+        self._rejected = [sum(both) for both in zip(self._rejected, rejected, strict=True)]
+        if self._waiting_rows >= ROWS_SENT:
+            self._spread()
         counts = [len(view.groups) for view in self._door.views]
         return Update(
             records=len(rows),
@@ -142,22 +147,22 @@ class PartitionedAggregates:
             ),
         )
 
-    async def snapshot(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
         """Merge the workers' figures. Raises: WorkerGoneError."""
-        async with self._lock:
-            await self._spread()
-            merged = Aggregates(self.functions, self.groupings, limited=False)
-            for number in range(len(self._workers)):
-                await self._send(number, packed("states"))
-            for number in range(len(self._workers)):
-                record_count, states = await self._answer(number)
-                merged.merge_states(states, record_count)
-            rejected, record_count = list(self._rejected), self.record_count
+        self._spread()
+        merged = Aggregates(self.functions, self.groupings, limited=False)
+        for number in range(len(self._workers)):
+            self._send(number, packed("states"))
+        for number in range(len(self._workers)):
+            record_count, states = pickle.loads(self._read(number, HEAD.unpack(self._read(number, HEAD.size))[0]))
+            merged.merge_states(states, record_count)
         found = merged.snapshot()
         return msgspec.structs.replace(
             found,
-            records=record_count,
-            groupings=tuple(msgspec.structs.replace(each, rejected=number) for each, number in zip(found.groupings, rejected, strict=True)),
+            records=self.record_count,
+            groupings=tuple(
+                msgspec.structs.replace(each, rejected=number) for each, number in zip(found.groupings, self._rejected, strict=True)
+            ),
         )
 
     def _needed(self, frame: pl.DataFrame, aliases: Mapping[str, str]) -> pl.DataFrame:
@@ -171,8 +176,10 @@ class PartitionedAggregates:
             wanted = {name for name in schema if aliases.get(name, name) in chosen}
         return frame.select([name for name in schema if name in starts or name in wanted] or frame.columns[:1])
 
-    async def _spread(self) -> None:
+    def _spread(self) -> None:
         """Send the rows that wait, each to its worker."""
+        if self._waiting:
+            self._start()
         waiting, self._waiting, self._waiting_rows = self._waiting, [], 0
         while waiting:
             alike = [waiting.pop(0)]
@@ -180,7 +187,7 @@ class PartitionedAggregates:
                 alike.append(waiting.pop(0))
             frame = pl.concat([each for each, _ in alike], rechunk=True)
             for number, share in self._shares(frame):
-                await self._send(number, packed("rows", packed_frame(share), dict(alike[0][1])))
+                self._send(number, packed("rows", packed_frame(share), dict(alike[0][1])))
 
     def _shares(self, frame: pl.DataFrame) -> list[tuple[int, pl.DataFrame]]:
         """Divide rows among the workers."""
@@ -193,28 +200,38 @@ class PartitionedAggregates:
         shares = [(number, frame.filter(owner == number)) for number in range(self.partition_count)]
         return [(number, share) for number, share in shares if share.height]
 
-    async def _send(self, number: int, message: bytes) -> None:
+    def _send(self, number: int, message: bytes) -> None:
         worker = self._workers[number]
         assert worker.stdin is not None
+        left = memoryview(message)
         try:
-            worker.stdin.write(message)
-            await worker.stdin.drain()
-        except ConnectionError as exc:
-            raise WorkerGoneError(number, await self._exit_code(number)) from exc
+            while left:
+                self._await(number, worker.stdin.fileno(), select.POLLOUT)
+                left = left[os.write(worker.stdin.fileno(), left) :]
+        except BrokenPipeError as exc:
+            raise self._gone(number) from exc
 
-    async def _answer(self, number: int) -> Any:
+    def _read(self, number: int, size: int) -> bytes:
         worker = self._workers[number]
         assert worker.stdout is not None
-        try:
-            head = await worker.stdout.readexactly(HEAD.size)
-            return pickle.loads(await worker.stdout.readexactly(HEAD.unpack(head)[0]))
-        except asyncio.IncompleteReadError as exc:
-            raise WorkerGoneError(number, await self._exit_code(number)) from exc
+        got = bytearray()
+        while len(got) < size:
+            self._await(number, worker.stdout.fileno(), select.POLLIN)
+            more = os.read(worker.stdout.fileno(), size - len(got))
+            if not more:
+                raise self._gone(number)
+            got += more
+        return bytes(got)
 
-    async def _exit_code(self, number: int) -> int | None:
-        """The exit code of a worker whose pipes are closed; None if it does not end all the same."""
+    def _await(self, number: int, descriptor: int, event: int) -> None:
+        """Wait until a worker's pipe can be used, or has been closed."""
+        poll = select.poll()
+        poll.register(descriptor, event)
+        if not poll.poll(ANSWER_LIMIT_S * 1000):
+            raise self._gone(number)
+
+    def _gone(self, number: int) -> WorkerGoneError:
         try:
-            async with asyncio.timeout(STOP_LIMIT_S):
-                return await self._workers[number].wait()
-        except TimeoutError:
-            return None
+            return WorkerGoneError(number, self._workers[number].wait(STOP_LIMIT_S))
+        except subprocess.TimeoutExpired:
+            return WorkerGoneError(number, None)
