@@ -1,0 +1,119 @@
+"""A process that sets type: reads a job per line, does it, answers with a line. Run by `typesetter.py`, as a file of its own.
+
+It imports the typesetter and the standard library alone (none of floodmark), so that it starts fast and holds little. A process, because
+the typesetter keeps what it has laid out (20-30 MB for each 1,000 rows, measured), cannot be interrupted, and would hold up the event loop.
+
+Jobs, as JSON: {"do": "compile", "main": PATH, "inputs": {NAME: PATH}, "out": [PATH with {page}], "format", "ppi", "attachment"} and
+{"do": "join", "sections": [[PATH, PAGES]], "overlays": [PATH], "out", "title", "author"}. Answers: {"ok": {...}} or {"error": {...}}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def compile_document(job: dict[str, Any], fonts: Any) -> dict[str, Any]:
+    """Compile one document, write its pages or its file, and read back what it has attached to itself."""
+    import typst
+
+    files = {"main.typ": Path(job["main"]).read_bytes()} | {name: Path(path).read_bytes() for name, path in job["inputs"].items()}
+    kind = job["format"]
+    # The stubs know of one input; a mapping of names to contents is what keeps the disk out of the template's reach.
+    result, warnings = typst.compile_with_warnings(files, format=kind, ppi=job["ppi"], font_paths=fonts)
+    missing = [warning.message for warning in warnings if warning.message.startswith("unknown font family")]
+    if missing and job["strict_fonts"]:
+        raise LookupError(missing[0])
+    pages = result if isinstance(result, list) else [result]
+    written = []
+    for number, content in enumerate(pages, start=1):
+        path = Path(job["out"])
+        path = path.with_name(path.name.replace("{page}", str(number)))
+        path.write_bytes(content)
+        written.append(str(path))
+    answer: dict[str, Any] = {"files": written, "bytes": sum(map(len, pages))}
+    if kind == "pdf":
+        import pikepdf
+
+        with pikepdf.open(written[0]) as pdf:
+            answer["pages"] = len(pdf.pages)
+            if job["attachment"]:
+                answer["attachment"] = json.loads(pdf.attachments[job["attachment"]].get_file().read_bytes())
+    else:
+        answer["pages"] = len(pages)
+    return answer
+
+
+def join(job: dict[str, Any]) -> dict[str, Any]:
+    """Put sections one after the other, lay over each page what belongs around it, and write one PDF."""
+    import pikepdf
+
+    out = pikepdf.new()
+    with contextlib.ExitStack() as held:  # a page is copied when it is saved: its source has to stay open until then
+        for path, count in job["sections"]:
+            section = held.enter_context(pikepdf.open(path))
+            out.pages.extend(section.pages[:count])
+        number = 0
+        for path in job["overlays"]:
+            overlay = held.enter_context(pikepdf.open(path))
+            for around in overlay.pages:
+                page = out.pages[number]
+                name = page.add_resource(out.copy_foreign(around.as_form_xobject()), pikepdf.Name.XObject)
+                page.contents_add(b"q\n", prepend=True)
+                page.contents_add(f"\nQ q {name} Do Q\n".encode())
+                for tagged in ("/StructParents", "/Tabs"):  # the sections' tags are not joined
+                    if tagged in page.obj:
+                        del page.obj[tagged]
+                number += 1
+        with out.open_metadata(set_pikepdf_as_editor=False) as metadata:
+            metadata["dc:title"] = job["title"]
+            if job["author"]:
+                metadata["dc:creator"] = [job["author"]]
+            metadata["xmp:CreatorTool"] = "floodmark"
+        out.docinfo["/Title"] = job["title"]
+        if job["author"]:
+            out.docinfo["/Author"] = job["author"]
+        out.Root.Lang = pikepdf.String("en")
+        out.Root.ViewerPreferences = pikepdf.Dictionary(DisplayDocTitle=True)
+        pages = len(out.pages)
+        out.save(job["out"], object_stream_mode=pikepdf.ObjectStreamMode.generate)
+    return {"pages": pages, "bytes": Path(job["out"]).stat().st_size}
+
+
+def failure(exc: BaseException) -> dict[str, Any]:
+    """Describe an error so that the other side can raise its own."""
+    message = getattr(exc, "message", None) or str(exc) or type(exc).__name__
+    by_typesetter = type(exc).__name__ == "TypstError" or isinstance(exc, LookupError)
+    return {
+        "typeset": by_typesetter,
+        "message": message if by_typesetter else f"{type(exc).__name__}: {message}",
+        "hints": list(getattr(exc, "hints", ())),
+        "trace": list(getattr(exc, "trace", ())),
+    }
+
+
+def main() -> None:
+    """Answer jobs until there are no more."""
+    import typst
+
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a library prints is no answer
+    fonts = typst.Fonts(include_system_fonts=True)  # those of the system serve letters that the report's own font lacks
+    for line in sys.stdin:
+        job = json.loads(line)
+        try:
+            answer: dict[str, Any] = {"ok": compile_document(job, fonts) if job["do"] == "compile" else join(job)}
+        except Exception as exc:  # whatever it is, the other side is waiting for an answer
+            answer = {"error": failure(exc)}
+        answer["rss_bytes_peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
