@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 from decimal import Decimal
 from fractions import Fraction
@@ -249,7 +250,7 @@ def test_tally_over_any_chunks_equals_a_slow_obvious_model(rows: list[dict[str, 
     whole = frame(*(ROW | row for row in rows))
     edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
 
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         tally.add(whole.slice(start, end - start))
     values = tally.values()
 

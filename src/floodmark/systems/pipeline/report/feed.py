@@ -4,7 +4,8 @@ So the pipeline's aggregates, which know columns only, can aggregate `amount * q
 cannot be read is left out; the cursor goes on reading until a chunk is full, because a short chunk means the end of the data.
 
 Limits: what comes from a relationship is loaded behind the source and is not here yet; whoever reads the stream shapes its rows again
-(`Shape.rows` changes nothing that is in shape already). A total that the source knows counts the rows left out, too.
+(`Shape.rows` changes nothing that is in shape already). A total that the source knows counts the rows left out, too. A chunk that comes
+from the pipeline's cache was shaped before it went there: what was left out of it is not counted again.
 """
 
 from __future__ import annotations
@@ -19,19 +20,23 @@ from floodmark.systems.pipeline.source.base import Cursor, Pager, Source
 
 
 class ShapedSource:
-    """A source whose cursors bring their rows into shape; closing it leaves the source itself open."""
+    """A source that brings the rows of one query into shape, and leaves others (those of relationships) as they are.
 
-    def __init__(self, source: Source, shape: Shape) -> None:
-        self._source, self._shape = source, shape
+    Closing it leaves the source itself open.
+    """
+
+    def __init__(self, source: Source, shape: Shape, query: Query) -> None:
+        self._source, self._shape, self._query = source, shape, query
 
     @property
     def name(self) -> str:
         """Return the source's name and the report's fields: a cache must not mix shaped rows with others."""
         return f"{self._source.name} as {self._shape.signature}"
 
-    async def open(self, query: Query, *, pager: Pager = "keyset") -> ShapedCursor:
-        """Open the query at the source."""
-        return ShapedCursor(await self._source.open(query, pager=pager), self._shape)
+    async def open(self, query: Query, *, pager: Pager = "keyset") -> Cursor:
+        """Open a query at the source."""
+        cursor = await self._source.open(query, pager=pager)
+        return ShapedCursor(cursor, self._shape) if query == self._query else cursor
 
     async def close(self) -> None:
         """Leave the source to whoever opened it."""

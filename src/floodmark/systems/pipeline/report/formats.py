@@ -301,7 +301,7 @@ def _money(spec: Format) -> Formatter:
         if write is None:
             write = writers[currency] = _number(spec, spec.precision if spec.precision is not None else PLACES.get(currency, 2))
         written = write(value)
-        if not currency or spec.currency_style is CurrencyStyle.NONE or not written[-1:].strip("."):
+        if not currency or spec.currency_style is CurrencyStyle.NONE or not math.isfinite(value):
             return written
         symbol = SYMBOLS.get(currency) if spec.currency_style is CurrencyStyle.SYMBOL else None
         if symbol is None:

@@ -270,10 +270,11 @@ async def stream_for_typst(
     pipeline = pipeline or default_pipeline()
     opened, owned = _open(report, source)
     shapes = [Shape(report, bound, plan.derived, at_source=True), Shape(report, bound, plan.derived)]
+    query = query_for(report, bound)
     try:
         stream_id, stream = await pipeline.start_pipeline(
-            source=ShapedSource(opened, shapes[0]),
-            query=query_for(report, bound),
+            source=ShapedSource(opened, shapes[0], query),
+            query=query,
             report_name=report.name,
             chunk_size=settings.chunk_size,
             max_demand=settings.max_demand,
