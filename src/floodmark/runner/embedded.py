@@ -12,7 +12,7 @@ from floodmark.core.errors import UsageError
 from floodmark.model.scenario import Target
 
 SYSTEMS: dict[str, tuple[tuple[str, ...], str]] = {
-    "hub": (("-m", "floodmark.systems.hub"), r"floodmark hub ready (\S+)"),
+    "hub": (("-m", "floodmark.systems.hub"), r"^floodmark hub ready (\S+)$"),
 }
 
 
