@@ -21,6 +21,7 @@ from floodmark.systems.pipeline.errors import PipelineError, QueryError, QueryRe
 from floodmark.systems.pipeline.query import Query
 from floodmark.systems.pipeline.source.base import Cursor, Pager
 from floodmark.systems.pipeline.source.forward import BatchRun, ForwardCursor
+from floodmark.systems.pipeline.source.kinds import DATABASES, READERS
 from floodmark.systems.pipeline.source.pager import PagedCursor, after, last_of
 from floodmark.systems.pipeline.source.statement import (
     Column,
@@ -38,15 +39,6 @@ from floodmark.systems.pipeline.source.steady import Steady
 from floodmark.systems.pipeline.source.threads import SHARED, Lane
 
 DIALECT = Dialect(numbered=True)
-READERS = {
-    ".parquet": "read_parquet",
-    ".csv": "read_csv",
-    ".tsv": "read_csv",
-    ".json": "read_json",
-    ".jsonl": "read_json",
-    ".ndjson": "read_json",
-}
-DATABASES = (".duckdb", ".ddb")
 DATA = "data"  # what a file's rows are called
 MEMORY_LIMIT_BYTES = 256 * 1024 * 1024
 THREADS_MAX = 4
@@ -209,7 +201,7 @@ def _run(connection: duckdb.DuckDBPyConnection, checked: Plan, last: tuple[Any, 
 
 def _asked(connection: duckdb.DuckDBPyConnection, statement: Statement) -> pl.DataFrame:
     try:
-        return pl.DataFrame(connection.sql(statement.text, params=list(statement.values)))
+        return pl.scan_arrow_c_stream(connection.sql(statement.text, params=list(statement.values))).collect()
     except (duckdb.Error, pl.exceptions.PolarsError) as exc:
         raise _error(exc) from exc
 

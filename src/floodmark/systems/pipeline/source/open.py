@@ -1,4 +1,7 @@
-"""Make a source of what a person types: a file's name, or an address."""
+"""Make a source of what a person types: a file's name, or an address.
+
+A driver is imported when a source needs it: together they take a third of a second, and most programs use one.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,8 @@ from urllib.parse import unquote, urlsplit
 from floodmark.core.errors import UsageError
 from floodmark.systems.pipeline.errors import nearest
 from floodmark.systems.pipeline.source.base import Source
-from floodmark.systems.pipeline.source.duck import DATABASES, READERS, DuckSource
-from floodmark.systems.pipeline.source.http import HttpSource
-from floodmark.systems.pipeline.source.postgres import PostgresSource
-from floodmark.systems.pipeline.source.sqlite import SqliteSource
+from floodmark.systems.pipeline.source.kinds import DATABASES, READERS, SQLITE
 
-SQLITE = (".db", ".sqlite", ".sqlite3", ".db3")
 SCHEMES = ("sqlite", "duckdb", "postgresql", "postgres", "http", "https", "file")
 SHAPES = "sqlite:///sales.db, sales.db, postgresql://user@host/name, sales.duckdb, sales.parquet, sales.csv, sales.jsonl, https://host/rows"
 
@@ -30,9 +29,9 @@ def source_from(text: str) -> Source:
     if not separator:
         return _file(text)
     if scheme in ("postgresql", "postgres"):
-        return PostgresSource(text)
+        return _postgres(text)
     if scheme in ("http", "https"):
-        return HttpSource(text)
+        return _http(text)
     if scheme not in SCHEMES:
         near = nearest(scheme, SCHEMES)
         raise UsageError(
@@ -47,15 +46,15 @@ def source_from(text: str) -> Source:
         local = path
     if scheme == "file":
         return _file(local)
-    return SqliteSource(_existing(local)) if scheme == "sqlite" else DuckSource(_existing(local))
+    return _sqlite(_existing(local)) if scheme == "sqlite" else _duck(_existing(local))
 
 
 def _file(text: str) -> Source:
     ending = Path(text).suffix.lower()
     if ending in SQLITE:
-        return SqliteSource(_existing(text))
+        return _sqlite(_existing(text))
     if ending in READERS or ending in DATABASES:
-        return DuckSource(text if any(sign in text for sign in "*?[") else _existing(text))
+        return _duck(text if any(sign in text for sign in "*?[") else _existing(text))
     known = (*SQLITE, *DATABASES, *READERS)
     near = nearest(ending, known) if ending else ""
     hint = f"did you mean {near}?" if near else f"a source is one of: {SHAPES}"
@@ -69,3 +68,27 @@ def _existing(text: str) -> str:
     others = [other.name for other in path.parent.iterdir() if other.is_file()] if path.parent.is_dir() else []
     near = nearest(path.name, others)
     raise UsageError(f"there is no file {text!r}" + (f"; did you mean {str(path.with_name(near))!r}?" if near else ""))
+
+
+def _sqlite(path: str) -> Source:
+    from floodmark.systems.pipeline.source.sqlite import SqliteSource
+
+    return SqliteSource(path)
+
+
+def _duck(path: str) -> Source:
+    from floodmark.systems.pipeline.source.duck import DuckSource
+
+    return DuckSource(path)
+
+
+def _postgres(uri: str) -> Source:
+    from floodmark.systems.pipeline.source.postgres import PostgresSource
+
+    return PostgresSource(uri)
+
+
+def _http(url: str) -> Source:
+    from floodmark.systems.pipeline.source.http import HttpSource
+
+    return HttpSource(url)

@@ -309,7 +309,7 @@ def _closed(connection: Any) -> None:
 
 def error(exc: Exception, columns: dict[str, Column] | None = None) -> PipelineError:
     """Tell what may pass from what will not, by SQLSTATE, or by the words where the driver has lost it."""
-    said = str(exc).split("\n\nQuery was")[0].strip()
+    said = str(exc).split("\n\nQuery was")[0].split(". SQLSTATE")[0].rsplit("ERROR:", 1)[-1].strip()
     state = getattr(exc, "sqlstate", None)
     missing = MISSING_COLUMN.search(said)
     if missing and columns:

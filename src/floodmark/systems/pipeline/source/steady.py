@@ -54,3 +54,18 @@ class Steady:
         if column.dtype == pl.String() and isinstance(known, pl.Decimal):
             return column.str.to_decimal(scale=known.scale)
         return column
+
+
+def joined(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Put parts of one chunk together. A column of NULLs has no type; where types have nothing in common the values become text."""
+    if len(parts) == 1:
+        return parts[0]
+    bare = [
+        part.with_columns([column.cast(pl.Null()) for column in part.iter_columns() if len(column) and column.null_count() == len(column)])
+        for part in parts
+    ]
+    try:
+        return pl.concat(bare, how="vertical_relaxed", rechunk=True)
+    except pl.exceptions.PolarsError:
+        mixed = [name for name in bare[0].columns if len({part.schema[name] for part in bare} - {pl.Null()}) > 1]
+        return pl.concat([part.with_columns(pl.col(mixed).cast(pl.String)) for part in bare], how="vertical_relaxed", rechunk=True)
