@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import math
 import pickle
@@ -12,13 +13,15 @@ from decimal import Decimal
 from typing import Any
 
 import polars as pl
+import psutil
 import pytest
 
 from floodmark.core.errors import UsageError
+from floodmark.systems.pipeline import Pipeline
 from floodmark.systems.pipeline.aggregate import FUNCTIONS, Aggregates, Grouping, Snapshot, partitioned
 from floodmark.systems.pipeline.aggregate.partitioned import PartitionedAggregates, WorkerGoneError
 from floodmark.systems.pipeline.aggregate.worker import packed, packed_frame, serve
-from floodmark.systems.pipeline.errors import PipelineError
+from floodmark.systems.pipeline.errors import PipelineError, StreamFailedError
 
 GROUPINGS = (
     Grouping(group_by=("k",), aggregations=FUNCTIONS, max_groups=30),
@@ -190,3 +193,47 @@ def test_worker_answers_states_of_what_it_was_sent_and_ends_with_its_input() -> 
     merged.merge_states(states, record_count)
     assert merged.snapshot().aggregations == {"sum": {"n": 3}}
     assert list(merged.snapshot().groupings[0].groups) == ["a"]
+
+
+def pipeline_options(frames: list[pl.DataFrame]) -> dict[str, Any]:
+    return {
+        "source": frames,
+        "query": "rows",
+        "aggregations": ["sum", "count"],
+        "grouped_aggregations": GROUPINGS,
+        "partition_count": 2,
+        "chunk_size": 90,
+        "enable_cache": False,
+    }
+
+
+def test_pipeline_over_two_processes_has_the_figures_of_one_and_leaves_no_process_behind() -> None:
+    frames = [frame_of(seed, 90) for seed in range(10)]
+
+    async def scenario() -> tuple[int, Any]:
+        async with Pipeline() as pipeline:
+            stream_id, stream = await pipeline.start_pipeline(**pipeline_options(frames))
+            count = sum([len(batch) async for batch in stream.batches()])
+            return count, pipeline.get_aggregation_snapshot(stream_id)
+
+    count, found = asyncio.run(scenario())
+
+    wanted = alone(frames, GROUPINGS, ["sum", "count"])[1]
+    assert (count, found.stable) == (900, True)
+    assert (found.aggregations, found.grouped_aggregations) == (wanted.aggregations, wanted.groupings)
+    assert not psutil.Process().children()
+
+
+def test_pipeline_that_loses_a_worker_fails_and_is_never_taken_for_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partitioned, "ROWS_SENT", 50)
+
+    async def scenario() -> Any:
+        async with Pipeline() as pipeline:
+            stream_id, stream = await pipeline.start_pipeline(**pipeline_options([frame_of(seed, 90) for seed in range(10)]))
+            async for _ in stream.batches():
+                for child in psutil.Process().children():
+                    child.kill()
+            return pipeline.get_pipeline_info(stream_id)
+
+    with pytest.raises(StreamFailedError, match="aggregation worker"):
+        asyncio.run(scenario())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import polars as pl
 
-from floodmark.systems.pipeline.aggregate import Aggregates, Grouping
+from floodmark.systems.pipeline.aggregate import Aggregates, Grouping, PartitionedAggregates
 from floodmark.systems.pipeline.query import Query
 from floodmark.systems.pipeline.settings import StreamSettings
 from floodmark.systems.pipeline.stage import Aggregating
@@ -53,7 +53,10 @@ def stage_parts(settings: StreamSettings) -> StageParts:
     groupings = tuple(each if isinstance(each, Grouping) else msgspec.convert(each, Grouping) for each in settings.grouped_aggregations)
     aggregates: Aggregating | None = None
     if settings.aggregations or groupings:
-        aggregates = Aggregates(settings.aggregations, groupings)
+        if settings.partition_count > 1:
+            aggregates = PartitionedAggregates(settings.aggregations, groupings, partition_count=settings.partition_count)
+        else:
+            aggregates = Aggregates(settings.aggregations, groupings)
     return StageParts(aggregates=aggregates, convert=_conversion(settings.conversion))
 
 

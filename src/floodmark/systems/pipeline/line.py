@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from floodmark.core.clock import Clock
+from floodmark.systems.pipeline.aggregate import Snapshot
 from floodmark.systems.pipeline.assembly import Feed, StageParts
 from floodmark.systems.pipeline.demand import Link
 from floodmark.systems.pipeline.errors import StreamFailedError, StreamStoppedError, reason_of
@@ -170,6 +171,19 @@ class Line:
         if self._task is not None and self._task is not asyncio.current_task():
             await asyncio.wait({self._task})
 
+    def _last_figures(self) -> Snapshot | None:
+        """The last state of the aggregates, whose processes end with it; None if it is lost."""
+        aggregates = self.stage.aggregates
+        if aggregates is None:
+            return None
+        try:
+            return aggregates.snapshot()
+        except Exception as exc:
+            log.warning("stream %s: the last state of the aggregates is lost: %s", self.stream_id, reason_of(exc))
+            return None
+        finally:
+            aggregates.close()
+
     def _end(self, status: Status) -> None:
         if not TRANSITIONS.is_final(self._record.status):
             self._registry.update_status(self.stream_id, status)
@@ -209,7 +223,7 @@ class Line:
             await self._supervisor.stop(*self._stages)
             self.producer.release()
             self.stage.release()
-            self._record.result = self.stage.aggregates.snapshot() if self.stage.aggregates is not None else None
+            self._record.result = self._last_figures()
             self._record.total_count = self.producer.total_count
             self._record.memory_usage_bytes = 0
             self._record.error = None  # its traceback holds rows

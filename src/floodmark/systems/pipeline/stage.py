@@ -38,7 +38,9 @@ class Aggregating(Protocol):
     @property
     def size_bytes(self) -> int: ...
     def update(self, rows: pl.DataFrame | Sequence[Mapping[str, Any]]) -> Update: ...
+    def fold(self) -> None: ...
     def snapshot(self) -> Snapshot: ...
+    def close(self) -> None: ...
 
 
 class Stage:
@@ -111,6 +113,8 @@ class Stage:
             if self._in_hand is None:
                 self._in_hand = await self._upstream.receive()
             if self._in_hand is None:
+                if self.aggregates is not None:
+                    self.aggregates.fold()  # fails if figures are lost, which must not pass for complete
                 self._on_end()
                 self._downstream.end()
                 return

@@ -39,7 +39,7 @@ from floodmark.systems.pipeline.aggregate.snapshot import GroupingUpdate, Snapsh
 from floodmark.systems.pipeline.aggregate.worker import ACCEPTED, HEAD, packed, packed_frame
 from floodmark.systems.pipeline.errors import PipelineError
 
-WORKER = "floodmark.systems.pipeline.aggregate.worker"
+WORKER = "floodmark.systems.pipeline.aggregate"
 ROWS_SENT = 16_384
 STOP_LIMIT_S = 5.0
 ANSWER_LIMIT_S = 60.0  # for a worker to take or give the next bytes
@@ -146,6 +146,13 @@ class PartitionedAggregates:
                 for each, number, count in zip(self.groupings, rejected, counts, strict=True)
             ),
         )
+
+    def fold(self) -> None:
+        """Send the rows that wait, and see that every worker is still there. Raises: WorkerGoneError."""
+        self._spread()
+        for number, worker in enumerate(self._workers):
+            if worker.poll() is not None:
+                raise self._gone(number)
 
     def snapshot(self) -> Snapshot:
         """Merge the workers' figures. Raises: WorkerGoneError."""

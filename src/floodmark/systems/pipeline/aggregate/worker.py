@@ -1,4 +1,4 @@
-"""One process that aggregates its share of a stream: `python -m floodmark.systems.pipeline.aggregate.worker`.
+"""One process that aggregates its share of a stream: `python -m floodmark.systems.pipeline.aggregate`.
 
 Reads messages from stdin and answers on stdout, each a length of 8 bytes and a pickle; ends when stdin does. Its parent is the only
 one to talk to it (partitioned.py), over pipes that nobody else has. Messages, by their first word:
@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 import pickle
 import struct
-import sys
 from typing import Any, BinaryIO
 
 import polars as pl
@@ -52,7 +51,3 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
         else:
             sink.write(packed(aggregates.record_count, aggregates.states()))
             sink.flush()
-
-
-if __name__ == "__main__":
-    serve(sys.stdin.buffer, sys.stdout.buffer)
