@@ -305,7 +305,7 @@ def _money(spec: Format) -> Formatter:
             return written
         symbol = SYMBOLS.get(currency) if spec.currency_style is CurrencyStyle.SYMBOL else None
         if symbol is None:
-            return f"{written} {currency}"
+            return f"{written[:-1]} {currency})" if written.endswith(")") else f"{written} {currency}"
         if written.startswith(("-", "(")):
             return f"{written[0]}{symbol}{written[1:]}"
         return f"{symbol}{written}"
