@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -11,8 +14,10 @@ import pytest
 
 from floodmark.core.clock import settle
 from floodmark.core.errors import UsageError
-from floodmark.systems.pipeline import Status
+from floodmark.systems.pipeline import Grouping, Query, Relation, Status
 from floodmark.systems.pipeline.errors import PipelineError, QueryError, QueryRefusedError, RetriesExhaustedError, StreamFailedError
+from floodmark.systems.pipeline.relations import LoadConfig
+from floodmark.systems.pipeline.source.sqlite import SqliteSource
 from tests.systems.pipeline.fixtures import Bench, FakeSource, sample_frame, sample_records
 
 
@@ -370,6 +375,89 @@ def test_pr_16_a_permanent_failure_is_told_once_with_its_reason() -> None:
             (exception,) = bench.journal.of("pipeline.exception")
             assert "gone" in exception.metadata["reason"]
             assert bench.journal.of("pipeline.stop") == []
+
+    run(main())
+
+
+async def sales_with_customers(folder: Path) -> SqliteSource:
+    """A SQLite file with ten sales of three customers."""
+    path = folder / "sales.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("create table customers (id integer primary key, name text)")
+        connection.execute("create table sales (id integer primary key, customer_id integer, amount integer)")
+        connection.executemany("insert into customers values (?, ?)", [(number, f"Customer {number}") for number in range(3)])
+        connection.executemany("insert into sales values (?, ?, ?)", [(number, number % 3, number * 10) for number in range(1, 11)])
+    return SqliteSource(str(path))
+
+
+CUSTOMER = Relation(name="customer", kind="belongs_to", table="customers", local=("customer_id",), foreign=("id",), columns=("name",))
+
+
+@pytest.mark.parametrize(
+    ("config", "loaded"), [(LoadConfig(required=("customer",)), True), (LoadConfig(optional=("customer",), strategy="lazy"), False)]
+)
+def test_pr_11_relations_are_loaded_as_configured(tmp_path: Path, config: LoadConfig, loaded: bool) -> None:
+    async def main() -> None:
+        source = await sales_with_customers(tmp_path)
+        async with Bench() as bench, contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(source.close)
+            grouping = Grouping(group_by=("customer.name",), aggregations=("sum",), fields=("amount",))
+            _, stream = await bench.pipeline.start_pipeline(
+                source=source,
+                query=Query(table="sales", relations=(CUSTOMER,)),
+                load_config=config,
+                grouped_aggregations=[grouping] if loaded else [],
+            )
+
+            records = [record async for record in stream]
+
+            assert [record["id"] for record in records] == list(range(1, 11))
+            assert [record.get("customer") for record in records[:2]] == (
+                [{"name": "Customer 1"}, {"name": "Customer 2"}] if loaded else [None, None]
+            )
+            if loaded:
+                (groups,) = bench.pipeline.get_aggregation_snapshot(stream.stream_id).grouped_aggregations
+                assert groups.groups["Customer 0"] == {"sum": {"amount": 180}}
+
+    run(main())
+
+
+def test_pr_11_a_failing_load_of_relations_is_tried_again_without_fetching_the_chunk_anew() -> None:
+    async def main() -> None:
+        async with Bench() as bench:
+            source, failures = FakeSource(sample_frame(100)), [QueryError("busy"), QueryError("busy")]
+            stream = await bench.start(source)
+
+            async def relate(frame: pl.DataFrame) -> pl.DataFrame:
+                if failures:
+                    raise failures.pop()
+                return frame.with_columns(customer=pl.lit("c"))
+
+            stream._producer._relate = relate
+            taking = asyncio.create_task(stream.take(1))
+            await bench.manual.advance(3)
+
+            assert (await taking)[0]["customer"] == "c"
+            assert source.queries == [(0, 1000)]
+
+    run(main())
+
+
+@pytest.mark.parametrize(("enable_cache", "queries"), [(True, [(0, 100), (100, 100)]), (False, [(0, 100), (100, 100)] * 2)])
+def test_pr_17_18_the_same_chunk_twice_is_one_query_with_the_cache_and_two_without(
+    enable_cache: bool, queries: list[tuple[int, int]]
+) -> None:
+    async def main() -> None:
+        async with Bench() as bench:
+            source = FakeSource(sample_frame(200))
+            seen = []
+            for _ in range(2):
+                stream = await bench.start(source, chunk_size=100, enable_cache=enable_cache)
+                seen.append([record["id"] async for record in stream])
+
+            assert seen == [list(range(1, 201))] * 2
+            assert source.queries == queries
+            assert bench.pipeline.cache.stats().hits == (2 if enable_cache else 0)
 
     run(main())
 

@@ -61,7 +61,7 @@ def test_pc_01_a_conversion_that_fails_lets_the_rows_go_on_as_they_are(
     async def main() -> None:
         async with Bench() as bench:
             stream = await bench.start(sample_records(20), conversion=True, chunk_size=10)
-            stream._stage._convert = lambda frame: raising(RuntimeError("cannot"))()  # type: ignore[assignment]
+            monkeypatch.setattr(stream._stage, "_convert", lambda frame: raising(RuntimeError("cannot"))())
 
             records = [record async for record in stream]
 
@@ -169,7 +169,8 @@ def test_pc_03_a_transformer_that_takes_no_record_is_refused_at_the_start() -> N
 
     async def main() -> None:
         async with Bench() as bench:
-            for transformer in (lambda: {}, lambda one, two: {}, coroutine):
+            refused: list[Any] = [lambda: {}, lambda one, two: {}, coroutine]
+            for transformer in refused:
                 with pytest.raises(StageStartError) as raised:
                     await bench.start(sample_records(1), transformer=transformer)
                 assert isinstance(raised.value.__cause__, TransformerError)
