@@ -176,13 +176,14 @@ def vanished(scale: float) -> Scenario:
     """Vanished clients: a tenth of the connections falls into a black hole for three seconds; what went into it must be there again.
 
     The hub takes what went into the hole for delivered, as its kernel does. Only who resumes where the client really was loses nothing.
+    Publishers vanish as well: what they sent into the hole is nobody's.
     """
     connections = scaled(500, scale, least=50)
     return Scenario(
         id="subscriptions.vanished",
         title=f"a tenth of {connections} connections vanishes without a word for {HOLE_S:g} s",
         target=hub("--history", "10000", "--ping-s", f"{PING_S:g}", "--pong-s", f"{PONG_S:g}", connections=connections * 2),
-        population=Population(connections=connections, channels=10, publishers=10),
+        population=Population(connections=connections, channels=10, publishers=50),
         phases=(Phase(arrival=Constant(rate_hz=200), duration_s=12.0, payload_bytes=200),),
         faults=(Fault(kind="wire.timeout", at_s=2.0, for_s=HOLE_S + 0.2, ratio=0.1, options={"after_s": HOLE_S}),),
         # First tries come when the hole is gone: it would swallow a tenth of them again.
@@ -192,13 +193,12 @@ def vanished(scale: float) -> Scenario:
                 "success_ratio == 100%",
                 *EXACT,
                 f"recovery < {HOLE_S + 5:g}s",
-                "backlog_drained < 5s",
                 "degraded == 0",
                 "recovered_ratio == 100%",
                 f"reconnects >= {connections // 10}",
             ),
-            # A hub that kept the vanished would count a tenth too many; what it sent into the hole counts a fiftieth too much by itself.
-            *("disconnects == 0", "ended == 0", "stats_error <= 5%", "rss_growth < 1.3x"),
+            # What one side sent into the hole the other never had, and counts apart: a tenth of three seconds, more or less.
+            *("disconnects == 0", "ended == 0", "stats_error <= 8%", "rss_growth < 1.3x"),
             "error_ratio < 5%",
         ),
         scale=scale,
