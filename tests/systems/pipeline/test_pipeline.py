@@ -201,6 +201,21 @@ def test_take_after_iteration_began_gives_the_next_records() -> None:
     run(main())
 
 
+def test_take_and_batches_go_on_in_the_middle_of_a_batch_that_iterating_began() -> None:
+    async def main() -> None:
+        async with Bench() as bench:
+            stream = await bench.start(sample_records(1000), max_demand=100)
+            seen = [(await anext(stream))["id"] for _ in range(30)]
+
+            seen += [record["id"] for record in await stream.take(50)]
+            seen += [record["id"] for record in await stream.take(5)]
+            seen += [record["id"] async for batch in stream.batches() for record in batch.records()]
+
+            assert seen == list(range(1, 1001))
+
+    run(main())
+
+
 def test_a_thousand_streams_at_once_are_exact_and_apart() -> None:
     async def main() -> None:
         async with Bench() as bench:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from floodmark.core.clock import Clock, sleep
 from floodmark.systems.pipeline.registry import Record, Registry, Status
-from floodmark.systems.pipeline.settings import PipelineSettings
+from floodmark.systems.pipeline.settings import STALL_TIMEOUT_S, PipelineSettings
 from floodmark.systems.pipeline.telemetry import Telemetry
 
 MEMORY = "memory"  # the reason of a pause that ends by itself
@@ -174,7 +174,7 @@ class HealthMonitor:
 
     def _check_progress(self, record: Record) -> None:
         watched = self._watched.get(record.stream_id)
-        limit_s = 30.0 if watched is None else watched.stall_timeout_s
+        limit_s = STALL_TIMEOUT_S if watched is None else watched.stall_timeout_s
         idle_s = self._clock.wall_s() - record.last_updated_at_s
         if idle_s <= limit_s or (watched is not None and not watched.is_asked):
             return

@@ -18,6 +18,7 @@ Transformer = Callable[[dict[str, Any]], Mapping[str, Any]]
 
 FUNCTIONS = ("sum", "count", "avg", "min", "max", "running_total")
 CHUNK_FLOOR_ROWS = 100  # a degraded stream fetches no fewer rows at once, unless it never fetched more
+STALL_TIMEOUT_S = 30.0
 
 
 class Ladder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,7 +61,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     partition_count: int = 1  # processes that share the aggregation
     enable_telemetry: bool = True
     # health
-    stall_timeout_s: float = 30.0
+    stall_timeout_s: float = STALL_TIMEOUT_S  # that long rows may be owed without a sign of life
 
     def __post_init__(self) -> None:
         for name in ("chunk_size", "max_demand", "buffer_size", "memory_limit_bytes", "partition_count"):

@@ -9,6 +9,7 @@ Several tasks may read one stream: each row goes to one of them, and none waits 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -93,9 +94,9 @@ class Stream:
 
     async def take(self, count: int) -> list[Record]:
         """Exactly `count` records, or those there are before the end."""
-        taken: list[Record] = []
-        if count > self._link.outstanding_count:
-            self.ask(count - self._link.outstanding_count)
+        taken: list[Record] = list(itertools.islice(self._records, count))  # what iterating has left
+        if count - len(taken) > self._link.outstanding_count:
+            self.ask(count - len(taken) - self._link.outstanding_count)
         while len(taken) < count and (batch := await self.receive(count - len(taken))) is not None:
             taken.extend(batch.records())
         return taken
@@ -107,6 +108,8 @@ class Stream:
         """
         count = rows if rows is not None else max(self._chunk_size, 1)
         self._stage.allow_batches_of(count)
+        if left := list(self._records):  # by iterating
+            yield Batch(left)
         self._fill()
         while (batch := await self.receive(count)) is not None:
             self._fill()  # before the batch is used, so that the next is under way meanwhile
