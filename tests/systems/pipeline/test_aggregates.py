@@ -31,12 +31,12 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float | Decimal) and not isinstance(value, bool) and value == value
 
 
-def exact_sum(values: Sequence[Any], divisor: int = 1) -> Any:
+def exact_sum(values: Sequence[Any], divisor: int | None = None) -> Any:
     """Add numbers as a person would who has the time."""
     infinities = {value for value in values if isinstance(value, float) and math.isinf(value)}
     if infinities:
         return math.nan if len(infinities) > 1 else infinities.pop()
-    total = sum((Fraction(value) for value in values), Fraction(0)) / divisor
+    total = sum((Fraction(value) for value in values), Fraction(0)) / (divisor or 1)
     if any(isinstance(value, float) for value in values):
         try:
             return float(total)
@@ -44,7 +44,7 @@ def exact_sum(values: Sequence[Any], divisor: int = 1) -> Any:
             return math.inf if total > 0 else -math.inf
     if any(isinstance(value, Decimal) for value in values):
         return total  # compared as a fraction
-    return int(total) if divisor == 1 else total.numerator / total.denominator
+    return int(total) if divisor is None else total.numerator / total.denominator
 
 
 def model_figures(records: Sequence[Record], functions: Sequence[str]) -> dict[str, Any]:

@@ -156,8 +156,8 @@ class Total(msgspec.Struct, kw_only=True):
     positive_count: int = 0  # infinities
     negative_count: int = 0
 
-    def value(self, divisor: int = 1) -> Number:
-        """The sum divided by `divisor`: an int, a Decimal where decimals occurred, a float where floats did or a division made one.
+    def value(self, divisor: int | None = None) -> Number:
+        """The sum: an int, a Decimal where decimals occurred, a float where floats did; divided, an int becomes a float.
 
         Rounded once: floats to the nearest, the quotient of a Decimal to 50 digits, the sum of Decimals not at all.
         """
@@ -168,8 +168,8 @@ class Total(msgspec.Struct, kw_only=True):
         if "float" in self.kinds:
             twos, exponent = integer_total({0: 0, **self.floats}, 2)
             below, scaled_below = 2**-exponent, 10**-scale
-            return ratio(twos * scaled_below + tens * below, below * scaled_below * divisor)
+            return ratio(twos * scaled_below + tens * below, below * scaled_below * (divisor or 1))
         if "decimal" in self.kinds:
             exact = Decimal(f"{tens}e{scale}")
-            return exact if divisor == 1 else _DIVISION.divide(exact, Decimal(divisor))
-        return tens if divisor == 1 else ratio(tens, divisor)
+            return exact if divisor is None else _DIVISION.divide(exact, Decimal(divisor))
+        return tens if divisor is None else ratio(tens, divisor)

@@ -68,6 +68,8 @@ def ordered(groups: Mapping[Hashable, Figures], sort: str) -> dict[Hashable, Fig
     >>> list(ordered({None: {}, 2: {}, 1: {}}, "desc"))
     [2, 1, None]
     """
+    if {type(key) for key in groups} in ({str}, {int}):  # nearly always, and ten times as fast
+        return {key: groups[key] for key in sorted(groups, reverse=sort == "desc")}  # type: ignore[type-var]
     keys = sorted(groups, key=lambda key: tuple(map(_rank, key)) if isinstance(key, tuple) else _rank(key), reverse=sort == "desc")
     named = [key for key in keys if not _is_missing(key)]
     return {key: groups[key] for key in (*named, *(key for key in keys if _is_missing(key)))}

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import polars as pl
 
-from floodmark.systems.pipeline.aggregate.exact import FOLD_ROWS_MAX, Kind, Number, Part, Total, part
+from floodmark.systems.pipeline.aggregate.exact import FOLD_ROWS_MAX, Kind, Number, Part, Total, part, ratio
 from floodmark.systems.pipeline.aggregate.groups import Groups, key_names, keys_of, same_key
 
 T = TypeVar("T")
@@ -175,42 +175,84 @@ class Totals:
 
     def figures(self) -> dict[Hashable, Figures]:
         """Give every group's figures; a field of which a group has no number is not among them. Fold first."""
-        fields = dict.fromkeys(field for field, _ in self._columns)
-        by_field = {field: {kind: column for (name, kind), column in self._columns.items() if name == field} for field in fields}
-        found: dict[Hashable, Figures] = {}
-        for key, number in self.groups.numbers.items():
-            group: Figures = {function: {} for function in self.functions}
-            if "count" in group:
-                group["count"] = _at(self._rows, number, 0)
-            for field, columns in by_field.items():
-                counts = {kind: _at(column.counts, number, 0) for kind, column in columns.items()}
-                if any(counts.values()):
-                    self._fill(group, field, number, columns, counts)
-            found[key] = group
-        return found
+        size = len(self.groups)
+        made: list[Figures] = [{function: {} for function in self.functions} for _ in range(size)]
+        if "count" in self.functions:
+            for group, count in zip(made, _whole(self._rows, size, 0), strict=True):
+                group["count"] = count
+        for field in dict.fromkeys(field for field, _ in self._columns):
+            columns = {kind: column for (name, kind), column in self._columns.items() if name == field}
+            counts = [sum(each) for each in zip(*(_whole(column.counts, size, 0) for column in columns.values()), strict=True)]
+            for function, values in self._values(columns, counts).items():
+                for group, count, value in zip(made, counts, values, strict=True):
+                    if count:
+                        group[function][field] = value
+        return dict(zip(self.groups.numbers, made, strict=True))
 
-    def _fill(self, group: Figures, field: str, number: int, columns: dict[Kind, Column], counts: dict[Kind, int]) -> None:
-        """Enter one field's figures into its group's."""
-        if self._sums:
-            total = Total(kinds=frozenset(kind for kind, count in counts.items() if count))
-            for kind, column in columns.items():
-                parts = {exponent: _at(lane, number, 0) for exponent, lane in column.lanes.items()}
-                if kind == "float":
-                    total.floats = parts
-                    total.positive_count, total.negative_count = _at(column.positive, number, 0), _at(column.negative, number, 0)
-                elif kind == "decimal":
-                    total.decimals = parts
-                else:
-                    total.integers = sum(value << exponent for exponent, value in parts.items())
-            for function in ("sum", "running_total"):
-                if function in group:
-                    group[function][field] = total.value()
-            if "avg" in group:
-                group["avg"][field] = total.value(sum(counts.values()))
-        if self._least:
-            group["min"][field] = min(value for column in columns.values() if (value := _at(column.least, number, None)) is not None)
-        if self._greatest:
-            group["max"][field] = max(value for column in columns.values() if (value := _at(column.greatest, number, None)) is not None)
+    def _values(self, columns: dict[Kind, Column], counts: list[int]) -> dict[str, list[Any]]:
+        """One field's figures, a list over the groups for each function; of groups without a number they mean nothing."""
+        size = len(counts)
+        values: dict[str, list[Any]] = {}
+        if not {"sum", "running_total"}.isdisjoint(self.functions):
+            sums = _sums(columns, size)
+            values |= {function: sums for function in ("sum", "running_total") if function in self.functions}
+        if "avg" in self.functions:
+            values["avg"] = _averages(columns, [count or 1 for count in counts])
+        for function, wanted in (("min", self._least), ("max", self._greatest)):
+            if wanted:
+                extremes = [column.least if function == "min" else column.greatest for column in columns.values()]
+                values[function] = list(_whole(extremes[0], size, None))
+                for further in extremes[1:]:
+                    _keep(values[function], range(size), further, size, greater=function == "max")
+        return values
+
+
+def _single_lane(columns: dict[Kind, Column]) -> tuple[list[int], int] | None:
+    """The one lane of a field and its unit as a divisor, where there is but one kind of number: nearly always. Not for decimals."""
+    (kind, column), *further = columns.items()
+    if further or kind == "decimal" or len(column.lanes) != 1 or column.positive:
+        return None
+    ((exponent, lane),) = column.lanes.items()
+    return (lane, 2**-exponent) if (kind == "float" and exponent < 0) or exponent == 0 else None
+
+
+def _sums(columns: dict[Kind, Column], size: int) -> list[Number]:
+    """One field's sums."""
+    single = _single_lane(columns)
+    if single is None:
+        return [_total(columns, number).value() for number in range(size)]
+    lane, unit = single
+    whole = _whole(lane, size, 0)
+    return [ratio(value, unit) for value in whole] if "float" in columns else list(whole)
+
+
+def _averages(columns: dict[Kind, Column], counts: list[int]) -> list[Number]:
+    """One field's sums divided by its counts, each rounded once."""
+    single = _single_lane(columns)
+    if single is None:
+        return [_total(columns, number).value(count) for number, count in enumerate(counts)]
+    lane, unit = single
+    return [ratio(value, unit * count) for value, count in zip(_whole(lane, len(counts), 0), counts, strict=True)]
+
+
+def _total(columns: dict[Kind, Column], number: int) -> Total:
+    """Put together what one group has of one field."""
+    total = Total(kinds=frozenset(kind for kind, column in columns.items() if _at(column.counts, number, 0)))
+    for kind, column in columns.items():
+        parts = {exponent: _at(lane, number, 0) for exponent, lane in column.lanes.items()}
+        if kind == "float":
+            total.floats = parts
+            total.positive_count, total.negative_count = _at(column.positive, number, 0), _at(column.negative, number, 0)
+        elif kind == "decimal":
+            total.decimals = parts
+        else:
+            total.integers = sum(value << exponent for exponent, value in parts.items())
+    return total
+
+
+def _whole(totals: list[T], size: int, missing: T) -> list[T]:
+    """Give a list with an entry for each group."""
+    return totals if len(totals) == size else [*totals, *itertools.repeat(missing, size - len(totals))]
 
 
 def _add(totals: list[int], at: Sequence[int], values: Sequence[int], size: int) -> None:
