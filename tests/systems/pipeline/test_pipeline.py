@@ -218,22 +218,22 @@ def test_take_and_batches_go_on_in_the_middle_of_a_batch_that_iterating_began() 
 
 def test_a_thousand_streams_at_once_are_exact_and_apart() -> None:
     async def main() -> None:
-        async with Bench() as bench:
+        async with Pipeline() as pipeline:
 
             async def one(number: int) -> tuple[int, int]:
-                rows = sample_frame(200, start=number)
-                stream = await bench.start(rows, aggregations=["sum"], chunk_size=50, max_demand=50)
+                rows = FakeSource(sample_frame(200, start=number))
+                stream_id, stream = await pipeline.start_pipeline(source=rows, query=Query(), aggregations=["sum"], chunk_size=50)
                 total = 0
                 async for batch in stream.batches():
                     total += int(batch.frame().get_column("id").sum())
-                assert bench.pipeline.get_aggregation_snapshot(stream.stream_id).aggregations["sum"]["id"] == total
+                assert pipeline.get_aggregation_snapshot(stream_id).aggregations["sum"]["id"] == total
                 return number, total
 
             results = await asyncio.gather(*(one(number) for number in range(1000)))
 
             assert all(total == sum(range(number, number + 200)) for number, total in results)
-            assert bench.pipeline.pipeline_counts()[Status.COMPLETED] == 1000
-            assert bench.pipeline.supervisor.children == frozenset()
+            assert pipeline.pipeline_counts()[Status.COMPLETED] == 1000
+            assert pipeline.supervisor.children == frozenset()
 
     run(main())
 
