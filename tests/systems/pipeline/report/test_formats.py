@@ -31,6 +31,7 @@ MOMENT = datetime.datetime(2026, 3, 1, 9, 5, 7)
         ("number", math.nan, "NaN"),
         ("number", -math.inf, "-∞"),
         ("integer", 10**20, "100,000,000,000,000,000,000"),
+        ("number:0", Decimal("1e45"), "1" + ",000" * 15),
         ("percent", 0.1234, "12.3%"),
         ("percent:0", Decimal("0.5"), "50%"),
         ("money:EUR", Decimal("1234.565"), "€1,234.57"),

@@ -240,6 +240,7 @@ def _number(spec: Format, places: int) -> Formatter:
     """Return how a number is printed with this many places; Decimals half up."""
     pattern = f",.{places}f"
     quantum = decimal.Decimal(1).scaleb(-places)
+    exact = decimal.Context(prec=60, rounding=decimal.ROUND_HALF_UP)
     marks = str.maketrans({",": spec.thousands, ".": spec.decimal_mark})
     swap = (spec.thousands, spec.decimal_mark) != (",", ".")
     parentheses = spec.negative is Negative.PARENTHESES
@@ -249,9 +250,8 @@ def _number(spec: Format, places: int) -> Formatter:
             return str(value)
         if not math.isfinite(value):
             return "NaN" if math.isnan(value) else ("∞" if value > 0 else "-∞")
-        if isinstance(value, decimal.Decimal):
-            with decimal.localcontext(prec=60):
-                value = value.quantize(quantum, decimal.ROUND_HALF_UP)
+        if isinstance(value, decimal.Decimal) and value.adjusted() < 40:
+            value = exact.quantize(value, quantum)
         written = format(abs(value), pattern)
         below = value < 0 and any(letter in "123456789" for letter in written)  # -0.001 with two places is 0.00, not -0.00
         if swap:
