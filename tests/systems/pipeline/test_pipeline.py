@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -14,6 +15,7 @@ import uvloop
 
 from floodmark.core.clock import settle
 from floodmark.core.errors import UsageError
+from floodmark.core.telemetry import TelemetryBus
 from floodmark.systems import pipeline as public
 from floodmark.systems.pipeline import Grouping, Pipeline, PipelineSettings, Query, Status, StreamSettings
 from floodmark.systems.pipeline.assembly import query_of
@@ -542,6 +544,34 @@ def test_export_records_every_measurement_with_its_texts_as_attributes() -> None
             assert len(meter.recorded) == count
 
     run(main())
+
+
+def test_export_without_opentelemetry_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+
+    with pytest.raises(UsageError, match=r"floodmark\[otel\]"):
+        export_to_opentelemetry(TelemetryBus())
+
+
+def test_a_cursor_that_does_not_close_is_told_and_holds_nothing_up(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with Bench() as bench:
+            source = FakeSource(sample_frame(10))
+            stream = await bench.start(source)
+
+            async def close() -> None:
+                raise OSError("no route to host")
+
+            source.cursors[0].close = close  # type: ignore[method-assign]
+            assert len([record async for record in stream]) == 10
+
+            info = bench.pipeline.get_pipeline_info(stream.stream_id)
+            assert info.is_final
+            assert info.status is Status.COMPLETED
+            assert bench.pipeline.supervisor.children == frozenset()
+
+    run(main())
+    assert "the cursor did not close: OSError: no route to host" in caplog.text
 
 
 # -- speed; the limits are a tenth of what is required, so that a busy machine fails nothing and a quadratic mistake does
