@@ -91,7 +91,11 @@ class Loader:
         if relation.name in frame.columns:
             raise QueryRefusedError(f"relation {path!r} has the name of a column; call it something else")
         keys = frame.select(relation.local).drop_nulls().unique(maintain_order=True)
-        related = await self._load(await self._related(keys, relation, path), relation.relations, f"{path}.")
+        related = await self._related(keys, relation, path)
+        for name in relation.foreign:
+            if name not in related.columns:
+                raise unknown("column", name, related.columns, f"table {relation.table!r}")
+        related = await self._load(related, relation.relations, f"{path}.")
         fields = [name for name in related.columns if name not in _added(relation)]
         marks = [f"{KEY}{place}" for place in range(len(relation.foreign))]
         folded = related.select(

@@ -194,9 +194,9 @@ def _run(connection: duckdb.DuckDBPyConnection, checked: Plan, last: tuple[Any, 
     statement = checked.whole(after(checked.terms, last))
     try:
         result = connection.sql(statement.text, params=list(statement.values))
-    except duckdb.Error as exc:
+        return BatchRun(result, interrupt=connection.interrupt, close=lambda: None, error=_error)
+    except (duckdb.Error, pl.exceptions.PolarsError) as exc:
         raise _error(exc) from exc
-    return BatchRun(result, interrupt=connection.interrupt, close=lambda: None, error=_error)
 
 
 def _asked(connection: duckdb.DuckDBPyConnection, statement: Statement) -> pl.DataFrame:

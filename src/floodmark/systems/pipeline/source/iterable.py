@@ -23,7 +23,7 @@ from floodmark.systems.pipeline.source.steady import Steady
 from floodmark.systems.pipeline.source.threads import SHARED, Lane
 
 Item = Mapping[str, Any] | pl.DataFrame
-Items = Iterable[Item] | AsyncIterable[Item]
+Items = Iterable[Item] | AsyncIterable[Item] | pl.DataFrame
 NUMBERS = itertools.count(1)
 
 
@@ -32,8 +32,8 @@ class IterableSource:
 
     def __init__(self, items: Items | Callable[[], Items], *, name: str = "") -> None:
         """Take dicts, DataFrames, one DataFrame, or what makes them. Without a name it gets one that no other source has."""
-        self._items: Items | Callable[[], Items] = [items] if isinstance(items, pl.DataFrame) else items
-        if isinstance(items, Mapping) or not (callable(items) or isinstance(items, (Iterable, AsyncIterable))):
+        self._items = items
+        if isinstance(items, Mapping) or not (callable(items) or isinstance(items, (Iterable, AsyncIterable, pl.DataFrame))):
             raise UsageError(f"an iterable of dicts or DataFrames, or a function that makes one, is needed; got {type(items).__name__}")
         self._name = name or f"iterable:{next(NUMBERS)}"
         self._was_opened = False
@@ -52,6 +52,7 @@ class IterableSource:
                     f"{self.name} gives its rows as they come and knows no {what}; filter and order where they are made"
                 )
         items = self._items() if callable(self._items) else self._items
+        items = [items] if isinstance(items, pl.DataFrame) else items
         is_iterator = isinstance(items, (Iterator, AsyncIterator)) and not callable(self._items)
         if is_iterator and self._was_opened:
             raise QueryRefusedError(f"{self.name} is an iterator and was read already; give a function that makes a new one")
@@ -71,7 +72,7 @@ class IterableSource:
 class _IterableCursor:
     """Collects items to chunks."""
 
-    def __init__(self, items: Items, query: Query, name: str) -> None:
+    def __init__(self, items: Iterable[Item] | AsyncIterable[Item], query: Query, name: str) -> None:
         self._name = name
         self._columns = query.columns
         self._limit = query.limit
@@ -200,7 +201,7 @@ class _IterableCursor:
         return frame.select(self._columns) if self._columns else frame
 
 
-def _length(items: Items) -> int | None:
+def _length(items: Iterable[Item] | AsyncIterable[Item]) -> int | None:
     if isinstance(items, list) and items and isinstance(items[0], pl.DataFrame):
         return sum(item.height for item in items if isinstance(item, pl.DataFrame))
     return len(items) if isinstance(items, Sized) else None

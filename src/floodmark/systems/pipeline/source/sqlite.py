@@ -2,13 +2,15 @@
 
 Each page is one statement on a connection that the source lends for its time, so a thousand streams share as many connections as there
 are threads. A file is opened for reading only. Between two pages others may write: a row that moves behind the reader's key is not seen
-twice, one that moves ahead of it may be. ADBC cannot interrupt SQLite: a page that nobody waits for any more goes on in its thread until it
-is done.
+twice, one that moves ahead of it may be. ADBC cannot interrupt SQLite: a page that nobody waits for any more goes on in its thread until
+it is done.
 
-The key is the INTEGER PRIMARY KEY, else the rowid, else the primary key; a view or SQL text has none, and is then run once, from beginning
-to end, on a connection of its own. Types: SQLite stores a type with each value. A chunk's column has the type of its values, steadied by
-the declared one (see steady.py); BOOLEAN columns come as booleans, dates as the text or number that they are stored as. An order or key
-column must hold values of one type.
+The key is the INTEGER PRIMARY KEY, else the rowid, else the primary key. A view or SQL text has none, and is then run once, from beginning
+to end, by Python's own driver, which can be interrupted. That driver is a second SQLite in this process, and the locks of a process are
+one: let nobody write to the file while such a query runs.
+
+Types: SQLite stores a type with each value. A chunk's column has the type of its values, steadied by the declared one (see steady.py);
+BOOLEAN columns come as booleans, dates as the text or number that they are stored as. An order or key column must hold values of one type.
 """
 
 from __future__ import annotations
