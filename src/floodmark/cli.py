@@ -236,6 +236,25 @@ def report(
     sys.stdout.write(render(RunFolder.open(run_folder, base=RUNS), format_) + "\n")
 
 
+@app.command("pipeline", no_args_is_help=True)
+def pipeline(
+    file: Annotated[Path, typer.Argument(metavar="REPORT.py", help="A Python file that defines `report = Report(...)`.")],
+    source: Annotated[str, typer.Option(help="Where the rows are: a file or an address; the report's own unless given.")] = "",
+    out: Annotated[str, typer.Option("--output", "-o", help="The file to write; - is stdout, for csv, jsonl and html.")] = "",
+    format_: Annotated[str, typer.Option("--format", help="pdf, png, svg, html, jsonl or csv; from the file's name unless given.")] = "",
+    parameter: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the report; repeatable.")] = None,
+    chunk_size: Annotated[int, typer.Option(help="Rows fetched at once.")] = 500,
+    pager: Annotated[str, typer.Option(help="keyset or offset.")] = "keyset",
+) -> None:
+    """Make a report of the rows of a database, a file or an address, chunk by chunk."""
+    from floodmark.systems.pipeline import command  # here: only this command needs the pipeline
+
+    order = command.Order(
+        file=file, source=source, out=out, format=format_, parameters=tuple(parameter or ()), chunk_size=chunk_size, pager=pager
+    )
+    command.run(order, stdout=sys.stdout.buffer, stderr=sys.stderr)
+
+
 @app.command()
 def doctor() -> None:
     """Check whether this machine can do it: descriptors, ports, cores, clock, memory, servers."""
