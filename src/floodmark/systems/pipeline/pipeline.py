@@ -180,8 +180,10 @@ class Pipeline:
                 f"{reserve_bytes / 1e6:.0f} MB must stay free; end something, or lower memory_reserve_bytes"
             )
         limit_bytes = self.settings.memory_total_bytes
+        if limit_bytes is None:
+            return
         held_bytes = sum(line.held_bytes for line in self._lines.values())
-        if limit_bytes is not None and held_bytes >= limit_bytes:
+        if held_bytes >= limit_bytes:
             raise MemoryRefusedError(
                 f"no stream is started: the running ones hold {held_bytes / 1e6:.0f} MB of the {limit_bytes / 1e6:.0f} MB that all may hold"
             )
