@@ -150,7 +150,9 @@ class Sections:
             attachment="measured.json",
         )
         tall = measured.attachment
-        self._config["top"] = max(MARGIN_PT, HEADER_AT_PT + tall["header"] + 8 if tall["header"] else 0) + (tall["headings"] + HEADINGS_GAP_PT if tall["headings"] else 0)
+        header = HEADER_AT_PT + tall["header"] + 8 if tall["header"] else 0.0
+        headings = tall["headings"] + HEADINGS_GAP_PT if tall["headings"] else 0.0
+        self._config["top"] = max(MARGIN_PT, header) + headings
         self._config["bottom"] = max(MARGIN_PT, FOOTER_PT + tall["footer"] + 8)
 
     def _texts(self, numbers: Sequence[int], sample: dict[int, list[Sequence[str]]]) -> list[list[str]]:
