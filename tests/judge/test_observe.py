@@ -205,7 +205,7 @@ AWAY: list[tuple[dict[str, Any], set[str]]] = [
     ({"fault_hits": None}, {"recovered_ratio", "fault_hits", "reconnects", "degraded", *CLOCKS}),
     ({"fault_hits": 0, "fault_back": 0}, {"recovered_ratio", "reconnects", "degraded", *CLOCKS}),
     ({"faults": ()}, {"degraded", *CLOCKS}),
-    ({"faults": (fault(standing=True),)}, {"degraded", *CLOCKS}),
+    ({"faults": (fault(standing=True),)}, {"degraded", "recovered_ratio", *CLOCKS}),
     ({"faults": (fault(hits=0, back=0),)}, {"degraded", *CLOCKS}),
     ({"faults": (fault(full_rate_s=None, backlog_drained_s=None, degraded=None),)}, {"full_rate", "backlog_drained", "degraded"}),
     ({"faults": (fault(full_rate_s=None, backlog_drained_s=None),)}, {"backlog_drained"}),  # degraded: it lasted as long as anybody looked

@@ -54,6 +54,7 @@ SUBSCRIPTIONS = {
     "memory-limit": "",
     "descriptor-limit": "",
     "restart": "",
+    "restart-durable": "",
     "reset-storm": "",
     "vanished": "",
 }

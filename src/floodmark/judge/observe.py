@@ -280,7 +280,11 @@ def _faults(record: Record, values: dict[str, float], missing: dict[str, str], a
     if record.fault_hits == 0:
         missing |= dict.fromkeys((*CLOCKS, "degraded", "reconnects", "recovered_ratio"), "the fault touched nothing")
         return
-    values["recovered_ratio"] = (record.fault_back or 0) / record.fault_hits
+    standing_count = sum(fault.hits for fault in record.faults if fault.standing)
+    if record.fault_hits > standing_count:  # what holds to the end lets nobody come back before it
+        values["recovered_ratio"] = (record.fault_back or 0) / (record.fault_hits - standing_count)
+    else:
+        missing["recovered_ratio"] = "no fault struck at a time of its own"
     timed = [fault for fault in record.faults if fault.hits and not fault.standing]
     victims = [fault for fault in timed if fault.recovery_s is not None or fault.away or fault.back < fault.hits]
     for name, field in CLOCKS.items():

@@ -127,7 +127,7 @@ METRICS: dict[str, Metric] = _table(
         needs_delivery=False,
     ),
     _count("reconnects", "connections opened again after a fault had cut them off, all faults together", needs_delivery=False),
-    Metric(name="recovered_ratio", dimension=Dimension.RATIO, text="connections back after a fault / connections it hit"),
+    Metric(name="recovered_ratio", dimension=Dimension.RATIO, text="connections back after the faults at a time of their own / connections they hit"),
     _count("fault_hits", "connections or operations that faults touched", needs_delivery=False),
     Metric(
         name="stats_error", dimension=Dimension.RATIO, text="largest relative difference between the target's own statistics and the ledger"

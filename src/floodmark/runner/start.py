@@ -68,6 +68,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     pattern: re.Pattern[str] | None
     url: str | None
     limit_s: float
+    environment: dict[str, str] = {}
 
 
 def recipe_of(target: Target) -> Recipe:
@@ -111,7 +112,7 @@ class Start:
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=own_death,
-                env=dict(os.environ, PYTHONUNBUFFERED="1", **{MARK: mark}),
+                env=dict(os.environ, PYTHONUNBUFFERED="1", **recipe.environment, **{MARK: mark}),
             )
         except OSError as exc:
             raise UsageError(f"target {recipe.name!r} cannot be started: {exc.strerror or exc}; give a command that exists") from exc

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -24,6 +25,7 @@ from floodmark.model.scenario import Target
 from floodmark.runner.log import Log
 from floodmark.runner.start import Recipe, Start, accepts, recipe_of
 
+FOLDER = "{folder}"
 AGAIN = b"[floodmark: started again]\n"
 
 
@@ -208,7 +210,8 @@ def require_startable(target: Target) -> None:
 async def running(target: Target, log_path: Path, *, under: Callable[[list[str]], list[str]] = list) -> AsyncIterator[RunningTarget]:
     """Start a target and wait until it is ready; end it and everything it started on leaving, whatever happened.
 
-    `under` may change its command, as a profiler does.
+    `under` may change its command, as a profiler does. `{folder}` in a word of the command is a folder of its own, empty at the first
+    start, kept over restarts, and gone afterwards.
 
     Raises: UsageError for a command that cannot be started; SystemUnderTestError when it dies or is not ready in time.
     """
@@ -217,16 +220,22 @@ async def running(target: Target, log_path: Path, *, under: Callable[[list[str]]
         yield RunningTarget(target.url, target.url)
         return
     recipe = recipe_of(target)
-    recipe = msgspec.structs.replace(recipe, words=under(recipe.words))
-    if recipe.pattern is None and recipe.url is not None and await accepts(recipe.url):
-        raise UsageError(f"{recipe.url} takes connections before {recipe.name!r} was started; end what listens there or use another port")
-    log = Log(log_path)
-    up = RunningTarget(recipe.name, "", recipe, log, embedded=target.system is not None)
-    try:
-        await up.begin()
-        yield up
-    finally:
+    with tempfile.TemporaryDirectory(prefix="floodmark-target-", ignore_cleanup_errors=True) as folder:
+        words = under([word.replace(FOLDER, folder) for word in recipe.words])
+        # A system of ours that is killed leaves its temporary files: here they are found.
+        environment = {"TMPDIR": folder} if target.system is not None else {}
+        recipe = msgspec.structs.replace(recipe, words=words, environment=environment)
+        if recipe.pattern is None and recipe.url is not None and await accepts(recipe.url):
+            raise UsageError(
+                f"{recipe.url} takes connections before {recipe.name!r} was started; end what listens there or use another port"
+            )
+        log = Log(log_path)
+        up = RunningTarget(recipe.name, "", recipe, log, embedded=target.system is not None)
         try:
-            await up.close()
+            await up.begin()
+            yield up
         finally:
-            log.close()
+            try:
+                await up.close()
+            finally:
+                log.close()

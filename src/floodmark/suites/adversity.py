@@ -139,6 +139,29 @@ def restart(scale: float) -> Scenario:
     )
 
 
+def restart_durable(scale: float) -> Scenario:
+    """A restart, durable: the hub and its NATS server are killed under load and started again; all resume, and nothing acknowledged is lost.
+
+    The log is on disk (`--bus-store`), so resume points hold across the restart, and so does every promise that was made before it.
+    """
+    connections = scaled(500, scale, least=50)
+    return Scenario(
+        id="subscriptions.restart-durable",
+        title=f"hub and bus killed and started again under {connections} connections, which resume where they were",
+        target=hub("--bus", "nats", "--bus-store", "{folder}", "--history", "10000", connections=connections),
+        population=Population(connections=connections, channels=connections // 10),
+        phases=(Phase(arrival=Constant(rate_hz=200), duration_s=12.0, payload_bytes=200),),
+        faults=(Fault(kind="process.restart", at_s=2.0, for_s=0.5),),
+        reconnect=Reconnect(resume=True),
+        criteria=criteria(
+            *("success_ratio == 100%", *EXACT, "recovery < 8s", "backlog_drained < 8s", "degraded == 0", "recovered_ratio == 100%"),
+            *(f"reconnects >= {connections}", "disconnects == 0", "ended == 0", "lost @ after == 0"),
+        ),
+        lag_limit_s=0.5,
+        scale=scale,
+    )
+
+
 RESETS = 5
 
 
@@ -211,6 +234,7 @@ ENTRIES = (
     entry(memory_limit, "memory-limit", ""),
     entry(descriptor_limit, "descriptor-limit", ""),
     entry(restart, "restart", ""),
+    entry(restart_durable, "restart-durable", ""),
     entry(reset_storm, "reset-storm", ""),
     entry(vanished, "vanished", ""),
 )
