@@ -102,6 +102,7 @@ class ForwardCursor:
         self._is_ended = False  # the run has given its last row
         self._rows_count = 0
         self._last: Hashable = None
+        self._was_interrupted = False
         self._is_closed = False
 
     @property
@@ -157,7 +158,8 @@ class ForwardCursor:
         if self._is_closed:
             return
         self._is_closed = True
-        self._interrupt()
+        if self._lane.is_busy:
+            self._interrupt()
         await self._lane.settled()
         run, self._run, self._held = self._run, None, None
         try:
@@ -169,10 +171,16 @@ class ForwardCursor:
     def _interrupt(self) -> None:
         run = self._run
         if run is not None:
+            self._was_interrupted = True
             run.interrupt()
 
     def _fill(self, count: int) -> None:
         """In a thread: have `count` rows at hand, or all there are."""
+        if self._was_interrupted:  # it may meet the interrupt yet: what it still had is asked for again, after the last mark
+            self._was_interrupted = False
+            run, self._run, self._held, self._is_ended = self._run, None, None, False
+            if run is not None:
+                self._leave(run)
         held = self._held
         parts = [] if held is None else [held]
         height = 0 if held is None else held.height

@@ -48,6 +48,7 @@ DIALECT = Dialect(numbered=True)
 NO_COPY = {"adbc.postgresql.use_copy": "false"}  # FETCH is no query that COPY could wrap
 COUNTED_ROWS = 10_000
 CONNECTIONS_MAX = 20
+CANCEL_LIMIT_S = 10.0
 PLAIN = re.compile(
     r"(bool(ean)?|smallint|integer|bigint|real|double precision|text|character varying|character|bytea|date|"
     r"time without time zone|timestamp with(out)? time zone)(\(\d+\))?"
@@ -224,6 +225,7 @@ class _ServerRun:
         self._connection = connection
         self._give_back = give_back
         self._is_good = True
+        self._cancelling: threading.Thread | None = None
         self._cursor = connection.cursor()
         try:
             self._cursor.adbc_statement.set_options(**NO_COPY)
@@ -242,10 +244,14 @@ class _ServerRun:
 
     def interrupt(self) -> None:
         """Ask the server to stop, in a thread: it is a connection of its own, to a server that may not answer."""
-        threading.Thread(target=self._cancelled, name="floodmark-cancel", daemon=True).start()
+        self._is_good = False  # the next statement on this connection might be the one that is stopped
+        self._cancelling = threading.Thread(target=self._cancelled, name="floodmark-cancel", daemon=True)
+        self._cancelling.start()
 
     def close(self) -> None:
-        """End the transaction and give the connection back."""
+        """End the transaction and give the connection back, or close it after an interrupt."""
+        if self._cancelling is not None:
+            self._cancelling.join(CANCEL_LIMIT_S)
         with suppress(adbc_driver_manager.Error):
             self._cursor.close()
         self._give_back(self._connection, is_good=self._is_good)

@@ -102,6 +102,11 @@ class Lane:
         self._last = None
         return outcome.result()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call runs, perhaps one that nobody waits for any more."""
+        return self._last is not None and not self._last.done()
+
     async def finish(self, call: Callable[[], None]) -> None:
         """Run a last call; here and now if the threads are gone already."""
         try:
