@@ -401,6 +401,30 @@ def test_snapshot_groups_stand_in_the_order_asked_for(sort: Any, keys: list[Any]
     assert list(found) == keys
 
 
+def test_key_named_like_a_path_in_a_later_record_is_found() -> None:
+    records: list[Record] = [{"n": 1}, {"a.b": "x", "n": 2}]
+
+    found = aggregated([records], groupings=[Grouping(group_by=("a.b",), aggregations=("sum",), fields=("n",))]).groupings[0].groups
+
+    assert found == {"x": {"sum": {"n": 2}}, None: {"sum": {"n": 1}}}
+
+
+def test_records_whose_related_records_differ_in_shape_are_grouped_by_what_they_have() -> None:
+    records: list[Record] = [{"c": {"name": "x"}}, {"c": {"name": "x", "age": 3}}, {"c": {"age": "four"}}]
+
+    found = aggregated([records], groupings=[Grouping(group_by=("c.name",), aggregations=("count",))]).groupings[0].groups
+
+    assert found == {"x": {"count": 2}, None: {"count": 1}}
+
+
+def test_records_with_a_field_named_like_a_part_of_another_keep_them_apart() -> None:
+    records: list[Record] = [{"a:int": 5, "a": 1}, {"a:int": 6, "a": 0.5}, {"a:int": 7, "a": Decimal("1e40")}]
+
+    found = aggregated([records], ["sum", "max"]).aggregations
+
+    assert found == {"sum": {"a:int": 18, "a": 1e40}, "max": {"a:int": 7, "a": 1e40}}
+
+
 # --- fields and columns --------------------------------------------------------------------------------------------------------------
 
 

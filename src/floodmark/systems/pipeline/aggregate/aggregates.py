@@ -148,8 +148,7 @@ class Aggregates:
             return []
         if isinstance(rows, pl.DataFrame):
             return [(rows, {})]
-        known = rows[0]
-        keys = list(dict.fromkeys(_start(path, known) for view in self.views for path in view.group_by))
+        keys = list(dict.fromkeys(_start(path, rows) for view in self.views for path in view.group_by))
         values: Sequence[str] | None = self.columns
         if values is not None:
             values = [name for name in values if any(name in record for record in rows)]
@@ -218,8 +217,9 @@ class Aggregates:
         self.merge_states(other.states(), other.record_count)
 
 
-def _start(path: str, record: Mapping[str, Any]) -> str:
-    return path if path in record else path.split(".", 1)[0]
+def _start(path: str, records: Sequence[Mapping[str, Any]]) -> str:
+    """The field that a path starts from: the whole name, where a record has a field of that name."""
+    return path if "." not in path or any(path in record for record in records) else path.split(".", 1)[0]
 
 
 def _empty(functions: Sequence[str]) -> dict[str, Any]:
