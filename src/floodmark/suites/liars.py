@@ -72,11 +72,11 @@ def _trial(name: str, title: str, lie: str, caught: tuple[str, ...], *more: str)
     return Entry(id=f"liars.{name}", text=title, build=build, quick_scale=1.0)
 
 
-def _recovery(name: str, title: str, lie: str, caught: tuple[str, ...], *, quick: bool = False) -> Entry:
+def _recovery(name: str, title: str, lie: str, caught: tuple[str, ...]) -> Entry:
     def build(scale: float) -> Trial:
         return _against(breaking(name), title, lie, caught)
 
-    return Entry(id=f"liars.{name}", text=title, build=build, quick_scale=1.0 if quick else None)
+    return Entry(id=f"liars.{name}", text=title, build=build, quick_scale=None)
 
 
 def slow_after() -> Entry:
@@ -182,7 +182,6 @@ SCENARIOS: tuple[Entry, ...] = (
         "a hub that leaves out 5 messages for those who resume",
         f"skip=5@{VICTIMS}",
         ("lost == 5", "duplicated == 0", "recovered_ratio == 100%"),
-        quick=True,
     ),
     _recovery(
         "again",
