@@ -140,7 +140,7 @@ def restart(scale: float) -> Scenario:
 
 
 def restart_durable(scale: float) -> Scenario:
-    """A restart, durable: the hub and its NATS server are killed under load and started again; all resume, and nothing acknowledged is lost.
+    """A restart, durable: the hub and its NATS server are killed under load and started again; all resume, and nothing is lost.
 
     The log is on disk (`--bus-store`), so resume points hold across the restart, and so does every promise that was made before it.
     """
