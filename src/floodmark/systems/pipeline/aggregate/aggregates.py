@@ -10,7 +10,7 @@
 - `running_total` is the sum as of the last batch; a field appears once it has had a number.
 - A rejected record is rejected from its grouping alone; it stays in the other groupings, the totals and the stream.
 
-Cost: about 0.1 us per record over 1,000 groups. Memory: about 600 bytes per group, and the columns looked at of up to 16,384 records
+Cost: about 0.1 us per record over 1,000 groups. Memory: about 600 bytes per group, and the columns looked at of up to 65,536 records
 that wait to be folded. Not thread-safe. Not here: telemetry, and the records themselves.
 """
 
@@ -29,7 +29,7 @@ from floodmark.systems.pipeline.aggregate.snapshot import GroupingUpdate, GroupS
 from floodmark.systems.pipeline.aggregate.totals import Totals
 
 GROUP_BYTES = 600  # planned for, per group
-LARGE_ROWS = 4096  # from here on a group-by costs less per row than a look at each key
+LARGE_ROWS = 4096  # from here on finding the distinct keys costs less per row than a look at each
 
 Rows = pl.DataFrame | Sequence[Mapping[str, Any]]
 
@@ -54,9 +54,8 @@ class View:
         if self.groups.may_exceed(frame.height) and self.groups.unseen_rows:
             self.totals.fold()
         looked_at = self.groups.may_exceed(frame.height)
-        if looked_at and frame.height >= LARGE_ROWS and not self._rejected_last and self.totals.fold_at_once(cut, projection.fields):
-            return None
-        accepted = self.groups.admit(cut) if looked_at else None
+        at_once = looked_at and frame.height >= LARGE_ROWS and not self._rejected_last and self.groups.admit_all(cut)
+        accepted = self.groups.admit(cut) if looked_at and not at_once else None
         self._rejected_last = accepted is not None
         self._add(cut, projection, frame.height, accepted, unseen=not looked_at)
         return accepted

@@ -59,9 +59,14 @@ class Groups:
         """Whether so many more rows could found a group beyond the limit, as far as one can tell without a look at them."""
         return self._max_groups is not None and len(self.numbers) + self.unseen_rows + row_count > self._max_groups
 
-    def has_room_for(self, keys: Sequence[Hashable]) -> bool:
-        """Whether these groups, each named once, are known or fit within the limit."""
-        return self._max_groups is None or len(self.numbers) + len(set(keys).difference(self.numbers)) <= self._max_groups
+    def admit_all(self, keyed: pl.DataFrame) -> bool:
+        """Found all groups of a batch if there is room for all of them, else none, and say which: a look at each distinct key only."""
+        assert not self.unseen_rows
+        keys = keys_of(keyed.select(key_names(self._key_count)).unique(), self._key_count)
+        if self._max_groups is not None and len(self.numbers) + len(set(keys).difference(self.numbers)) > self._max_groups:
+            return False
+        self.learn(keys)
+        return True
 
     def learn(self, keys: Sequence[Hashable]) -> list[int]:
         """Give the numbers of groups, founding the new ones. The keys must have been accepted; each stands there once."""

@@ -18,7 +18,7 @@ from floodmark.systems.pipeline.aggregate.groups import Groups, key_names, keys_
 
 T = TypeVar("T")
 
-FOLD_ROWS = 16_384
+FOLD_ROWS = 65_536
 FOLD_BYTES = 16 * 1024 * 1024
 
 Figures = dict[str, Any]  # {function: {field: number}}, but "count": int
@@ -96,23 +96,12 @@ class Totals:
             self._fold(frame.slice(start, FOLD_ROWS_MAX), self._aside_fields)
         self.groups.unseen_rows = 0
 
-    def fold_at_once(self, projected: pl.DataFrame, fields: dict[str, str]) -> bool:
-        """Fold a batch if all of its groups have room; else leave everything as it was, and say False.
-
-        For large batches near the limit: their groups are found by the group-by that they need anyway. INVARIANT: no row is unseen.
-        """
-        self.fold()
-        return projected.height <= FOLD_ROWS_MAX and self._fold(projected, fields, only_with_room=True)
-
-    def _fold(self, frame: pl.DataFrame, fields: dict[str, str], *, only_with_room: bool = False) -> bool:
+    def _fold(self, frame: pl.DataFrame, fields: dict[str, str]) -> None:
         parts = {name: part(frame.get_column(name), name) for name in fields} if self.needs_values else {}
         wanted = [pl.len().alias("rows"), *itertools.chain.from_iterable(self._expressions(name, each) for name, each in parts.items())]
         if self._key_count:
             found = frame.group_by(key_names(self._key_count)).agg(wanted)
-            keys = keys_of(found, self._key_count)
-            if only_with_room and not self.groups.has_room_for(keys):
-                return False
-            at = self.groups.learn(keys)
+            at = self.groups.learn(keys_of(found, self._key_count))
         else:
             found = frame.select(wanted)
             at = self.groups.learn([()])
@@ -121,7 +110,6 @@ class Totals:
         for name, each in parts.items():
             column = self._columns.setdefault((fields[name], each.kind), Column())
             self._take(column, each, found, name, at, rows)
-        return True
 
     def _expressions(self, name: str, each: Part) -> Iterable[pl.Expr]:
         """What to compute of one column in each group."""
