@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias
 
@@ -83,8 +83,23 @@ def frame(chunk: Chunk) -> pl.DataFrame:
     return chunk.frame() if isinstance(chunk, Batch) else frame_of(chunk)
 
 
-async def frames(chunks: AsyncIterable[Chunk], *, most: int) -> AsyncIterator[pl.DataFrame]:
-    """The chunks as frames of at most `most` rows, so that a large one costs no more memory than others once it is laid out."""
+@contextlib.asynccontextmanager
+async def frames(chunks: AsyncIterable[Chunk], *, most: int) -> AsyncIterator[AsyncIterator[pl.DataFrame]]:
+    """The chunks as frames of at most `most` rows, so that a large one costs no more memory than others once it is laid out.
+
+    A stream that can be closed (a generator) is closed when the block is left, so that an error in it ends what feeds it.
+    """
+    async with contextlib.aclosing(_sliced(chunks, most)) as sliced:
+        try:
+            yield sliced
+        finally:
+            close = getattr(chunks, "aclose", None)
+            if close is not None:
+                await sliced.aclose()
+                await close()
+
+
+async def _sliced(chunks: AsyncIterable[Chunk], most: int) -> AsyncGenerator[pl.DataFrame, None]:
     async for chunk in chunks:
         rows = frame(chunk)
         for part in rows.iter_slices(most) if len(rows) > most else (rows,):

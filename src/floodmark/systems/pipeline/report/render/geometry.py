@@ -23,6 +23,8 @@ SMALLEST_PT = 8.0
 SAMPLED_COUNT = 500  # rows looked at
 TEXT_CAP_EM = 22.0  # a column of long texts asks for no more than this
 INSET_PT = 6.0  # left and right of a cell together
+ROOM_RATIO = 0.35  # numbers are given this much more than they need, where there is room
+UNBROKEN = 1_000_000  # letters
 GROWTH_EM = 1.6  # totals are longer than what they are taken of
 
 _SIZES = {BandKind.TITLE: 1.8, BandKind.PAGE_HEADER: 0.82, BandKind.PAGE_FOOTER: 0.82}
@@ -101,7 +103,7 @@ def geometry_of(plan: Plan, sample: Mapping[int, Sequence[Sequence[str]]], *, si
                 keep=it.band.keep_together or it.kind is not BandKind.DETAIL,
                 strips=strips,
                 headings=tuple(cell.heading for cell in it.cells) if number in columns else (),
-                letters=_letters(columns[number], table_pt, width_pt) if number in columns else (),
+                letters=_letters(it, columns[number], table_pt, width_pt) if number in columns else (),
             )
         )
     headings = tuple(number for number in tables if plan.bands[number].band.headings and plan.bands[number].cells)
@@ -120,12 +122,12 @@ def _natural(it: PlannedBand, rows: Sequence[Sequence[str]]) -> list[float]:
     """How wide the columns of a table would be without any limit, in em."""
     widths = []
     for index, cell in enumerate(it.cells):
-        heading = width_em(cell.heading) * 1.0
+        heading = width_em(cell.heading)
         texts = sorted(width_em(row[index]) for row in rows[:SAMPLED_COUNT])
         if cell.align == "right":
             widths.append(max(heading, (texts[-1] if texts else 3.0) + GROWTH_EM))
         else:
-            most = min(texts[-1] if texts else 3.0, max(TEXT_CAP_EM, 0.0))
+            most = min(texts[-1] if texts else 3.0, TEXT_CAP_EM)
             usual = texts[len(texts) * 9 // 10] if texts else 3.0
             widths.append(max(min(heading, TEXT_CAP_EM), min(most, max(usual * 1.15, 8.0)) + 0.3))
     return widths
@@ -155,21 +157,28 @@ def _columns(it: PlannedBand, natural: Sequence[float], size_pt: float, width_pt
         scale = sum(width for width, share in zip(natural, shares, strict=True) if share is not None) / declared
         return tuple(("fr", round(width if share is None else share * scale, 3)) for width, share in zip(natural, shares, strict=True))
     fixed = [cell.align == "right" for cell in it.cells]
-    taken = sum(width * size_pt + INSET_PT for width, is_fixed in zip(natural, fixed, strict=True) if is_fixed)
+    needed = [width * size_pt + INSET_PT for width in natural]
+    taken = sum(width for width, is_fixed in zip(needed, fixed, strict=True) if is_fixed)
     if all(fixed) or taken > 0.75 * width_pt:
-        return tuple(("fr", round(width + INSET_PT / size_pt, 3)) for width in natural)
+        return tuple(("fr", round(width, 3)) for width in needed)
+    # Half of the room that is left goes to the numbers, up to a third of their width: those to come may be longer than the first ones.
+    spare = max(width_pt - sum(needed), 0.0)
+    growth = 1.0 if not taken else 1.0 + min(ROOM_RATIO, spare / 2 / taken)
     return tuple(
-        ("pt", round(width * size_pt + INSET_PT, 1)) if is_fixed else ("fr", round(width, 3))
-        for width, is_fixed in zip(natural, fixed, strict=True)
+        ("pt", round(width * growth, 1)) if is_fixed else ("fr", round(share, 3))
+        for width, share, is_fixed in zip(needed, natural, fixed, strict=True)
     )
 
 
-def _letters(columns: Sequence[tuple[str, float]], size_pt: float, width_pt: float) -> tuple[int, ...]:
-    """How many letters of a word each column is sure to hold."""
+def _letters(it: PlannedBand, columns: Sequence[tuple[str, float]], size_pt: float, width_pt: float) -> tuple[int, ...]:
+    """How many letters of a word each column is sure to hold; a number is not broken in any case."""
     left = width_pt - sum(width for unit, width in columns if unit == "pt")
     shares = sum(width for unit, width in columns if unit == "fr") or 1.0
     widths = [width if unit == "pt" else left * width / shares for unit, width in columns]
-    return tuple(max(int((width - INSET_PT) / (size_pt * 0.62)), 4) for width in widths)
+    return tuple(
+        UNBROKEN if cell.align == "right" else max(int((width - INSET_PT) / (size_pt * 0.62)), 4)
+        for cell, width in zip(it.cells, widths, strict=True)
+    )
 
 
 def _strips(it: PlannedBand, columns: tuple[tuple[str, float], ...] | None) -> tuple[Strip, ...]:

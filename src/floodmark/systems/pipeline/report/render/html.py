@@ -34,10 +34,11 @@ async def render_html(
     layout = Layout(plan, parameters)
     with opened(out) as file:
         page = _Page(plan, file, style)
-        async for rows in frames(chunks, most=max(style.section_items, 1000)):
-            items = layout.feed(rows)
-            page.add(items, layout)
-            told(Progress(records=layout.rows_count, skipped=layout.skipped_count, pages=0))
+        async with frames(chunks, most=max(style.section_items, 1000)) as parts:
+            async for rows in parts:
+                items = layout.feed(rows)
+                page.add(items, layout)
+                told(Progress(records=layout.rows_count, skipped=layout.skipped_count, pages=0))
         page.finish(layout.finish())
     return Rendered(
         pages=1,

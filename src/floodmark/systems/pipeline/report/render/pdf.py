@@ -67,10 +67,11 @@ async def typeset(
     """Set all rows on pages that have nothing around them yet."""
     plan = plan_of(report, parameters)
     layout, sections = Layout(plan, parameters), Sections(plan, typesetter, style)
-    async for rows in frames(chunks, most=style.section_items):
-        items = layout.feed(rows)
-        await sections.add(items, layout.rows)
-        told(Progress(records=layout.rows_count, skipped=layout.skipped_count, pages=len(sections.pages)))
+    async with frames(chunks, most=style.section_items) as parts:
+        async for rows in parts:
+            items = layout.feed(rows)
+            await sections.add(items, layout.rows)
+            told(Progress(records=layout.rows_count, skipped=layout.skipped_count, pages=len(sections.pages)))
     await sections.add(layout.finish(), layout.rows.clear())
     await sections.finish()
     told(Progress(records=layout.rows_count, skipped=layout.skipped_count, pages=len(sections.pages)))

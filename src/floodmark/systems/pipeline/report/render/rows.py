@@ -40,11 +40,12 @@ async def write_rows(
     records = 0
     with opened(out) as file:
         size_bytes = file.write(head)
-        async for frame in frames(chunks, most=max(style.section_items, 1000)):
-            rows = shape.rows(frame)
-            size_bytes += write(file, {name: _values(rows[name], kind) for name, kind in kinds.items()})
-            records += len(rows)
-            told(Progress(records=records, skipped=shape.skipped_count, pages=0))
+        async with frames(chunks, most=max(style.section_items, 1000)) as parts:
+            async for frame in parts:
+                rows = shape.rows(frame)
+                size_bytes += write(file, {name: _values(rows[name], kind) for name, kind in kinds.items()})
+                records += len(rows)
+                told(Progress(records=records, skipped=shape.skipped_count, pages=0))
     return Rendered(
         pages=0,
         records=records,
