@@ -29,7 +29,7 @@ from floodmark.model.result import RunResult
 from floodmark.model.scale import at_scale
 from floodmark.model.scenario import Scenario, Target
 from floodmark.model.trial import Trial
-from floodmark.report import FORMATS, RunFolder, json, render
+from floodmark.report import APART, FORMATS, RunFolder, json, render
 from floodmark.report.terminal import Progress, show_result, stderr_console
 from floodmark.runner import doctor as doctor_room
 from floodmark.runner.embedded import SYSTEMS
@@ -230,10 +230,16 @@ def list_(what: Annotated[What, typer.Argument(help="What to list.")] = What.SCE
 @app.command()
 def report(
     run_folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, its name, or `latest`.")] = "latest",
-    format_: Annotated[str, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.")] = "md",
+    format_: Annotated[str, typer.Option("--format", help=f"One of: {', '.join((*FORMATS, *APART))}.")] = "md",
 ) -> None:
-    """Make a report of a run again, from its folder."""
-    sys.stdout.write(render(RunFolder.open(run_folder, base=RUNS), format_) + "\n")
+    """Make a report of a run again, from its folder; a PDF is written into it."""
+    folder = RunFolder.open(run_folder, base=RUNS)
+    if format_ == "pdf":
+        from floodmark.report.pdf import write_pdf  # here: the typesetter is needed by this format alone
+
+        print(write_pdf(folder))
+        return
+    sys.stdout.write(render(folder, format_) + "\n")
 
 
 @app.command("pipeline", no_args_is_help=True)

@@ -29,7 +29,7 @@ from floodmark.faults import FAULTS
 from floodmark.model.metrics import METRICS
 from floodmark.model.trial import Trial
 from floodmark.model.verdict import Verdict
-from floodmark.report import FORMATS
+from floodmark.report import APART, FORMATS
 from floodmark.report.document import RunDocument
 from floodmark.runner.embedded import SYSTEMS
 
@@ -152,7 +152,7 @@ def _registries() -> list[str]:
         parts += [f"### Options of `{name}`\n", f"{inspect.getdoc(fault)}\n", *_table(["option", "default"], _option_rows(options))]
     parts += ["## Metrics\n", f"{len(METRICS)} metrics, each with its unit in [criteria](criteria.md):\n"]
     parts.append(", ".join(f"`{name}`" for name in METRICS) + ".\n")
-    parts += ["## Report formats\n", ", ".join(f"`{name}`" for name in FORMATS) + "; see [reports](reports.md).\n"]
+    parts += ["## Report formats\n", ", ".join(f"`{name}`" for name in (*FORMATS, *APART)) + "; see [reports](reports.md).\n"]
     return parts
 
 

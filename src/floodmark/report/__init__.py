@@ -15,7 +15,7 @@ from floodmark.report.folder import RunFolder
 from floodmark.report.machine import Machine, fingerprint
 from floodmark.report.series import Mark, Sample
 
-__all__ = ["FILES", "FORMATS", "Machine", "Mark", "RunFolder", "Sample", "fingerprint", "render", "write_reports"]
+__all__ = ["APART", "FILES", "FORMATS", "Machine", "Mark", "RunFolder", "Sample", "fingerprint", "render", "write_reports"]
 
 #: Every format `floodmark report RUN --format` knows.
 FORMATS: dict[str, Callable[[RunFolder], str]] = {
@@ -27,6 +27,9 @@ FORMATS: dict[str, Callable[[RunFolder], str]] = {
     "failure-modes": lambda folder: failure_modes.render(folder.result()),
     "optimization-targets": lambda folder: optimization_targets.render(folder.result(), folder.timelines(), folder.profiles()),
 }
+
+#: What is no text, and made by a module of its own that nothing on the way to a verdict imports: `floodmark.report.pdf`.
+APART = ("pdf",)
 
 #: The reports that every run folder gets, and their names in it.
 FILES: dict[str, str] = {
@@ -41,9 +44,11 @@ FILES: dict[str, str] = {
 
 def render(folder: RunFolder, format_name: str) -> str:
     """Render a run folder in one of FORMATS. Raises: UsageError for another format or a folder without a result."""
+    if format_name in APART:
+        raise UsageError(f"{format_name} is not text; floodmark.report.{format_name} writes it into the run folder")
     known = FORMATS.get(format_name)
     if known is None:
-        raise UsageError(f"unknown report format {format_name!r}; known are {', '.join(FORMATS)}")
+        raise UsageError(f"unknown report format {format_name!r}; known are {', '.join((*FORMATS, *APART))}")
     return known(folder)
 
 

@@ -1,7 +1,7 @@
 """A run is a folder: where a run's files are written while it lasts and read back afterwards.
 
     runs/20260131-142501-subscriptions/
-        run.json  samples.parquet  findings.jsonl  report.md  report.html  junit.xml  logs/<scenario>.log
+        run.json  samples.parquet  findings.jsonl  faults.jsonl  report.md  report.html  junit.xml  logs/<scenario>.log
     runs/latest -> the newest
 
 Contract: every file is written beside its place and then moved there, so an interrupt leaves the old file or the new one, never half a
@@ -37,6 +37,7 @@ from floodmark.report.series import Timeline, mark_rows, timeline
 RESULT = "run.json"
 SAMPLES = "samples.parquet"
 FINDINGS = "findings.jsonl"
+FAULTS = "faults.jsonl"
 LOGS = "logs"
 PROFILES = "profiles"
 LATEST = "latest"
@@ -137,6 +138,14 @@ class RunFolder:
         lines = [_Line(scenario=scenario_id, finding=finding) for finding in findings]
         self._write(FINDINGS, before + msgspec.json.Encoder().encode_lines(lines))
 
+    def add_faults(self, scenario_id: str, entries: Iterable[dict[str, Any]]) -> None:
+        """Add what was done to a scenario's clients, wire and processes to faults.jsonl, one JSON object a line; no file without faults."""
+        lines = [{"scenario": scenario_id, **entry} for entry in entries]
+        if lines:
+            file = self.path / FAULTS
+            before = file.read_bytes() if file.exists() else b""
+            self._write(FAULTS, before + msgspec.json.Encoder().encode_lines(lines))
+
     def write_result(
         self, result: RunResult, configuration: Sequence[object], machine: Machine, *, command: str, started: datetime
     ) -> RunDocument:
@@ -161,6 +170,11 @@ class RunFolder:
     def write_text(self, name: str, text: str) -> Path:
         """Write a further file, such as a report, and return where it is. Raises: UsageError."""
         self._write(name, text.encode())
+        return self.path / name
+
+    def write_bytes(self, name: str, content: bytes) -> Path:
+        """Write a further file that is not text, such as a PDF, and return where it is. Raises: UsageError."""
+        self._write(name, content)
         return self.path / name
 
     def result(self) -> RunDocument:

@@ -25,7 +25,7 @@ from floodmark.report.series import Timeline
 FINDINGS_SHOWN = 50
 _FEW = 3  # scenarios, beyond which each gets a way back to the top
 _SPOTS = 10
-_READING = (
+READING = (
     "Deliveries are counted at the subscriber's handler: one message to a hundred subscriptions is a hundred deliveries. "
     "Response latency counts from the intended send, service latency from the actual one; their difference is the generator's own lag. "
     "UNKNOWN means that the evidence does not suffice, and never counts as a pass. A dash stands for what was not measured."
@@ -238,7 +238,7 @@ def _closing(document: RunDocument) -> str:
     return (
         f'<footer><h2>Run it again</h2><pre class="wrap">{_text(document.command)}</pre>'
         f'<div class="machine"><h3>The machine of this run</h3><table>{rows}</table></div>'
-        f'<p class="reading">{_text(_READING)}</p></footer>'
+        f'<p class="reading">{_text(READING)}</p></footer>'
     )
 
 

@@ -1,0 +1,273 @@
+"""report.pdf: the run on paper, set by the pipeline's typesetter.
+
+Input: a run folder. Output: a PDF of A4 pages; the same folder gives the same bytes. The figures, words and plots are those of
+report.html, in its light colours; the look is in report.typ. All foreign text goes there as data, so none of it becomes markup, and
+the typesetter, a process of its own, sees no file but those it is handed.
+
+Not here: when it is made. It costs a second or more, so it is made when somebody asks for it, and nothing on the way to a verdict imports
+this module. Limits: FINDINGS_SHOWN findings of a scenario; plots up to PLOTS_LIMIT_BYTES in all, the rest is in report.html.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+
+from floodmark.core.errors import UsageError
+from floodmark.model.finding import Finding
+from floodmark.model.result import FaultResult, ScenarioResult
+from floodmark.model.verdict import Verdict
+from floodmark.report import faulted, figures, headroom, html, plots
+from floodmark.report.document import RunDocument
+from floodmark.report.figures import Row
+from floodmark.report.folder import RunFolder
+from floodmark.report.series import Timeline
+from floodmark.systems.pipeline.report.render import TemplateTooLargeError, compile_template
+from floodmark.systems.pipeline.report.render.printable import breakable, printable
+
+NAME = "report.pdf"
+FINDINGS_SHOWN = 50
+PLOTS_LIMIT_BYTES = 6_000_000
+TIMEOUT_S = 120.0
+_LONGEST_WORD = 34  # letters; a longer word may be broken anywhere behind as many
+_WRONG = frozenset({"lost", "duplicated", "reordered", "corrupted", "unexpected"})
+_FONT = "Libertinus Serif"
+_COLOURS = {  # of report.css, light
+    "ink": "#1c1f22",
+    "muted": "#676d73",
+    "line": "#e4e3dd",
+    "plot-a": "#1f5fa8",
+    "plot-b": "#c2681a",
+    "plot-c": "#2f8a83",
+    "mark": "#8a5a83",
+}
+
+Cell: TypeAlias = str | dict[str, Any]
+
+
+def write_pdf(folder: RunFolder) -> Path:
+    """Write report.pdf into a run folder and return where it is. Not from within an event loop.
+
+    Raises: UsageError when the folder has no result or cannot be written.
+    """
+    return folder.write_bytes(NAME, render(folder))
+
+
+def render(folder: RunFolder) -> bytes:
+    """Return the PDF of a run. Not from within an event loop; there, await `compiled`."""
+    return asyncio.run(compiled(folder.result(), folder.timelines()))
+
+
+async def compiled(document: RunDocument, timelines: Mapping[str, Timeline]) -> bytes:
+    """Set a run.
+
+    Args:
+        timelines: by scenario id; a scenario without one gets no plot.
+    Raises: UsageError for a run of more text than is set at once.
+    """
+    template = resources.files(__package__).joinpath("report.typ").read_text(encoding="utf-8")
+    pictures = _pictures(document, timelines)
+    names = {scenario_id: name for scenario_id, (name, _) in pictures.items()}
+    files = {"run.json": msgspec.json.encode(content(document, names)), **dict(pictures.values())}
+    try:
+        (made,) = await compile_template(template, files, timeout_s=TIMEOUT_S)
+    except TemplateTooLargeError as exc:
+        raise UsageError(f"this run is too long for one PDF ({exc}); take --format html") from exc
+    return made
+
+
+def content(document: RunDocument, plot_names: Mapping[str, str]) -> dict[str, Any]:
+    """Return all words and figures of the report, as report.typ takes them."""
+    found = figures.first_anomaly(document)
+    return {
+        "title": f"{document.verdict.value}: floodmark, {figures.started(document.started)}",
+        "run": _text(document.run),
+        "verdict": document.verdict.value,
+        "headline": _text(figures.headline(document)),
+        "facts": [
+            ("started", _text(figures.started(document.started))),
+            ("took", figures.time_s(document.duration_s)),
+            ("seed", str(document.seed)),
+            ("scale", f"{document.scale:g}"),
+            ("floodmark", _text(document.version)),
+        ],
+        "anomaly": None if found is None else _anomaly(*found),
+        "overview": _overview(document) if document.scenarios else None,
+        "scenarios": [_scenario(scenario, plot_names.get(scenario.id)) for scenario in document.scenarios],
+        "command": _text(document.command),
+        "machine": _sheet((), [(row.name, _text(row.figure)) for row in figures.machine(document.machine)], left=2, widths=(1, 5)),
+        "reading": html.READING,
+    }
+
+
+def _anomaly(scenario: ScenarioResult, finding: Finding) -> tuple[str, str]:
+    what = f"First anomaly: {figures.count(finding.count)} {finding.anomaly.value} in {_text(scenario.id)}."
+    return what, _text(finding.detail)
+
+
+def _overview(document: RunDocument) -> dict[str, Any]:
+    rows: list[tuple[Cell, ...]] = []
+    for scenario in document.scenarios:
+        held = sum(one.verdict is Verdict.PASS for one in scenario.criteria)
+        rows.append(
+            (
+                {"verdict": scenario.verdict.value},
+                {"main": _text(figures.title(scenario)), "sub": _text(scenario.id)},
+                f"{held} of {len(scenario.criteria)}" if scenario.criteria else figures.NONE,
+                figures.delivered(scenario, "delivered"),
+                figures.delivered(scenario, "lost"),
+                figures.rate(scenario.throughput_hz),
+                figures.latency(scenario.latency_ns.response.p99),
+                figures.size(scenario.target.rss_bytes_peak),
+            )
+        )
+    heads = ("verdict", "scenario", "criteria met", "delivered", "lost", "throughput", "p99", "memory, peak")
+    return _sheet(heads, rows, left=2, widths=(0, 1, 0, 0, 0, 0, 0, 0))
+
+
+def _scenario(scenario: ScenarioResult, plot: str | None) -> dict[str, Any]:
+    total = len(scenario.findings)
+    shown = scenario.findings[:FINDINGS_SHOWN]
+    left_out = total - len(shown)
+    return {
+        "id": _text(scenario.id),
+        "title": _text(figures.title(scenario)),
+        "verdict": scenario.verdict.value,
+        "facts": [
+            *([f"plan {_text(scenario.plan)}"] if scenario.plan else []),
+            f"took {figures.time_s(scenario.duration_s)}",
+            f"scale {scenario.scale:g}",
+        ],
+        "sentences": [_text(sentence) for sentence in (scenario.note, figures.remark(scenario)) if sentence],
+        "criteria": _criteria(scenario),
+        "account": _account(scenario),
+        "latencies": _latencies(scenario),
+        "target": _rows(figures.target_cost(scenario) or [Row("its processes could not be seen", "")]),
+        "generator": _rows(figures.generator_cost(scenario)),
+        "plot": plot,
+        "faults": _faults(scenario.faults),
+        "fault_words": _fault_words(scenario.faults),
+        "findings": _findings(shown) if shown else None,
+        "findings_title": f"{total:,} {'finding' if total == 1 else 'findings'}",
+        "more_findings": f"The first {len(shown)} of {total:,}; all are in findings.jsonl." if left_out else "",
+        "log": [_text(line.rstrip("\n")) for line in scenario.log_tail] if scenario.verdict is not Verdict.PASS else [],
+    }
+
+
+def _criteria(scenario: ScenarioResult) -> dict[str, Any]:
+    rows: list[tuple[Cell, ...]] = [
+        (
+            {"verdict": one.verdict.value},
+            {"main": {"code": _text(one.text)}, "sub": _text(one.note)},
+            figures.NONE if (used := headroom.used_ratio(one)) is None else headroom.share(used),
+            _text(figures.observed(one)),
+        )
+        for one in scenario.criteria
+    ]
+    heads = ("verdict", "criterion", "limit used", "observed")
+    return _sheet(heads, rows or [(figures.NONE, "No criterion was judged.", "", "")], left=2, widths=(0, 1, 0, 0))
+
+
+def _account(scenario: ScenarioResult) -> dict[str, Any]:
+    passed = scenario.verdict is Verdict.PASS  # a stream may be allowed to lose some; a liar has to
+    rows: list[tuple[Cell, ...]] = [
+        (row.name, {"bad": row.figure} if row.name in _WRONG and row.figure != "0" and not passed else row.figure)
+        for row in figures.account(scenario)
+    ]
+    return _sheet((), rows, left=1, widths=(1, 0))
+
+
+def _latencies(scenario: ScenarioResult) -> dict[str, Any]:
+    both = zip(figures.latencies(scenario.latency_ns.response), figures.latencies(scenario.latency_ns.service), strict=True)
+    return _sheet(("", "response", "service"), [(one.name, one.figure, other.figure) for one, other in both], left=1, widths=(1, 0, 0))
+
+
+def _faults(faults: Sequence[FaultResult]) -> list[dict[str, Any]]:
+    if not faults:
+        return []
+    names = [_text(faulted.name(one)) for one in faults]
+    return [
+        _sheet(
+            ("fault", *heads),
+            [(name, *cells(one)) for name, one in zip(names, faults, strict=True)],
+            left=1,
+            widths=(1, *(0 for _ in heads)),
+            size_pt=7.0,
+        )
+        for heads, cells in ((faulted.ACCOUNT, faulted.account), (faulted.COURSE, faulted.course), (faulted.CLOCKS, faulted.clocks))
+    ]
+
+
+def _fault_words(faults: Sequence[FaultResult]) -> str:
+    if not faults:
+        return ""
+    told = faulted.worst(faults)
+    which = f"{faulted.name(told)}, the worst of {len(faults)}: " if len(faults) > 1 else ""
+    return _text(f"{which}{faulted.degradation(told)} {faulted.recovery(told)} {faulted.lasting(told)}")
+
+
+def _findings(findings: Iterable[Finding]) -> dict[str, Any]:
+    rows = [
+        (
+            one.anomaly.value,
+            "broken" if one.violation else "allows it",
+            _text(one.detail),
+            figures.count(one.count),
+            str(one.subscription),
+            str(one.publisher),
+            figures.sequence(one),
+        )
+        for one in findings
+    ]
+    heads = ("finding", "promise", "both ends' records", "messages", "subscription", "publisher", "sequence")
+    return _sheet(heads, rows, left=3, widths=(0, 0, 1, 0, 0, 0, 0), size_pt=7.5)
+
+
+def _rows(rows: Iterable[Row]) -> dict[str, Any]:
+    return _sheet((), [(row.name, _text(row.figure)) for row in rows], left=1, widths=(1, 0))
+
+
+def _sheet(
+    heads: Sequence[str], rows: Sequence[Sequence[Cell]], *, left: int, widths: Sequence[float], size_pt: float = 8.5
+) -> dict[str, Any]:
+    """A table: its first `left` columns are text, the others figures on the right; a width is a share of what is left, or 0: as needed."""
+    return {"heads": heads, "rows": rows, "left": left, "widths": widths, "size_pt": size_pt}
+
+
+def _pictures(document: RunDocument, timelines: Mapping[str, Timeline]) -> dict[str, tuple[str, bytes]]:
+    """The plots as files, by scenario id, as many as fit."""
+    found: dict[str, tuple[str, bytes]] = {}
+    room_bytes = PLOTS_LIMIT_BYTES
+    for place, scenario in enumerate(document.scenarios, start=1):
+        seen = timelines.get(scenario.id)
+        drawn = plots.draw(seen, name=f"{place} {scenario.id}", faults=scenario.faults) if seen is not None else ""
+        picture = standing_alone(drawn).encode() if drawn else b""
+        if picture and len(picture) <= room_bytes:
+            room_bytes -= len(picture)
+            found[scenario.id] = (f"plot-{place}.svg", picture)
+    return found
+
+
+def standing_alone(svg: str) -> str:
+    """Make a plot that is part of a page a file of its own: name spaces, a size, the page's colours and letters.
+
+    >>> standing_alone('<svg class="plot" viewBox="0 0 920 204"><path style="stroke: var(--ink)"/></svg>').count("#1c1f22")
+    1
+    """
+    for variable, colour in _COLOURS.items():
+        svg = svg.replace(f"var(--{variable})", colour)
+    svg = svg.replace("var(--sans)", f"'{_FONT}'")
+    svg = re.sub(r"font-family: [^;\"]+", f"font-family: '{_FONT}'", svg)
+    spaces = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return svg.replace("<svg", spaces, 1)
+
+
+def _text(text: str) -> str:
+    """Foreign text, without what cannot be printed; a word too long for a column may be broken."""
+    return breakable(printable(text), _LONGEST_WORD)
