@@ -16,11 +16,16 @@ from types import ModuleType
 from floodmark.core.errors import UsageError
 from floodmark.drivers.base import Driver, Options
 from floodmark.drivers.graphql_ws import GraphQLDriver
+from floodmark.drivers.pulled import PulledDriver
 from floodmark.drivers.websocket import WebSocketDriver
 
 DRIVERS: dict[str, tuple[Callable[[Options], Driver], str]] = {
     "graphql-ws": (GraphQLDriver, "any server that speaks graphql-transport-ws; publishes by mutation, resumes after an offset"),
     "websocket": (WebSocketDriver, "any JSON or binary WebSocket service, described by templates for subscribe and publish"),
+    "pulled": (
+        PulledDriver,
+        "a stream that gives only what it is asked for, in a host process that is fed and drained; checks demand and groups",
+    ),
 }
 
 

@@ -112,6 +112,7 @@ def observe(record: Record) -> Observations:
         missing=missing,
         at_least=at_least,
         delivered=record.delivery.delivered,
+        statistics=record.statistics,
         phases={
             **{name: _phase(summary) for name, summary in record.phases.items()},
             **{name: _window(record, name, delivery) for name, delivery in record.windows.items()},

@@ -17,7 +17,7 @@ from floodmark.core.units import Dimension
 from floodmark.model.checks import FAULT_WINDOWS
 from floodmark.model.criterion import Criterion, parse
 from floodmark.model.finding import Guarantee, Order
-from floodmark.model.metrics import Metric
+from floodmark.model.metrics import STATISTIC, Metric
 from floodmark.model.result import CriterionResult
 from floodmark.model.verdict import Verdict
 
@@ -35,13 +35,15 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `at_least`: metrics whose figure is only known to be no less than their value, each with why: the end of what lasted was not seen.
     `delivered`: intact deliveries seen. `phases`: the same as `values` for each phase, and each window around the faults, by name; one
     has its own `delivered` in there, without which its delivery metrics prove nothing. `unplaced`: of a phase or window, how many more
-    than the count in `phases` may belong to it; a criterion is judged only when that cannot change the answer.
+    than the count in `phases` may belong to it; a criterion is judged only when that cannot change the answer. `statistics`: the target's
+    own numbers, None where it has none.
     """
 
     values: dict[str, float] = {}
     missing: dict[str, str] = {}
     at_least: dict[str, str] = {}
     delivered: int = 0
+    statistics: dict[str, float] | None = None
     phases: dict[str, dict[str, float]] = {}
     unplaced: dict[str, dict[str, float]] = {}
 
@@ -126,12 +128,20 @@ def _figure(metric: Metric, phase: str, seen: Observations) -> tuple[float | Non
         what = f"the time {phase} the faults" if phase in FAULT_WINDOWS else f"the phase {phase!r}"
         return None, f"{what} was not measured"
     value = _there(phase, seen)[0].get(metric.name)
+    if metric.name.startswith(STATISTIC) and not phase and seen.statistics is not None:
+        value = seen.statistics.get(metric.name.removeprefix(STATISTIC))
     if value is None:
-        reason = seen.missing.get(metric.name)
+        reason = _why_no_statistic(seen) if metric.name.startswith(STATISTIC) else seen.missing.get(metric.name)
         return None, f"{metric.name} was not observed{_in_phase(phase)}" + (f": {reason}" if reason else "")
     if math.isnan(value):
         return None, f"{metric.name} came out as no number{_in_phase(phase)}, so it proves nothing"
     return value, ""
+
+
+def _why_no_statistic(seen: Observations) -> str:
+    if seen.statistics is None:
+        return "the driver knows no statistics of this target"
+    return f"the target's statistics, taken once at the end of the run, have: {', '.join(seen.statistics) or 'nothing'}"
 
 
 def _limit(criterion: Criterion, seen: Observations) -> tuple[_Bounds | None, str]:

@@ -1,7 +1,8 @@
 """A criterion: text with a unit, such as `latency_p99 < 100ms`, parsed once and checked against the known metrics.
 
 Grammar: METRIC [@ WINDOW] OPERATOR VALUE, where WINDOW is a phase, or `before`, `during` or `after` the faults, and VALUE is a quantity, or
-a multiple of the same metric in another window: `latency_p99 @ after < 2x before`. A wrong one is a usage error that names the nearest
+a multiple of the same metric in another window: `latency_p99 @ after < 2x before`. METRIC may be `target.NAME` for a number of the
+target's own statistics. A wrong one is a usage error that names the nearest
 metric or the units allowed. Whether a scenario has such a window is the scenario's matter (`checks.window`).
 Judging is not here: see `judge/`.
 """
@@ -17,10 +18,10 @@ from floodmark.core import units
 from floodmark.core.errors import UsageError
 from floodmark.core.units import Dimension
 from floodmark.model.checks import FAULT_WINDOWS
-from floodmark.model.metrics import METRICS, Metric
+from floodmark.model.metrics import METRICS, Metric, metric_of
 
 OPERATORS = ("<=", ">=", "==", "!=", "<", ">")
-_CRITERION = re.compile(r"\s*([A-Za-z_][\w]*)\s*(?:@\s*([\w-]+))?\s*(<=|>=|==|!=|<|>)\s*(.+?)\s*")
+_CRITERION = re.compile(r"\s*((?:target\.)?[A-Za-z_][\w]*)\s*(?:@\s*([\w-]+))?\s*(<=|>=|==|!=|<|>)\s*(.+?)\s*")
 _RELATIVE = re.compile(r"(\S+?)\s*x\s+([\w-]+)")
 _LONE_WINDOW = re.compile(r"(?:.*\s)?([A-Za-z_][\w-]*)")
 
@@ -41,7 +42,9 @@ class Criterion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @property
     def known(self) -> Metric:
         """The metric's registry entry."""
-        return METRICS[self.metric]
+        known = metric_of(self.metric)
+        assert known is not None, self.metric  # `parse` made sure
+        return known
 
 
 def parse(text: str) -> Criterion:
@@ -60,7 +63,7 @@ def parse(text: str) -> Criterion:
             f"criterion {text!r} is not METRIC OPERATOR VALUE (operators {' '.join(OPERATORS)}), for example: latency_p99 < 100ms"
         )
     name, phase, operator, value = match.groups()
-    metric = METRICS.get(name)
+    metric = metric_of(name)
     if metric is None:
         near = difflib.get_close_matches(name, METRICS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known metrics: {', '.join(METRICS)}"

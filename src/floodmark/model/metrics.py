@@ -1,9 +1,12 @@
 """Every metric that a criterion may name, with its dimension and where its figure comes from.
 
 A metric that a run cannot provide is UNKNOWN, never 0. Adding one: an entry here, and its figure in `judge/observe.py`.
+Beside them `target.NAME` is the number that the target's own statistics give under NAME, as the driver reads them; the unit ends the name.
 """
 
 from __future__ import annotations
+
+import re
 
 import msgspec
 
@@ -127,12 +130,33 @@ METRICS: dict[str, Metric] = _table(
         needs_delivery=False,
     ),
     _count("reconnects", "connections opened again after a fault had cut them off, all faults together", needs_delivery=False),
-    Metric(name="recovered_ratio", dimension=Dimension.RATIO, text="connections back after the faults at a time of their own / connections they hit"),
+    Metric(
+        name="recovered_ratio",
+        dimension=Dimension.RATIO,
+        text="connections back after the faults at a time of their own / connections they hit",
+    ),
     _count("fault_hits", "connections or operations that faults touched", needs_delivery=False),
     Metric(
         name="stats_error", dimension=Dimension.RATIO, text="largest relative difference between the target's own statistics and the ledger"
     ),
 )
+
+
+STATISTIC = "target."
+_STATISTIC = re.compile(r"target\.[a-z]\w*")
+_ENDINGS = {"s": Dimension.TIME, "bytes": Dimension.BYTES, "hz": Dimension.RATE, "ratio": Dimension.RATIO}
+
+
+def metric_of(name: str) -> Metric | None:
+    """A metric by its name, also a number of the target's own statistics; None for a name that can be neither.
+
+    >>> metric_of("target.first_record_s").dimension.value
+    'a duration'
+    """
+    if _STATISTIC.fullmatch(name) is None:
+        return METRICS.get(name)
+    dimension = _ENDINGS.get(name.rpartition("_")[2], Dimension.COUNT)
+    return Metric(name=name, dimension=dimension, text=f"`{name.removeprefix(STATISTIC)}` of the target's own statistics")
 
 
 def reference() -> str:

@@ -13,6 +13,7 @@ from floodmark.model.scenario import Target
 
 SYSTEMS: dict[str, tuple[tuple[str, ...], str]] = {
     "hub": (("-m", "floodmark.systems.hub"), r"^floodmark hub ready (\S+)$"),
+    "pipeline": (("-m", "floodmark.systems.pipeline.host"), r"^floodmark pipeline ready (\S+)$"),
 }
 
 

@@ -1,0 +1,463 @@
+"""Systems that are pulled: a stream gives records only to those who ask for them.
+
+A channel is a stream's place: what is published to it is offered to the stream's source, and acknowledged when the system has taken it on;
+a subscription drains what the stream gives. The system runs in a host process that feeds and drains it over TCP. The protocol, frames of
+a length (u32), a kind (u8) and a body, all little-endian:
+
+    to the host    1 OPEN handle, JSON   2 CLOSE handle   3 ASK handle, count   4 NAME handle, name
+                   5 OFFER token u64, count, handles, lengths, records   6 REPORT unasked, groups checked, groups wrong   7 STATISTICS
+    from the host  65 OPENED handle   66 REJECTED handle, why   67 CLOSED handle   68 ENDED handle, why   69 ROWS handle, length, records
+                   70 GROUPS handle, JSON   71 TAKEN tokens u64   72 REFUSED token u64, why   7 STATISTICS JSON
+
+Numbers without a type are u32; handles are each connection's own. What the stream must not do is checked here, outside of it: `demand`
+records are asked for, and again when all of them have come, so that every record beyond is known to be unasked; and the groups of a stream
+that has ended are compared with what follows from the number of its records (row i has `value` 10 i and belongs to group i modulo
+`groups`). What was found goes back to the host, where `statistics` reads it together with the host's own figures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, cast
+from urllib.parse import urlsplit
+
+import msgspec
+
+from floodmark.core.errors import UsageError
+from floodmark.drivers.base import BaseDriver, Connection, Encoding, Options, RefusedError, Sink, Wanted, take_options
+from floodmark.drivers.sockets import CLOSE_LIMIT_S, network_reason
+from floodmark.ledger.block import Block
+
+FRAME_BYTES_MAX = 64 * 1024 * 1024
+STATISTICS_LIMIT_S = 90.0
+
+
+class Kind:
+    """What a frame is."""
+
+    OPEN, CLOSE, ASK, NAME, OFFER, REPORT, STATISTICS = range(1, 8)
+    OPENED, REJECTED, CLOSED, ENDED, ROWS, GROUPS, TAKEN, REFUSED = range(65, 73)
+
+
+_HEAD = struct.Struct("<IB")
+_ONE, _TWO, _THREE = struct.Struct("<I"), struct.Struct("<II"), struct.Struct("<III")
+_OFFER = struct.Struct("<QI")
+
+DEFAULTS: Options = {
+    "demand": 1000,
+    "records": "1000",
+    "groups": 10,
+    "store": "memory",
+    "pager": "keyset",
+    "chunk_size": 1000,
+    "max_demand": 500,
+    "min_demand": -1,
+    "buffer_size": 1000,
+    "transform": False,
+    "fail_id": -1,
+    "query_failures": 0,
+    "query_failures_of": 5,
+    "pause_s": 0.0,
+    "measure_records": 0,
+    "measure_chunk": 1000,
+    "measure_groups": 1000,
+}
+MEANINGS: dict[str, str] = {
+    "demand": "records that a drain asks for at once; it asks again when all of them have come",
+    "records": "records of each stream; a channel runs one stream after another. `2x100 5x1000` gives channels in "
+    "turn streams of differing lengths",
+    "groups": "groups that the records of a stream fall into",
+    "store": "`memory`: the stream takes records as they are offered; `sqlite`: they go into a table, which is queried once all are there",
+    "pager": "`keyset` or `offset`: how a table is paged",
+    "chunk_size": "rows of one query",
+    "max_demand": "records that a stage asks of the one before at once",
+    "min_demand": "it asks again when no more are on their way; -1: the system's default",
+    "buffer_size": "records that wait for the drain",
+    "transform": "whether each record goes through a function in Python",
+    "fail_id": "the record that this function fails for; -1: none",
+    "query_failures": "so many of every `query_failures_of` queries fail",
+    "query_failures_of": "see there",
+    "pause_s": "seconds that the drain takes over each batch",
+    "measure_records": "rows of one stream beside the others whose speed is measured inside the host; 0: none",
+    "measure_chunk": "rows of one query of that stream",
+    "measure_groups": "its groups",
+}
+
+
+class _Group(msgspec.Struct, frozen=True, array_like=True):
+    key: str
+    count: int
+    value_sum: int
+
+
+class _Groups(msgspec.Struct, frozen=True):
+    records: int
+    groups: int
+    laps: int
+    found: list[_Group]
+
+
+def wrong_groups(told: _Groups) -> int:
+    """Count the groups that are not what the number of records makes them: those that are missing or should not be are wrong too.
+
+    >>> wrong_groups(_Groups(3, 2, 1, [_Group("group_0", 2, 20), _Group("group_1", 2, 10)]))
+    1
+    """
+    records, groups = told.records, told.groups
+    wanted: dict[str, tuple[int, int]] = {}
+    for number in range(min(groups, records)):
+        count = (records - number + groups - 1) // groups
+        ids_sum = number * count + groups * count * (count - 1) // 2
+        wanted[f"group_{number}"] = (count * told.laps, 10 * ids_sum * told.laps)
+    found = {group.key: (group.count, group.value_sum) for group in told.found}
+    twice = len(told.found) - len(found)
+    return twice + sum(1 for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+
+
+class _Drain:
+    """What is known of a channel that is drained."""
+
+    __slots__ = ("channel", "outstanding_count", "slot")
+
+    def __init__(self, slot: int, channel: str) -> None:
+        self.slot = slot
+        self.channel = channel
+        self.outstanding_count = 0
+
+
+class PulledConnection(asyncio.Protocol):
+    """One TCP connection to a host; see the module's docstring."""
+
+    def __init__(self, driver: PulledDriver, url: str, sink: Sink | None) -> None:
+        self.writable = True
+        self._driver = driver
+        self._url = url
+        self._sink = sink
+        self._transport: asyncio.Transport | None = None
+        self._rest = bytearray()
+        self._failure = ""
+        self._handed_over = False
+        self._lost = asyncio.Event()
+        self._handles: dict[str, int] = {}
+        self._drains: dict[int, _Drain] = {}
+        self._answers: dict[tuple[int, int], asyncio.Future[str]] = {}
+        self._next_handle = 1
+        self._statistics: asyncio.Future[dict[str, float]] | None = None
+
+    # -- driver's side
+
+    async def subscribe(self, wanted: Sequence[Wanted]) -> None:
+        """Open a drain for each, and ask for the first records."""
+        waiting = []
+        for one in wanted:
+            handle = self._next_handle
+            self._next_handle += 1
+            self._drains[handle] = _Drain(one.slot, one.channel)
+            waiting.append((handle, self._answer(Kind.OPENED, handle)))
+            options = self._driver.stream_options(one.channel)
+            self._send(Kind.OPEN, _ONE.pack(handle), msgspec.json.encode({"channel": one.channel, "options": options}))
+        refusal = ""
+        for handle, answer in waiting:
+            why = await answer
+            if why:
+                refusal = refusal or why
+                self._drains.pop(handle, None)
+            else:
+                self._ask(handle, self._drains[handle])
+        if refusal:
+            raise RefusedError(self._url, f"refused a stream: {refusal}")
+
+    async def unsubscribe(self, slots: Iterable[int]) -> None:
+        """Stop streams; returns once nothing of them is left."""
+        chosen = set(slots)
+        handles = [handle for handle, drain in self._drains.items() if drain.slot in chosen]
+        waiting = [self._answer(Kind.CLOSED, handle) for handle in handles]
+        for handle in handles:
+            self._send(Kind.CLOSE, _ONE.pack(handle))
+        for handle, answer in zip(handles, waiting, strict=True):
+            await answer
+            self._drains.pop(handle, None)
+
+    def publish(self, channel: str, payload: bytes, token: int) -> None:
+        """HOT: offer one record."""
+        self._send(Kind.OFFER, _OFFER.pack(token, 1), _TWO.pack(self._handle(channel), len(payload)), payload)
+
+    def publish_batch(self, items: Sequence[tuple[str, bytes]], token: int) -> None:
+        """HOT: offer many; they are acknowledged when all of them were taken on."""
+        handle = self._handle
+        handles = [handle(channel) for channel, _ in items]
+        payloads = [payload for _, payload in items]
+        numbers = struct.pack(f"<{2 * len(items)}I", *handles, *map(len, payloads))
+        self._send(Kind.OFFER, _OFFER.pack(token, len(items)), numbers, *payloads)
+
+    def resume_point(self, frame: bytes) -> int | None:
+        """A stream has none: what it has given it does not give again."""
+        return None
+
+    async def statistics(self) -> dict[str, float]:
+        """Ask for the host's figures."""
+        self._statistics = asyncio.get_running_loop().create_future()
+        self._send(Kind.STATISTICS)
+        return await self._statistics
+
+    def _handle(self, channel: str) -> int:
+        known = self._handles.get(channel)
+        if known is None:
+            known = self._handles[channel] = self._next_handle
+            self._next_handle += 1
+            self._send(Kind.NAME, _ONE.pack(known), channel.encode())
+        return known
+
+    def _ask(self, handle: int, drain: _Drain) -> None:
+        drain.outstanding_count = self._driver.demand
+        self._send(Kind.ASK, _TWO.pack(handle, drain.outstanding_count))
+
+    def _answer(self, kind: int, handle: int) -> asyncio.Future[str]:
+        if self._transport is None:
+            raise RefusedError(self._url, self._failure or "closed the connection")
+        answer = self._answers[kind, handle] = asyncio.get_running_loop().create_future()
+        return answer
+
+    def _send(self, kind: int, *parts: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(b"".join((_HEAD.pack(1 + sum(map(len, parts)), kind), *parts)))
+
+    # -- what comes in
+
+    def data_received(self, data: bytes) -> None:
+        """HOT: once per read."""
+        received_ns = time.monotonic_ns()
+        rest = self._rest
+        rest += data
+        at = 0
+        try:
+            while len(rest) - at >= _HEAD.size:
+                length, kind = _HEAD.unpack_from(rest, at)
+                if not 0 < length <= FRAME_BYTES_MAX:
+                    raise ValueError(f"a frame of {length} bytes")
+                end = at + 4 + length
+                if end > len(rest):
+                    break
+                self._take(kind, bytes(memoryview(rest)[at + _HEAD.size : end]), received_ns)
+                at = end
+        except (ValueError, KeyError, struct.error, msgspec.MsgspecError) as exc:
+            self._fail(f"sent a frame that its driver could not read ({type(exc).__name__}: {exc})")
+            return
+        del rest[:at]
+        if self._sink is not None:
+            self._sink.turn()
+
+    def _take(self, kind: int, body: bytes, received_ns: int) -> None:
+        match kind:
+            case Kind.ROWS:
+                self._rows(body, received_ns)
+            case Kind.TAKEN:
+                assert self._sink is not None
+                for (token,) in struct.iter_unpack("<Q", body):
+                    self._sink.acknowledged(token)
+            case Kind.REFUSED:
+                assert self._sink is not None
+                self._sink.refused(struct.unpack_from("<Q", body)[0], body[8:].decode(errors="replace"))
+            case Kind.OPENED | Kind.CLOSED:
+                self._settle(kind, _ONE.unpack(body)[0], "")
+            case Kind.REJECTED:
+                self._settle(Kind.OPENED, _ONE.unpack_from(body)[0], body[4:].decode(errors="replace") or "without a reason")
+            case Kind.ENDED:
+                assert self._sink is not None
+                self._sink.ended(self._drains[_ONE.unpack_from(body)[0]].slot, body[4:].decode(errors="replace"))
+            case Kind.GROUPS:
+                told = msgspec.json.decode(body[4:], type=_Groups)
+                self._report(checked=told.groups, wrong=wrong_groups(told))
+            case Kind.STATISTICS:
+                if self._statistics is not None and not self._statistics.done():
+                    self._statistics.set_result(msgspec.json.decode(body, type=dict[str, float]))
+            case _:
+                raise ValueError(f"an unknown kind, {kind}")
+
+    def _rows(self, body: bytes, received_ns: int) -> None:
+        """HOT: once per frame of rows."""
+        handle, length = _TWO.unpack_from(body)
+        drain = self._drains[handle]
+        sink = self._sink
+        assert sink is not None
+        data = body[_TWO.size :]
+        count, odd = divmod(len(data), length)
+        if odd:
+            raise ValueError("rows whose length does not add up")
+        if sink.takes_blocks:
+            sink.put_block(Block(drain.slot, data, length, 0, received_ns))
+        else:
+            for at in range(0, len(data), length):
+                sink.put((drain.slot, data[at : at + length], received_ns))
+        drain.outstanding_count -= count
+        if drain.outstanding_count <= 0:
+            if drain.outstanding_count < 0:
+                self._report(unasked=-drain.outstanding_count)
+            self._ask(handle, drain)
+
+    def _report(self, *, unasked: int = 0, checked: int = 0, wrong: int = 0) -> None:
+        self._send(Kind.REPORT, _THREE.pack(unasked, checked, wrong))
+
+    def _settle(self, kind: int, handle: int, reason: str) -> None:
+        answer = self._answers.pop((kind, handle), None)
+        if answer is not None and not answer.done():
+            answer.set_result(reason)
+
+    def _fail(self, reason: str) -> None:
+        self._failure = self._failure or reason
+        self.abort()
+
+    # -- the socket
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End every wait and tell the sink."""
+        reason = self._failure = self._failure or ("closed the connection" if exc is None else f"broke the connection off ({exc})")
+        self._transport = None
+        self.writable = False
+        self._lost.set()
+        for waiting in (*self._answers.values(), self._statistics):
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(RefusedError(self._url, reason))
+        self._answers.clear()
+        if self._handed_over and self._sink is not None:
+            self._sink.closed(self, reason)
+
+    def pause_writing(self) -> None:
+        """The system takes no more: its back-pressure."""
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        """It takes more again."""
+        self.writable = self._transport is not None
+
+    @property
+    def os_socket(self) -> socket.socket | None:
+        """The socket underneath, for faults that end it in a way of their own; None when it is gone."""
+        raw: socket.socket | None = self._transport.get_extra_info("socket") if self._transport is not None else None
+        return raw
+
+    def pause_reading(self) -> None:
+        """Stop reading the socket."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    async def close(self) -> None:
+        """Send what is left, then close."""
+        if self._transport is not None:
+            self._failure = self._failure or "was left by us"
+            self._transport.close()
+            try:
+                async with asyncio.timeout(CLOSE_LIMIT_S):
+                    await self._lost.wait()
+            except TimeoutError:
+                self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        if self._transport is not None:
+            self._failure = self._failure or "was left by us"
+            self._transport.abort()
+
+    def hand_over(self) -> Connection:
+        """Give the connection to whoever asked for it. Raises: RefusedError when it was lost meanwhile."""
+        if self._transport is None or self._transport.is_closing():
+            raise RefusedError(self._url, self._failure or "closed the connection")
+        self._handed_over = True
+        return self
+
+
+class PulledDriver(BaseDriver):
+    """Speaks to a host; `DEFAULTS` and `MEANINGS` hold its options, which are those of the streams it opens."""
+
+    DEFAULTS: ClassVar[Options] = DEFAULTS
+    encoding: Encoding = "binary"
+    acknowledges = True
+    batches = True
+
+    def __init__(self, options: Options) -> None:
+        self.options = take_options("pulled", options, DEFAULTS)
+        self.demand = int(self.options["demand"])
+        if self.demand < 1:
+            raise UsageError(f"option 'demand' of driver 'pulled' must be at least 1, got {self.demand}")
+        self._records = _lengths(str(self.options["records"]))
+
+    def stream_options(self, channel: str) -> dict[str, Any]:
+        """The options of a channel's streams, for the host."""
+        number = _number(channel)
+        given: dict[str, Any] = {
+            name: value
+            for name, value in self.options.items()
+            if name not in ("demand", "records", "measure_records", "measure_chunk", "measure_groups")
+            and not (name in ("min_demand", "fail_id") and value == -1)
+        }
+        given["records"] = self._records[number % len(self._records)]
+        return given
+
+    async def connect(self, url: str, channel: str, sink: Sink, *, limit_s: float, local_host: str | None = None) -> Connection:
+        """Open a connection. `channel` is not needed: frames name their channels."""
+        return (await self._connect(url, sink, limit_s=limit_s, local_host=local_host)).hand_over()
+
+    async def statistics(self, url: str) -> dict[str, float] | None:
+        """The host's figures, and what the drains have reported to it."""
+        try:
+            async with asyncio.timeout(STATISTICS_LIMIT_S):
+                connection = await self._connect(url, None, limit_s=STATISTICS_LIMIT_S, local_host=None)
+                try:
+                    return await connection.statistics()
+                finally:
+                    connection.abort()
+        except TimeoutError:
+            return None
+
+    async def _connect(self, url: str, sink: Sink | None, *, limit_s: float, local_host: str | None) -> PulledConnection:
+        parts = urlsplit(url)
+        if not parts.hostname or not parts.port:
+            raise UsageError(f"driver 'pulled' needs a URL like tcp://127.0.0.1:7000, got {url!r}")
+        options: dict[str, Any] = {"local_addr": (local_host, 0)} if local_host is not None else {}
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                _, made = await asyncio.get_running_loop().create_connection(
+                    lambda: PulledConnection(self, url, sink), parts.hostname, parts.port, **options
+                )
+        except TimeoutError as exc:
+            why = f"took no connection within {limit_s:g} s" if limit.expired() else "did not answer on the network (ETIMEDOUT)"
+            raise RefusedError(url, why) from exc
+        except OSError as exc:
+            raise RefusedError(url, network_reason(exc)) from exc
+        return made
+
+
+def _lengths(text: str) -> list[int]:
+    """Read the option `records`: how long the streams of each channel are.
+
+    >>> _lengths("2x100 1000")
+    [100, 100, 1000]
+    """
+    lengths: list[int] = []
+    for word in text.split():
+        times, _, length = word.rpartition("x")
+        if not length.isdecimal() or not int(length) or (times and not times.isdecimal()) or (word.startswith("x")):
+            raise UsageError(f"option 'records' of driver 'pulled' is a number, or a list such as '2x100 5x1000'; got {text!r}")
+        lengths += [int(length)] * int(times or 1)
+    if not lengths:
+        raise UsageError("option 'records' of driver 'pulled' must not be empty")
+    return lengths
+
+
+def _number(channel: str) -> int:
+    """The number that ends a channel's name."""
+    digits = channel.rpartition(".")[2]
+    return int(digits) if digits.isdecimal() else 0
