@@ -39,11 +39,12 @@ class AgentDiedError(SystemUnderTestError):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """The answers of all agents to one step, summed; `worst_s` is the longest."""
+    """The answers of all agents to one step, summed; `worst_s` is the longest, `victims` are those of all."""
 
     figures: dict[str, float]
     reasons: dict[str, int]
     worst_s: float
+    victims: tuple[int, ...] = ()
 
 
 class _Agent:
@@ -159,12 +160,14 @@ class Agents:
         figures: Counter[str] = Counter()
         reasons: Counter[str] = Counter()
         worst_s = 0.0
+        victims: list[int] = []
         for answer in answers:
             assert isinstance(answer, Did)
             figures.update(answer.figures)
             reasons.update(answer.reasons)
             worst_s = max(worst_s, answer.worst_s)
-        return Step(figures=dict(figures), reasons=dict(reasons.most_common(20)), worst_s=worst_s)
+            victims += answer.victims
+        return Step(figures=dict(figures), reasons=dict(reasons.most_common(20)), worst_s=worst_s, victims=tuple(sorted(victims)))
 
     async def collect(self, *, limit_s: float) -> list[Outcome]:
         """Fetch everything the agents know, in the order of their numbers."""

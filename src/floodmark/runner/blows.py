@@ -105,6 +105,11 @@ class Blows:
             blow.hits = active.hits
             self._evidence.fault_hits += active.hits
 
+    def keep_journals(self) -> None:
+        """Hand over what was written down by those who did it: it is read when the run is over, however it ended."""
+        journals = {"wire": self._proxy.journal().entries() if self._proxy is not None else (), "process": self._journal.entries()}
+        self._evidence.journals |= {name: entries for name, entries in journals.items() if entries}
+
     def timed(self) -> list[tuple[int, Fault, FaultPlan]]:
         """The faults that strike at a time of their own."""
         return [
@@ -191,6 +196,7 @@ class Blows:
         step = await self._agents.ask("fault", index=index, limit_s=self._limit_s(fault, plan))
         blow.hits = int(step.figures.get("fault_hits", 0))
         blow.back = int(step.figures.get("fault_back", 0))
+        blow.victims = step.victims
         blow.clients = True
         blow.worst_s = step.worst_s if blow.back else None
         if isinstance(plan, Disconnect | Drop | Churn):

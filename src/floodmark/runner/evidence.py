@@ -6,6 +6,9 @@ A field that was never reached keeps its first value, which says "not measured" 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
 
 from floodmark.ledger.reconcile import Reckoning
 from floodmark.monitor.watch import Watch
@@ -39,6 +42,8 @@ class Blow:
         self.reconnects = 0
         self.away = 0
         self.worst_s: float | None = None
+        self.victims: tuple[int, ...] = ()
+        """Which connections, where it picked some by number."""
 
 
 class Evidence:
@@ -57,6 +62,8 @@ class Evidence:
         self.fault_back = 0
         self.fault_worst_s = 0.0
         self.blows: list[Blow] = []
+        self.journals: dict[str, Sequence[msgspec.Struct]] = {}
+        """What the proxy and the faults on processes wrote down themselves, by who did."""
         self.load_end_ns = 0  # of the first load, where there are two
         self.first_drained_ns = 0  # with a second load only: the drain between the two, and the second itself
         self.second_start_ns = 0

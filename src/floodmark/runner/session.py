@@ -29,7 +29,7 @@ from floodmark.model.scenario import Scenario
 from floodmark.monitor.watch import Watch
 from floodmark.report.folder import RunFolder
 from floodmark.report.terminal import Progress as Display
-from floodmark.runner import aftermath, leaks, losses, plan, profile, second, usage
+from floodmark.runner import aftermath, journal, leaks, losses, plan, profile, second, usage
 from floodmark.runner.again import LaterStart
 from floodmark.runner.agents import Agents
 from floodmark.runner.blows import Blows, before, phase_limit_s, windows
@@ -99,7 +99,10 @@ class Session:
                 plans = [plan_fault(fault) for fault in scenario.faults]
                 async with before(target.url, plans, seed=self._settings.seed) as (url, proxy):
                     self._blows = Blows(scenario, plans, self._agents, self._evidence, proxy, seed=self._settings.seed)
-                    await self._play_on(target, url)
+                    try:
+                        await self._play_on(target, url)
+                    finally:
+                        self._blows.keep_journals()
         except SystemUnderTestError as exc:
             self._evidence.notes.insert(0, str(exc))
         finally:
@@ -369,6 +372,7 @@ class Session:
             rows = evidence.watch.rows() if evidence.watch is not None else []
             self._folder.add_samples(scenario.id, evidence.timeline.samples(origin_ns, rows), evidence.timeline.marks(origin_ns))
             self._folder.add_findings(scenario.id, evidence.reckoning.findings if evidence.reckoning is not None else ())
+            self._folder.add_faults(scenario.id, journal.lines(evidence))
         result, self.observed = result_of(
             scenario, evidence, agents=self._agent_count, seed=self._settings.seed, now_ns=time.monotonic_ns()
         )

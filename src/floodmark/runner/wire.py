@@ -40,12 +40,16 @@ class Do(msgspec.Struct, frozen=True, kw_only=True, tag="do"):
 
 
 class Did(msgspec.Struct, frozen=True, kw_only=True, tag="did"):
-    """The answer to a step: figures to be summed over the agents, and reasons of failures with their counts."""
+    """The answer to a step: figures to be summed over the agents, and reasons of failures with their counts.
+
+    `victims` are the numbers of the connections that a fault was about.
+    """
 
     number: int
     figures: dict[str, float] = {}
     reasons: dict[str, int] = {}
     worst_s: float = 0.0
+    victims: tuple[int, ...] = ()
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):

@@ -83,6 +83,7 @@ class Mishaps:
                 chosen, mine = self._choose(fault, occasion)
             case _:
                 raise HarnessBugError(f"the fault {fault.kind!r} is not one of the clients'")
+        names = tuple(member.number for member in mine)
         match plan:
             case Disconnect():
                 back = await self._disconnect(mine, plan)
@@ -92,9 +93,9 @@ class Mishaps:
                 back = await self._drop(chosen, mine, plan)
             case Reader():
                 await self._read_badly(mine, plan, fault.for_s)
-                return Did(number=number, figures={"fault_hits": len(mine), "fault_back": len(mine)})
+                return Did(number=number, figures={"fault_hits": len(mine), "fault_back": len(mine)}, victims=names)
         worst_s = (time.monotonic_ns() - start_ns) / 1e9 if mine else 0.0
-        return Did(number=number, figures={"fault_hits": len(mine), "fault_back": back}, worst_s=worst_s)
+        return Did(number=number, figures={"fault_hits": len(mine), "fault_back": back}, worst_s=worst_s, victims=names)
 
     def _choose(self, fault: Fault, occasion: int) -> tuple[set[int], list[Member]]:
         """The victims among all connections, and those of them that are here and connected."""
