@@ -20,12 +20,13 @@ def _texts(content: Any, resources: Any) -> list[str]:
     fonts = {name: _letters(font) for name, font in resources.get("/Font", {}).items()}
     letters: dict[int, str] = {}
     found: list[str] = []
-    for operands, operator in pikepdf.parse_content_stream(content):
-        match str(operator):
+    for instruction in pikepdf.parse_content_stream(content):
+        operands = instruction.operands
+        match str(instruction.operator):
             case "Tf":
                 letters = fonts[str(operands[0])]
             case "Tj" | "TJ":
-                parts = operands[0] if str(operator) == "TJ" else [operands[0]]
+                parts = operands[0] if str(instruction.operator) == "TJ" else [operands[0]]
                 codes = b"".join(bytes(part) for part in parts if isinstance(part, pikepdf.String))
                 found.append("".join(letters[codes[at] << 8 | codes[at + 1]] for at in range(0, len(codes), 2)))
             case "Do":
