@@ -46,7 +46,7 @@ report = Report(
         Band(
             kind="title",
             elements=(
-                Label(text="Sales by territory and customer", bold=True),
+                Label(text="Sales", bold=True),
                 Expression(text="'from ' || strftime(:since, '%d %b %Y') || ' on'", align="right"),
             ),
         ),
@@ -86,7 +86,6 @@ report = Report(
         Band(
             kind="summary",
             elements=(
-                Line(thickness_pt=2),
                 Label(text="All in all", bold=True, width=6),
                 Aggregate(function="count", format="number:0", label="Sales", width=1.5),
                 Aggregate(function="avg", source=TURNOVER, format="money:EUR", label="Mean", width=1.5),
