@@ -1,6 +1,7 @@
 """`python -m bench [NAME ...]`: run the benchmarks and print one table. Progress goes to stderr, the table to stdout.
 
-`leak` and `proxy` print tables of their own, take options of their own, and run only by name, alone: `python -m bench leak --live 20`.
+`leak`, `proxy` and those of the pipeline print tables of their own, take options of their own, and run only by name, alone:
+`python -m bench leak --live 20`.
 Exit code 1 when floodmark itself has no figure in one of them; a peer that is not installed only says so in its row.
 """
 
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import connections, fanout, leak, proxy, receive
+from bench import connections, fanout, leak, pipeline, pipeline_pdf, pipeline_sources, proxy, receive
 from bench.measure import Outcome
 from bench.table import markdown, replaced, terminal
 from floodmark.report.machine import fingerprint
@@ -26,7 +27,13 @@ BENCHMARKS: dict[str, Callable[..., Outcome]] = {
     "fanout-1": fanout.runner(1),
     "fanout-10": fanout.runner(10),
 }
-ALONE: dict[str, Callable[[list[str]], int]] = {"leak": leak.main, "proxy": proxy.main}
+ALONE: dict[str, Callable[[list[str]], int]] = {
+    "leak": leak.main,
+    "proxy": proxy.main,
+    "pipeline": pipeline.main,
+    "pipeline-pdf": pipeline_pdf.main,
+    "pipeline-sources": pipeline_sources.main,
+}
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
