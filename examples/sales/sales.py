@@ -24,6 +24,7 @@ report = Report(
     author="The example shop",
     source=str(Path(__file__).with_name("sales.csv")),
     query=Query(
+        table="sales",  # of a file: its name
         where="CAST(sold_on AS TEXT) >= CAST(:since AS TEXT) AND (:territory IS NULL OR territory = :territory)",
         order_by=("sold_on", "id"),
     ),

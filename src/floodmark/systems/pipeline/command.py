@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -140,15 +141,21 @@ def _check_place(out: Path, source: str, file: Path) -> None:
                 raise UsageError(f"-o {out} would overwrite {taken}, which the report is made from; give another name")
 
 
-def run(order: Order, *, stdout: IO[bytes], stderr: IO[str]) -> Rendered:
+def run(order: Order, *, stdout: IO[bytes], stderr: IO[str]) -> Rendered | None:
     """Make the report, and tell on `stderr` how far it is and what came of it.
 
+    Returns: what was written; None when whoever reads stdout has left before the end, which is his good right.
     Raises: UsageError, ReportFailedError; CancelledError after a Ctrl-C or SIGTERM, when everything has been put away.
     """
     job = checked(order)
     teller = Teller(stderr, on_terminal=stderr.isatty())
-    with teller.logging():
-        rendered, skipped_count, reason = asyncio.run(_until_asked_to_end(job, stdout, teller))
+    try:
+        with teller.logging():
+            rendered, skipped_count, reason = asyncio.run(_until_asked_to_end(job, stdout, teller))
+    except BrokenPipeError:
+        with Path(os.devnull).open("wb") as nothing:  # what is still in the buffer must not fail once more when Python ends
+            os.dup2(nothing.fileno(), stdout.fileno())
+        return None
     place = "stdout" if job.out is None else str(rendered.files[0]) if rendered.files else str(job.out)
     teller.say(summary(rendered, place, skipped_count, reason))
     return rendered
@@ -209,7 +216,7 @@ async def _make(job: Job, stdout: IO[bytes], teller: Teller) -> tuple[Rendered, 
     except PipelineError as exc:
         raise ReportFailedError(f"the report could not be made: {exc}") from exc
     except BrokenPipeError:
-        raise  # whoever reads our stdout has seen enough
+        raise
     except OSError as exc:
         raise UsageError(f"cannot write {job.out or 'to stdout'}: {exc.strerror or exc}; nothing of the report was kept") from exc
 
@@ -301,7 +308,7 @@ def summary(rendered: Rendered, place: str, skipped_count: int, skipped_reason: 
     pages = f" on {_count(rendered.pages, 'page')}" if rendered.pages else ""
     first = len(rendered.files) - 1
     files = f" and {_count(first, 'file')} more" if first > 0 else ""
-    line = f"{place}{files}: {_count(rendered.records, 'row')}{pages}, {rendered.bytes / 1e6:,.1f} MB in {rendered.seconds:,.1f} s"
+    line = f"{place}{files}: {_count(rendered.records, 'row')}{pages}, {_size(rendered.bytes)} in {rendered.seconds:,.1f} s"
     if not skipped_count:
         return f"{line}, 0 left out"
     return f"{line}, {skipped_count:,} left out\nleft out because a value could not be read; the first: {skipped_reason}"
@@ -309,3 +316,10 @@ def summary(rendered: Rendered, place: str, skipped_count: int, skipped_reason: 
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _size(count_bytes: int) -> str:
+    for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count_bytes >= factor:
+            return f"{count_bytes / factor:,.1f} {unit}"
+    return f"{count_bytes} B"
