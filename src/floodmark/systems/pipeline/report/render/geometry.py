@@ -22,7 +22,7 @@ PORTRAIT_PT, LANDSCAPE_PT = 481.9, 728.5  # A4 within margins of 2 cm
 SMALLEST_PT = 8.0
 SAMPLED_COUNT = 500  # rows looked at
 TEXT_CAP_EM = 22.0  # a column of long texts asks for no more than this
-INSET_PT = 6.0  # left and right of a cell together
+INSET_PT = 9.0  # left and right of a cell together
 ROOM_RATIO = 0.35  # numbers are given this much more than they need, where there is room
 UNBROKEN = 1_000_000  # letters
 GROWTH_EM = 1.6  # totals are longer than what they are taken of
@@ -60,6 +60,7 @@ class BandShape(msgspec.Struct, frozen=True, kw_only=True):
     strips: tuple[Strip, ...]
     headings: tuple[str, ...] = ()  # over the columns of a detail band
     letters: tuple[int, ...] = ()  # of a detail band: how long a word may be in each column without being broken
+    widths: tuple[float, ...] = ()  # of the columns of a detail band that is one plain line, in pt
 
 
 class Geometry(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +105,7 @@ def geometry_of(plan: Plan, sample: Mapping[int, Sequence[Sequence[str]]], *, si
                 strips=strips,
                 headings=tuple(cell.heading for cell in it.cells) if number in columns else (),
                 letters=_letters(it, columns[number], table_pt, width_pt) if number in columns else (),
+                widths=_plain_widths(strips, width_pt) if number in columns else (),
             )
         )
     headings = tuple(number for number in tables if plan.bands[number].band.headings and plan.bands[number].cells)
@@ -172,13 +174,35 @@ def _columns(it: PlannedBand, natural: Sequence[float], size_pt: float, width_pt
 
 def _letters(it: PlannedBand, columns: Sequence[tuple[str, float]], size_pt: float, width_pt: float) -> tuple[int, ...]:
     """How many letters of a word each column is sure to hold; a number is not broken in any case."""
-    left = width_pt - sum(width for unit, width in columns if unit == "pt")
-    shares = sum(width for unit, width in columns if unit == "fr") or 1.0
-    widths = [width if unit == "pt" else left * width / shares for unit, width in columns]
+    widths = widths_pt(columns, width_pt)
     return tuple(
         UNBROKEN if cell.align == "right" else max(int((width - INSET_PT) / (size_pt * 0.62)), 4)
         for cell, width in zip(it.cells, widths, strict=True)
     )
+
+
+def widths_pt(columns: Sequence[tuple[str, float]], width_pt: float) -> list[float]:
+    """How wide the columns of a table are on a page."""
+    left = width_pt - sum(width for unit, width in columns if unit == "pt")
+    shares = sum(width for unit, width in columns if unit == "fr") or 1.0
+    return [width if unit == "pt" else left * width / shares for unit, width in columns]
+
+
+def _plain_widths(strips: Sequence[Strip], width_pt: float) -> tuple[float, ...]:
+    if len(strips) != 1 or strips[0].rule or any(cell.bar for cell in strips[0].cells):
+        return ()
+    return tuple(round(width, 2) for width in widths_pt(strips[0].columns, width_pt))
+
+
+def fits(text: str, width_pt: float, size_pt: float) -> bool:
+    """Whether a text is sure to be set on one line of a column; in doubt it is not.
+
+    HOT: once for every cell. Short texts are let through by their length alone, the others are measured letter by letter.
+    """
+    room_em = (width_pt - INSET_PT) / size_pt
+    if len(text) * 0.75 <= room_em and text.isascii():
+        return "\n" not in text
+    return len(text) * 0.4 <= room_em and "\n" not in text and width_em(text) * 1.15 <= room_em
 
 
 def _strips(it: PlannedBand, columns: tuple[tuple[str, float], ...] | None) -> tuple[Strip, ...]:

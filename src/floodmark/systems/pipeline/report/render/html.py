@@ -16,7 +16,7 @@ from floodmark.systems.pipeline.report.bands import BandKind
 from floodmark.systems.pipeline.report.model import Report
 from floodmark.systems.pipeline.report.render.base import Chunk, Out, Progress, Rendered, Style, Told, frames, opened
 from floodmark.systems.pipeline.report.render.fold import Fold, Values
-from floodmark.systems.pipeline.report.render.geometry import BandShape, Geometry, Strip, StripCell, geometry_of
+from floodmark.systems.pipeline.report.render.geometry import BandShape, Geometry, Strip, StripCell, geometry_of, widths_pt
 from floodmark.systems.pipeline.report.render.layout import BEGINS, Item, Layout
 from floodmark.systems.pipeline.report.render.plan import Plan, plan_of
 from floodmark.systems.pipeline.report.render.printable import printable
@@ -116,8 +116,8 @@ class _Page:
         assert self._geometry is not None
         if self._table is None:
             return ""
-        total = sum(width for _, width in _in_pt(self._table, self._geometry.width_pt))
-        cols = "".join(f'<col style="width:{100 * width / total:.1f}%">' for _, width in _in_pt(self._table, self._geometry.width_pt))
+        widths = widths_pt(self._table.columns, self._geometry.width_pt)
+        cols = "".join(f'<col style="width:{100 * width / sum(widths):.1f}%">' for width in widths)
         rows = ""
         for number in self._geometry.headings:
             shape = self._geometry.bands[number]
@@ -191,10 +191,3 @@ def _class(align: str) -> str:
 
 def _text(text: str) -> str:
     return escape(text).replace("\n", "<br>") if text else ""
-
-
-def _in_pt(strip: Strip, width_pt: float) -> list[tuple[str, float]]:
-    """Columns by the width that they take of a page."""
-    left = width_pt - sum(width for unit, width in strip.columns if unit == "pt")
-    shares = sum(width for unit, width in strip.columns if unit == "fr") or 1.0
-    return [(unit, width if unit == "pt" else left * width / shares) for unit, width in strip.columns]

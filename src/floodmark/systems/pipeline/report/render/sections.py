@@ -9,7 +9,7 @@ there are. Memory: the items of one section; a few texts for each page.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import polars as pl
 from floodmark.systems.pipeline.report.bands import BandKind, Label
 from floodmark.systems.pipeline.report.render.base import Style
 from floodmark.systems.pipeline.report.render.fold import Fold
-from floodmark.systems.pipeline.report.render.geometry import Geometry, geometry_of
+from floodmark.systems.pipeline.report.render.geometry import Geometry, fits, geometry_of
 from floodmark.systems.pipeline.report.render.layout import BEGINS, Item
 from floodmark.systems.pipeline.report.render.plan import PAGE, Plan
 from floodmark.systems.pipeline.report.render.printable import breakable
@@ -177,32 +177,41 @@ class Sections:
                 before_footer = end < len(items) and self.plan.bands[items[end].band].kind in (BandKind.GROUP_FOOTER, BandKind.SUMMARY)
                 first = start + (min(TOGETHER_COUNT, end - start) if after_header else 0)
                 tail = max(end - TOGETHER_COUNT, first) if before_footer else end
-                blocks += [
-                    self._block(band, a, b, together=a != first or b != tail, sticky=before_footer and b == end)
-                    for a, b in ((start, first), (first, tail), (tail, end))
-                    if a < b
-                ]
+                for a, b in ((start, first), (first, tail), (tail, end)):
+                    if a < b:
+                        blocks.append(self._block(band, a, b, together=a != first or b != tail, sticky=before_footer and b == end))
             else:
                 sticky = kind is BandKind.GROUP_HEADER or (
                     kind is BandKind.GROUP_FOOTER and end < len(items) and self.plan.bands[items[end].band].kind is BandKind.GROUP_FOOTER
                 )
                 blocks.append(self._block(band, start, end, together=False, sticky=sticky))
                 if kind is BandKind.TITLE and self._geometry.headings and end < len(items):
-                    blocks.append({"band": band, "first": -1, "sticky": True, "together": True, "rows": [], "headings": True})
+                    blocks.append({"band": band, "first": -1, "sticky": True, "together": True, "rows": [], "single": [], "headings": True})
             start = end
         return blocks
 
     def _block(self, band: int, start: int, end: int, *, together: bool, sticky: bool) -> dict[str, Any]:
         assert self._geometry is not None
-        letters = self._geometry.bands[band].letters
+        shape = self._geometry.bands[band]
         rows: list[Sequence[str]] = [item.texts for item in self._items[start:end]]
-        if letters:
-            least = min(letters)
+        if shape.letters:
+            least = min(shape.letters)
             rows = [
-                [breakable(text, limit) for text, limit in zip(texts, letters, strict=True)] if max(map(len, texts)) > least else texts
+                [breakable(text, limit) for text, limit in zip(texts, shape.letters, strict=True)]
+                if max(map(len, texts)) > least
+                else texts
                 for texts in rows
             ]
-        return {"band": band, "first": start, "sticky": sticky, "together": together, "rows": rows, "headings": False}
+        single = [all(map(fits, texts, shape.widths, repeat(shape.size))) for texts in rows] if shape.widths else []
+        return {
+            "band": band,
+            "first": start,
+            "sticky": sticky,
+            "together": together,
+            "rows": rows,
+            "single": single,  # rows that are sure to be one line, which are set at half the cost
+            "headings": False,
+        }
 
     # What stands around its pages.
 
@@ -220,10 +229,13 @@ class Sections:
             self._rows_start += taken
 
     def _row_at(self, index: int) -> int:
-        """How many rows of the report stand above an item of this section."""
+        """How many rows of the report stand above an item of this section, or above what comes behind it."""
         if index < len(self._items):
             return self._items[index].rows_before
-        return self._rows_start + sum(map(len, self._rows))
+        last = self._items[-1] if self._items else None
+        if last is None:
+            return self._rows_start
+        return last.rows_before + (self.plan.bands[last.band].kind is BandKind.DETAIL)
 
     def _page(self, rows: pl.DataFrame, begin: int, end: int) -> tuple[list[list[str]], list[list[str]]]:
         fold = self._fold
@@ -278,8 +290,7 @@ def _first_items(attachment: dict[str, Any], pages: int, count: int) -> list[int
 def _seam(attachment: dict[str, Any], firsts: Sequence[int]) -> int:
     """How many pages to keep so that the next section can begin with a fresh item on a fresh page; 0 when there is no such place."""
     begins = dict(attachment["begins"])
-    ends = dict(attachment["ends"])
-    broken = [(begins[item], page) for item, page in ends.items() if page > begins[item]]
+    broken = [(begins[item], page) for item, page in attachment["ends"] if page > begins[item]]
     for page in range(len(firsts), 1, -1):  # the page that is to be carried
         starts = begins.get(firsts[page - 1]) == page
         if starts and not any(begin < page <= end for begin, end in broken):
