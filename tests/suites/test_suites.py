@@ -14,8 +14,10 @@ from floodmark.model.metrics import metric_of
 from floodmark.model.read import checked
 from floodmark.model.scenario import Scenario
 from floodmark.model.trial import Trial
+from floodmark.suites import pipeline_liars
 from floodmark.suites.entry import Entry
 from floodmark.systems.hub.lies import parse_lie
+from floodmark.systems.pipeline.host.lies import LIES as PIPELINE_LIES
 
 SUBSCRIPTIONS = {
     "connections-10k": "S1",
@@ -114,9 +116,18 @@ def test_liars_there_is_one_for_every_lie_that_the_hub_knows() -> None:
     for entry in suites.SUITES["liars"]:
         trial = entry.build(1.0)
         assert isinstance(trial, Trial)
-        told |= {parse_lie(lie).name for lie in lies_of(trial.lying)}
+        if trial.lying.target.system == "hub":
+            told |= {parse_lie(lie).name for lie in lies_of(trial.lying)}
 
     assert told == LIES
+
+
+def test_liars_there_is_one_for_every_lie_that_the_pipeline_knows() -> None:
+    trials = [entry.build(1.0) for entry in pipeline_liars.ENTRIES]
+
+    told = [lie.partition("=")[0] for trial in trials if isinstance(trial, Trial) for lie in lies_of(trial.lying)]
+
+    assert sorted(told) == sorted(PIPELINE_LIES)
 
 
 @pytest.mark.parametrize("entry", [pytest.param(entry, id=entry.id) for entry in suites.SUITES["liars"]])

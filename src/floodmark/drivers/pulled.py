@@ -101,8 +101,10 @@ class _Groups(msgspec.Struct, frozen=True):
     found: list[_Group]
 
 
-def wrong_groups(told: _Groups) -> int:
+def wrong_groups(told: _Groups, *, without: int = -1) -> int:
     """Count the groups that are not what the number of records makes them: those that are missing or should not be are wrong too.
+
+    `without` is a record that is left out, if it is one of them.
 
     >>> wrong_groups(_Groups(3, 2, 1, [_Group("group_0", 2, 20), _Group("group_1", 2, 10)]))
     1
@@ -112,6 +114,10 @@ def wrong_groups(told: _Groups) -> int:
     for number in range(min(groups, records)):
         count = (records - number + groups - 1) // groups
         ids_sum = number * count + groups * count * (count - 1) // 2
+        if 0 <= without < records and without % groups == number:
+            count, ids_sum = count - 1, ids_sum - without
+        if not count:
+            continue
         wanted[f"group_{number}"] = (count * told.laps, 10 * ids_sum * told.laps)
     found = {group.key: (group.count, group.value_sum) for group in told.found}
     twice = len(told.found) - len(found)
@@ -271,7 +277,7 @@ class PulledConnection(asyncio.Protocol):
                 self._sink.ended(self._drains[_ONE.unpack_from(body)[0]].slot, body[4:].decode(errors="replace"))
             case Kind.GROUPS:
                 told = msgspec.json.decode(body[4:], type=_Groups)
-                self._report(checked=told.groups, wrong=wrong_groups(told))
+                self._report(checked=told.groups, wrong=wrong_groups(told, without=self._driver.fail_id))
             case Kind.STATISTICS:
                 if self._statistics is not None and not self._statistics.done():
                     self._statistics.set_result(msgspec.json.decode(body, type=dict[str, float]))
@@ -392,6 +398,7 @@ class PulledDriver(BaseDriver):
         self.demand = int(self.options["demand"])
         if self.demand < 1:
             raise UsageError(f"option 'demand' of driver 'pulled' must be at least 1, got {self.demand}")
+        self.fail_id = int(self.options["fail_id"])
         self._records = _lengths(str(self.options["records"]))
 
     def stream_options(self, channel: str) -> dict[str, Any]:
@@ -403,6 +410,8 @@ class PulledDriver(BaseDriver):
             if name not in ("demand", "records", "measure_records", "measure_chunk", "measure_groups")
             and not (name in ("min_demand", "fail_id") and value == -1)
         }
+        if not number and self.options["measure_records"]:
+            given |= {name: self.options[name] for name in ("measure_records", "measure_chunk", "measure_groups")}
         given["records"] = self._records[number % len(self._records)]
         return given
 

@@ -15,7 +15,7 @@ from floodmark.core.errors import UsageError
 from floodmark.core.units import Dimension
 from floodmark.model import criterion
 from floodmark.model.finding import Finding
-from floodmark.model.metrics import METRICS
+from floodmark.model.metrics import METRICS, metric_of
 from floodmark.model.result import CriterionResult, LatencySummary, RunResult, ScenarioResult
 from floodmark.model.verdict import Verdict
 from floodmark.report.machine import Machine
@@ -274,5 +274,5 @@ def metrics(scenario: ScenarioResult) -> list[Row]:
 
 
 def _metric(name: str, value: float) -> str:
-    known = METRICS.get(name)
+    known = metric_of(name)
     return quantity(value, known.dimension) if known else f"{value:.6g}"

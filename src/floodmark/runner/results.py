@@ -23,6 +23,7 @@ from floodmark.ledger.inbox import NEVER_NS
 from floodmark.model.arrival import Flood
 from floodmark.model.checks import FAULT_WINDOWS
 from floodmark.model.criterion import Criterion, parse
+from floodmark.model.metrics import STATISTIC
 from floodmark.model.result import CriterionResult, Delivery, FaultResult, Latencies, ScenarioResult
 from floodmark.model.scenario import Scenario
 from floodmark.model.verdict import Verdict, worst
@@ -71,7 +72,12 @@ def result_of(scenario: Scenario, evidence: Evidence, *, agents: int, seed: int,
         generator=usage.generator_usage(evidence, lag_ns_p99=record.lag.p99, agents=agents),
         findings=evidence.reckoning.findings[:FINDINGS_SHOWN] if evidence.reckoning is not None else (),
         metrics={
-            name: value for name, value in sorted(observations.values.items()) if math.isfinite(value) and name not in observations.at_least
+            **{
+                name: value
+                for name, value in sorted(observations.values.items())
+                if math.isfinite(value) and name not in observations.at_least
+            },
+            **{STATISTIC + name: value for name, value in sorted((record.statistics or {}).items()) if math.isfinite(value)},
         },
         note="; ".join([*evidence.notes, *reasons]),
         log_tail=target.log_tail() if target is not None and verdict is not Verdict.PASS else (),

@@ -57,6 +57,9 @@ class Channel:
         self.name = name
         self.options = options
         self.intake = Intake(max(2 * options.chunk_size, LEAST_INTAKE_COUNT, lies.left("ahead") + options.chunk_size))
+        if options.store == "sqlite":
+            from floodmark.systems.pipeline.source import sqlite  # noqa: F401  # loaded now, not in the midst of the load
+
         self._pipeline = pipeline
         self._drain = drain
         self._figures = figures
@@ -130,7 +133,7 @@ class Channel:
             query_timeout_s=None,
             stall_timeout_s=STALL_S,
             transformer=self._transform if options.transform or options.fail_id is not None else None,
-            grouped_aggregations=grouping(options),
+            grouped_aggregations=grouping(options.groups, options.aggregations),
         )
         self._stream = stream
         try:
@@ -209,9 +212,7 @@ class Channel:
         return msgspec.structs.replace(groups, found=[*wrong, *groups.found[wrong_count:]])
 
 
-def grouping(options: Options) -> tuple[Grouping, ...]:
-    """Group by category, as the client has ordered."""
-    if not options.aggregations:
-        return ()
-    functions = tuple(dict.fromkeys(("sum", "count", *options.aggregations)))
-    return (Grouping(group_by=("category",), aggregations=functions, fields=("value",), max_groups=max(options.groups, 1)),)
+def grouping(groups: int, functions: tuple[str, ...]) -> tuple[Grouping, ...]:
+    """Group by category; sum and count are always among it, since the client checks them."""
+    functions = tuple(dict.fromkeys(("sum", "count", *functions)))
+    return (Grouping(group_by=("category",), aggregations=functions, fields=("value",), max_groups=groups),)

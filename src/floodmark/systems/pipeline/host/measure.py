@@ -83,16 +83,16 @@ class LapCursor:
 async def measure(pipeline: Pipeline, options: Options) -> tuple[float, Groups]:
     """Run such a stream. Returns: records per second, and its groups."""
     laps = -(-options.measure_records // LAP_COUNT)
-    source = LapSource(laps, options.groups)
+    source = LapSource(laps, options.measure_groups)
     started_ns = time.monotonic_ns()
     stream_id, stream = await pipeline.start_pipeline(
         source=source,
         query=Query(table=TABLE),
         enable_cache=False,
-        chunk_size=options.chunk_size,
-        max_demand=options.chunk_size,
-        buffer_size=2 * options.chunk_size,
-        grouped_aggregations=grouping(options),
+        chunk_size=options.measure_chunk,
+        max_demand=options.measure_chunk,
+        buffer_size=2 * options.measure_chunk,
+        grouped_aggregations=grouping(options.measure_groups, ("sum", "count", "avg")),
     )
     async with stream:
         count = 0
@@ -101,4 +101,4 @@ async def measure(pipeline: Pipeline, options: Options) -> tuple[float, Groups]:
         speed_hz = count / ((time.monotonic_ns() - started_ns) / 1e9)
     snapshot = pipeline.get_aggregation_snapshot(stream_id).grouped_aggregations[0]
     pipeline.registry.deregister(stream_id)
-    return speed_hz, groups_of(snapshot, records=LAP_COUNT, groups=options.groups, laps=laps)
+    return speed_hz, groups_of(snapshot, records=LAP_COUNT, groups=options.measure_groups, laps=laps)

@@ -33,9 +33,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     retry_delay_s: float = 0.01
     pause_s: float = 0.0  # that the drain takes over each batch
     measure_records: int = 0  # rows of a stream beside the others whose speed is measured; in whole laps (see measure.py)
+    measure_chunk: int = 1000
+    measure_groups: int = 1000
 
     def __post_init__(self) -> None:
-        for name in ("records", "groups", "chunk_size", "max_demand", "buffer_size"):
+        for name in ("records", "groups", "chunk_size", "max_demand", "buffer_size", "measure_chunk", "measure_groups"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.query_failures < self.query_failures_of:

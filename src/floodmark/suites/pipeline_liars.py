@@ -1,0 +1,86 @@
+"""The harness on trial against the pipeline: hosts whose pipeline lies in one known way, and the honest twin beside each.
+
+Losses and repetitions are caught by the ledger; what it cannot see by those who drain outside (unasked records, wrong groups) or by the
+host's bookkeeping at the edge where the pipeline fetches. Each lie is planted a number of times, and the trial passes only if exactly
+that number was found and the twin was cleared.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from floodmark.model.arrival import Constant
+from floodmark.model.scenario import Phase, Population, Scenario, Target
+from floodmark.model.trial import Trial
+from floodmark.suites.entry import Entry, criteria
+
+RECORDS, CHUNK, GROUPS = 2_000, 100, 20
+HONEST = ("target.unasked == 0", "target.ahead_max == 0", "target.groups_wrong == 0", f"target.groups_checked == {GROUPS}")
+"""The demand is a multiple of the chunk, so that an honest pipeline has never fetched a record that nobody has asked for."""
+
+
+def honest(name: str) -> Scenario:
+    """The load of every trial: one stream of two thousand records in twenty chunks, of which every fifth query fails once."""
+    return Scenario(
+        id=f"liars.{name}",
+        target=Target(system="pipeline"),
+        driver="pulled",
+        driver_options={
+            **{"records": str(RECORDS), "groups": GROUPS, "demand": CHUNK, "chunk_size": CHUNK, "max_demand": CHUNK},
+            **{"query_failures": 1, "query_failures_of": 5},
+        },
+        population=Population(connections=1),
+        phases=(Phase(arrival=Constant(rate_hz=10_000), messages=RECORDS, payload_bytes=100),),
+        criteria=criteria("lost == 0", "duplicated == 0", *HONEST),
+        warmup=False,
+        drain_limit_s=2.0,
+    )
+
+
+def _trial(name: str, title: str, lie: str, caught: tuple[str, ...]) -> Entry:
+    def build(scale: float) -> Trial:
+        twin = honest(name)
+        target = msgspec.structs.replace(twin.target, args=(*twin.target.args, "--lie", lie))
+        return Trial(
+            id=twin.id,
+            title=title,
+            honest=msgspec.structs.replace(twin, id=f"{twin.id}.honest-twin", title="the honest twin"),
+            lying=msgspec.structs.replace(twin, title=title, target=target),
+            caught=criteria(*caught),
+        )
+
+    return Entry(id=f"liars.{name}", text=title, build=build, quick_scale=None)
+
+
+ENTRIES: tuple[Entry, ...] = (
+    _trial(
+        "pipeline-skip",
+        "a pipeline that leaves out 3 chunks",
+        "skip=3",
+        (f"lost == {3 * CHUNK}", "duplicated == 0"),
+    ),
+    _trial(
+        "pipeline-repeat",
+        "a pipeline that gives 2 chunks again after a retry",
+        "repeat=2",
+        (f"duplicated == {2 * CHUNK}", "lost == 0"),
+    ),
+    _trial(
+        "pipeline-overemit",
+        "a pipeline that gives 7 records beyond the demand",
+        "overemit=7",
+        ("target.unasked == 7", "lost == 0", "duplicated == 0"),
+    ),
+    _trial(
+        "pipeline-miscount",
+        "a pipeline that miscounts 5 groups",
+        "miscount=5",
+        ("target.groups_wrong == 5", f"target.groups_checked == {GROUPS}", "lost == 0"),
+    ),
+    _trial(
+        "pipeline-ahead",
+        "a pipeline that ignores demand and fetches 150 records ahead",
+        "ahead=150",
+        ("target.ahead_max == 150", "target.unasked == 0", "lost == 0", "duplicated == 0"),
+    ),
+)
