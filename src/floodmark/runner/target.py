@@ -220,7 +220,8 @@ async def running(target: Target, log_path: Path, *, under: Callable[[list[str]]
         yield RunningTarget(target.url, target.url)
         return
     recipe = recipe_of(target)
-    with tempfile.TemporaryDirectory(prefix="floodmark-target-", ignore_cleanup_errors=True) as folder:
+    # Within the run folder: when the runner is killed, nothing of it lies about elsewhere.
+    with tempfile.TemporaryDirectory(prefix="target-", dir=log_path.parent.resolve(), ignore_cleanup_errors=True) as folder:
         words = under([word.replace(FOLDER, folder) for word in recipe.words])
         # A system of ours that is killed leaves its temporary files: here they are found.
         environment = {"TMPDIR": folder} if target.system is not None else {}
