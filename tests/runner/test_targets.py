@@ -176,7 +176,9 @@ def test_target_that_drops_the_publisher_fails_and_the_rest_is_dropped_by_us_not
     told = {criterion["text"]: criterion["verdict"] for criterion in played.result["criteria"]}
     assert told["disconnects == 0"] == "FAIL"
     assert told["dropped_by_us == 0"] == "UNKNOWN"
-    assert played.result["delivery"]["dropped_by_us"] == 2 * 150
+    published = played.result["metrics"]["published"]
+    assert 50 <= published < 100  # a few may leave before the connection is seen to be closed
+    assert played.result["delivery"]["dropped_by_us"] == 2 * (200 - published)
     assert played.result["delivery"]["lost"] == 0
     assert "code 1011 (no more of you)" in played.result["note"]
 
