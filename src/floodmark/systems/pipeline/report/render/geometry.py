@@ -194,17 +194,6 @@ def _plain_widths(strips: Sequence[Strip], width_pt: float) -> tuple[float, ...]
     return tuple(round(width, 2) for width in widths_pt(strips[0].columns, width_pt))
 
 
-def fits(text: str, width_pt: float, size_pt: float) -> bool:
-    """Whether a text is sure to be set on one line of a column; in doubt it is not.
-
-    HOT: once for every cell. Short texts are let through by their length alone, the others are measured letter by letter.
-    """
-    room_em = (width_pt - INSET_PT) / size_pt
-    if len(text) * 0.75 <= room_em and text.isascii():
-        return "\n" not in text
-    return len(text) * 0.4 <= room_em and "\n" not in text and width_em(text) * 1.15 <= room_em
-
-
 def _strips(it: PlannedBand, columns: tuple[tuple[str, float], ...] | None) -> tuple[Strip, ...]:
     """Lay the cells of a band out from left to right, a new line behind each rule. `columns` are those of a table."""
     strips: list[Strip] = []

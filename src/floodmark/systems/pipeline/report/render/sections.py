@@ -9,7 +9,7 @@ there are. Memory: the items of one section; a few texts for each page.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise, repeat
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import polars as pl
 from floodmark.systems.pipeline.report.bands import BandKind, Label
 from floodmark.systems.pipeline.report.render.base import Style
 from floodmark.systems.pipeline.report.render.fold import Fold
-from floodmark.systems.pipeline.report.render.geometry import Geometry, fits, geometry_of
+from floodmark.systems.pipeline.report.render.geometry import Geometry, geometry_of
 from floodmark.systems.pipeline.report.render.layout import BEGINS, Item
 from floodmark.systems.pipeline.report.render.plan import PAGE, Plan
 from floodmark.systems.pipeline.report.render.printable import breakable
@@ -186,7 +186,7 @@ class Sections:
                 )
                 blocks.append(self._block(band, start, end, together=False, sticky=sticky))
                 if kind is BandKind.TITLE and self._geometry.headings and end < len(items):
-                    blocks.append({"band": band, "first": -1, "sticky": True, "together": True, "rows": [], "single": [], "headings": True})
+                    blocks.append({"band": band, "first": -1, "sticky": True, "together": True, "rows": [], "headings": True})
             start = end
         return blocks
 
@@ -202,14 +202,12 @@ class Sections:
                 else texts
                 for texts in rows
             ]
-        single = [all(map(fits, texts, shape.widths, repeat(shape.size))) for texts in rows] if shape.widths else []
         return {
             "band": band,
             "first": start,
             "sticky": sticky,
             "together": together,
             "rows": rows,
-            "single": single,  # rows that are sure to be one line, which are set at half the cost
             "headings": False,
         }
 
