@@ -291,6 +291,8 @@ class PulledConnection(asyncio.Protocol):
         sink = self._sink
         assert sink is not None
         data = body[_TWO.size :]
+        if not length:
+            raise ValueError("rows without a length")
         count, odd = divmod(len(data), length)
         if odd:
             raise ValueError("rows whose length does not add up")

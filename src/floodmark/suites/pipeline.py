@@ -165,7 +165,7 @@ def concurrent(scale: float) -> Scenario:
         plan="P000-7",
         target=PIPELINE,
         driver="pulled",
-        driver_options={"records": "5000", "demand": 500, "max_demand": 500},
+        driver_options={"records": "5000", "demand": 500, "max_demand": 500, "chunk_size": 100},
         population=Population(connections=10, subscriptions_per_connection=streams // 10, channels=streams),
         phases=(Phase(arrival=Constant(rate_hz=CONCURRENT_HZ), messages=streams * 5_000, payload_bytes=64),),
         criteria=criteria(

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import msgspec
 
 from floodmark.systems.pipeline import Grouping, Pipeline, Query, Status, Stream
-from floodmark.systems.pipeline.errors import StreamFailedError, StreamStoppedError
+from floodmark.systems.pipeline.errors import PipelineError
 from floodmark.systems.pipeline.host.edges import EdgeSource
 from floodmark.systems.pipeline.host.feed import TABLE, FeedSource, spool
 from floodmark.systems.pipeline.host.figures import Figures, Group, Groups, groups_of
@@ -57,9 +57,6 @@ class Channel:
         self.name = name
         self.options = options
         self.intake = Intake(max(2 * options.chunk_size, LEAST_INTAKE_COUNT, lies.left("ahead") + options.chunk_size))
-        if options.store == "sqlite":
-            from floodmark.systems.pipeline.source import sqlite  # noqa: F401  # loaded now, not in the midst of the load
-
         self._pipeline = pipeline
         self._drain = drain
         self._figures = figures
@@ -84,7 +81,7 @@ class Channel:
         try:
             while True:
                 await self._one()
-        except (StreamFailedError, StreamStoppedError) as exc:
+        except PipelineError as exc:  # the stream failed, or could not be started
             self._drain.ended(str(exc))
         finally:
             self.intake.close()

@@ -86,10 +86,14 @@ async def spool(intake: Intake, path: Path, *, records: int, groups: int) -> Non
         count = min(WRITTEN_COUNT, records - done_count)
         await intake.wait(count)
         payloads, tickets = intake.take(count)
-        rows = rows_of(done_count, payloads, groups).with_columns(pl.col("timestamp").dt.to_string("iso"))
-        await asyncio.to_thread(_write, path, rows)
+        await write_rows(path, rows_of(done_count, payloads, groups))
         answer(tickets)
         done_count += count
+
+
+async def write_rows(path: Path, rows: pl.DataFrame) -> None:
+    """Add rows to the table in one transaction, away from the event loop."""
+    await asyncio.to_thread(_write, path, rows.with_columns(pl.col("timestamp").dt.to_string("iso")))
 
 
 def _write(path: Path, rows: pl.DataFrame) -> None:

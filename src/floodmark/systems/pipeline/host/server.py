@@ -27,6 +27,7 @@ from floodmark.systems.pipeline.host.intake import Ticket
 from floodmark.systems.pipeline.host.lies import Lies
 from floodmark.systems.pipeline.host.measure import measure
 from floodmark.systems.pipeline.host.options import Options
+from floodmark.systems.pipeline.host.run_in import run_in_table
 
 log = logging.getLogger(__name__)
 MEASURE_LIMIT_S = 60.0
@@ -56,6 +57,7 @@ class Server:
         self._group: asyncio.TaskGroup | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
         self._measuring: asyncio.Task[None] | None = None
+        self._running_in: asyncio.Task[None] | None = None
         self._measured: dict[str, float] = {}
 
     async def serve(self, host: str, port: int, ready: Callable[[int], None], stop: asyncio.Event) -> None:
@@ -67,8 +69,9 @@ class Server:
                 ready(listener.sockets[0].getsockname()[1])
                 await stop.wait()
                 listener.close()
-                for task in [*self._running.values(), *([self._measuring] if self._measuring is not None else [])]:
-                    task.cancel()
+                for task in (*self._running.values(), self._measuring, self._running_in):
+                    if task is not None:
+                        task.cancel()
         finally:
             listener.close()
             for connection in tuple(self.connections):
@@ -88,6 +91,16 @@ class Server:
         if ask.options.measure_records and self._measuring is None:
             self._measuring = self._group.create_task(self._measure(ask.options, drain))
         return channel
+
+    def when_ready(self, options: Options, then: Callable[[], None]) -> None:
+        """Call `then` when whatever such streams use has been used once."""
+        if options.store != "sqlite":
+            then()
+            return
+        if self._running_in is None:
+            assert self._group is not None
+            self._running_in = self._group.create_task(run_in_table(self._pipeline, self._folder))
+        self._running_in.add_done_callback(lambda _: then())
 
     def close(self, name: str, then: Callable[[], None]) -> None:
         """End a channel, and call `then` when nothing of it is left. From now on nobody drains it."""
@@ -298,7 +311,7 @@ class Connection(asyncio.Protocol):
             self.send(wire.REJECTED, body[: wire.ONE.size], str(exc).encode())
             return
         self._drained[handle] = ask.channel
-        self.send(wire.OPENED, body[: wire.ONE.size])
+        self._server.when_ready(ask.options, lambda: self.send(wire.OPENED, body[: wire.ONE.size]))
 
     def _offer(self, body: bytes) -> None:
         """HOT: once per offer."""
@@ -307,6 +320,8 @@ class Connection(asyncio.Protocol):
         at = wire.OFFER_HEAD.size + 8 * count
         if at + sum(numbers[count:]) != len(body):
             raise BrokenProtocolError("an offer whose lengths do not add up")
+        if not all(numbers[count:]):
+            raise BrokenProtocolError("a record of no length, which nobody could count on its way out")
         records: dict[int, list[bytes]] = {}
         for handle, length in zip(numbers[:count], numbers[count:], strict=True):  # HOT: once per record
             end = at + length
