@@ -46,7 +46,7 @@ def test_bp_02_no_batch_is_larger_than_max_demand() -> None:
     run(main())
 
 
-def test_bp_03_04_paused_through_the_registry_it_stops_and_resumed_it_continues() -> None:
+def test_bp_03_and_04_paused_through_the_registry_it_stops_and_resumed_it_continues() -> None:
     async def main() -> None:
         async with Bench() as bench:
             stream = await bench.start(sample_frame(5000), buffer_size=200, max_demand=100)
@@ -65,7 +65,7 @@ def test_bp_03_04_paused_through_the_registry_it_stops_and_resumed_it_continues(
     run(main())
 
 
-def test_bp_05_06_the_middle_stage_waits_and_its_buffer_never_overflows() -> None:
+def test_bp_05_and_06_the_middle_stage_waits_and_its_buffer_never_overflows() -> None:
     async def main() -> None:
         async with Bench() as bench:
             stream = await bench.start(sample_frame(10_000), buffer_size=100, max_demand=50)

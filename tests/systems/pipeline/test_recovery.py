@@ -143,7 +143,7 @@ def test_er_05_to_08_bad_records_are_skipped_logged_counted_and_the_stage_lives(
 
 
 @pytest.mark.parametrize(("which", "reason"), [("producer", "the producer was killed"), ("producer_consumer", "the stage was killed")])
-def test_er_09_10_a_stage_that_is_killed_fails_the_stream(which: str, reason: str) -> None:
+def test_er_09_and_10_a_stage_that_is_killed_fails_the_stream(which: str, reason: str) -> None:
     async def main() -> None:
         async with Bench() as bench:
             stream = await bench.start(sample_frame(10_000))
@@ -279,7 +279,7 @@ def hanging(source: FakeSource) -> FakeSource:
     return source
 
 
-def test_er_14_15_a_stream_that_owes_rows_and_does_not_move_for_30_s_fails() -> None:
+def test_er_14_and_15_a_stream_that_owes_rows_and_does_not_move_for_30_s_fails() -> None:
     async def main() -> None:
         async with Bench() as bench:
             stream = await bench.start(hanging(FakeSource(sample_frame(100))), query_timeout_s=None)

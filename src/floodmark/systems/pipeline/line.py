@@ -107,6 +107,8 @@ class Line:
 
         self._done.on_ask = asked
         self._record.on_change = self._changed
+        if self._record.status is Status.PAUSED:  # while its source was opened
+            self._gate.close()
         producer = self._supervisor.start(f"producer of {self.stream_id}", self.producer.run)
         stage = self._supervisor.start(f"stage of {self.stream_id}", self.stage.run)
         self._stages = (producer, stage)
@@ -229,7 +231,8 @@ class Line:
             self._record.error = None  # its traceback holds rows
             self._record.on_change = None
             try:
-                await self._feed.close()
+                async with asyncio.timeout(self._supervisor.shutdown_s):  # a source that hangs must not hold up whoever waits for the end
+                    await self._feed.close()
             except Exception as exc:
                 log.warning("stream %s: the cursor did not close: %s", self.stream_id, reason_of(exc))
             await self._on_released(self)

@@ -30,8 +30,11 @@ from floodmark.systems.pipeline.errors import (
     NoStageError,
     ProducerStartError,
     QueryRefusedError,
+    QueryTimeoutError,
     StageStartError,
     StageStoppedError,
+    StreamFailedError,
+    StreamStoppedError,
     SupervisorNotFoundError,
     reason_of,
 )
@@ -123,7 +126,9 @@ class Pipeline:
         Args: the options of StreamSettings; `source` and `query` are required, and may be text: an address, a table or a SELECT.
         Returns: the stream's id and the stream.
         Raises: MissingOptionError, UsageError: nothing has begun. MemoryRefusedError: the machine is short of memory. QueryRefusedError,
-            ProducerStartError, StageStartError: the stream is in the registry as failed. SupervisorNotFoundError: the pipeline is closed.
+            ProducerStartError (also when opening takes longer than a query may), StageStartError: the stream is in the registry as failed.
+            StreamStoppedError, StreamFailedError: somebody ended it before its source was open. SupervisorNotFoundError: the pipeline
+            is closed. Cancelled half-way, it leaves nothing open.
         """
         settings = stream_settings(options)
         if self.supervisor.is_closed:
@@ -138,11 +143,11 @@ class Pipeline:
         telemetry = Telemetry(self.bus, stream_id, enabled=settings.enable_telemetry)
         try:
             line = await self._line(record, settings, telemetry)
+            self._watch()
         except BaseException as exc:
-            self.registry.fail(stream_id, reason_of(exc), None)
-            telemetry.emit("pipeline.exception", {"duration": 0.0}, reason=reason_of(exc))
+            if self.registry.fail(stream_id, reason_of(exc), None):
+                telemetry.emit("pipeline.exception", {"duration": 0.0}, reason=reason_of(exc))
             raise
-        self._watch()
         self._lines[stream_id] = line
         line.start()
         telemetry.emit("pipeline.start", {"system_time": self.clock.wall_s()}, report_name=settings.report_name)
@@ -155,11 +160,18 @@ class Pipeline:
         except Exception as exc:
             raise StageStartError(reason_of(exc)) from exc
         try:
-            feed = await assembly.open_feed(settings, self.cache)
+            feed = await self._opened(settings)
         except (QueryRefusedError, UsageError):
             raise
         except Exception as exc:
             raise ProducerStartError(reason_of(exc)) from exc
+        if self.supervisor.is_closed or TRANSITIONS.is_final(record.status):  # by somebody who did not wait for the source
+            await feed.close()
+            if record.status is Status.FAILED:
+                raise StreamFailedError(record.stream_id, record.reason)
+            if record.status is Status.STOPPED:
+                raise StreamStoppedError(record.stream_id)
+            raise SupervisorNotFoundError("the pipeline was closed while the stream was started")
         return Line(
             record,
             settings=settings,
@@ -171,6 +183,17 @@ class Pipeline:
             parts=parts,
             on_released=self._released,
         )
+
+    async def _opened(self, settings: StreamSettings) -> assembly.Feed:
+        """Open the query within the limit of a query."""
+        limit_s = settings.query_timeout_s
+        try:
+            async with limit(self.clock, limit_s) as scope:
+                return await assembly.open_feed(settings, self.cache)
+        except TimeoutError as exc:
+            if limit_s is None or not scope.expired():
+                raise
+            raise QueryTimeoutError(limit_s) from exc
 
     def _check_memory(self) -> None:
         available_bytes, reserve_bytes = self._available_bytes(), self.settings.memory_reserve_bytes
@@ -231,10 +254,14 @@ class Pipeline:
 
     async def stop(self, stream_id: str) -> PipelineInfo:
         """End a stream and wait until nothing of it is left; one that has ended already keeps its status. Raises: UnknownStreamError."""
-        self.registry.record(stream_id)
+        record = self.registry.record(stream_id)
         line = self._lines.get(stream_id)
-        if line is not None:
+        if not TRANSITIONS.is_final(record.status):
+            if line is None:  # its source is being opened: whoever starts it is told, and closes it
+                return self.registry.update_status(stream_id, Status.STOPPED)
             await line.stop()
+        elif line is not None:
+            await line.released()
         return self.registry.get(stream_id)
 
     # -- aggregates

@@ -9,8 +9,8 @@ Several tasks may read one stream: each row goes to one of them, and none waits 
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -68,7 +68,8 @@ class Stream:
         self._stop = stop
         self._released = released
         self._held = held
-        self._records: Iterator[Record] = iter(())
+        self._records: deque[Record] = deque()  # of the batches that iterating has begun
+        self._claimed_count = 0  # rows asked for that a running `take` waits for
         self._closed = False
 
     def ask(self, count: int) -> None:
@@ -94,11 +95,18 @@ class Stream:
 
     async def take(self, count: int) -> list[Record]:
         """Exactly `count` records, or those there are before the end."""
-        taken: list[Record] = list(itertools.islice(self._records, count))  # what iterating has left
-        if count - len(taken) > self._link.outstanding_count:
-            self.ask(count - len(taken) - self._link.outstanding_count)
-        while len(taken) < count and (batch := await self.receive(count - len(taken))) is not None:
-            taken.extend(batch.records())
+        taken: list[Record] = [self._records.popleft() for _ in range(min(count, len(self._records)))]  # what iterating has left
+        left_count = count - len(taken)
+        self._claimed_count += left_count
+        if self._claimed_count > self._link.outstanding_count:
+            self.ask(self._claimed_count - self._link.outstanding_count)
+        try:
+            while left_count > 0 and (batch := await self.receive(left_count)) is not None:
+                taken.extend(batch.records())
+                left_count -= len(batch)
+                self._claimed_count -= len(batch)
+        finally:
+            self._claimed_count -= left_count
         return taken
 
     async def batches(self, rows: int | None = None) -> AsyncIterator[Batch]:
@@ -108,7 +116,9 @@ class Stream:
         """
         count = rows if rows is not None else max(self._chunk_size, 1)
         self._stage.allow_batches_of(count)
-        if left := list(self._records):  # by iterating
+        if self._records:  # left by iterating
+            left = list(self._records)
+            self._records.clear()
             yield Batch(left)
         self._fill()
         while (batch := await self.receive(count)) is not None:
@@ -119,15 +129,15 @@ class Stream:
         return self
 
     async def __anext__(self) -> Record:
-        for record in self._records:  # HOT: once per record
-            return record
+        if self._records:  # HOT: once per record
+            return self._records.popleft()
         self._fill()
         batch = await self.receive()
         if batch is None:
             raise StopAsyncIteration
-        self._records = iter(batch.records())
+        self._records.extend(batch.records())  # behind those of another reader, who may have them still before him
         self._fill()
-        return next(self._records)
+        return self._records.popleft()
 
     def _fill(self) -> None:
         """Keep as many records asked for as the buffer takes."""
@@ -138,7 +148,7 @@ class Stream:
     async def aclose(self) -> None:
         """Stop the stream if it is still going, and wait until nothing of it is left."""
         self._closed = True
-        self._records = iter(())
+        self._records.clear()
         await self._stop()
 
     async def __aenter__(self) -> Self:

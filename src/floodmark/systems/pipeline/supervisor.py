@@ -49,7 +49,7 @@ class Supervisor:
         self._clock = clock
         self._restarts_max = restarts_max
         self._window_s = window_s
-        self._shutdown_s = shutdown_s
+        self.shutdown_s = shutdown_s
         self._children: set[asyncio.Task[None]] = set()
         self.is_closed = False
         self.restarted_count = 0
@@ -105,9 +105,9 @@ class Supervisor:
         for task in mine:
             task.cancel()
         if mine:
-            _, late = await asyncio.wait(mine, timeout=self._shutdown_s)
+            _, late = await asyncio.wait(mine, timeout=self.shutdown_s)
             for task in late:
-                log.error("%s did not end within %g s of its cancellation", task.get_name(), self._shutdown_s)
+                log.error("%s did not end within %g s of its cancellation", task.get_name(), self.shutdown_s)
 
     async def aclose(self) -> None:
         """Take no more children; stop those there are."""
