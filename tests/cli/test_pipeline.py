@@ -21,8 +21,9 @@ import psutil
 import pytest
 
 from floodmark import cli
+from floodmark.systems.pipeline import command
 from floodmark.systems.pipeline.command import Teller, progress_line, summary
-from floodmark.systems.pipeline.report.render import Rendered
+from floodmark.systems.pipeline.report.render import Rendered, TypesetterDiedError
 from tests.runner.played import Played, play, playing, wait_for
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sales" / "sales.py"
@@ -133,9 +134,9 @@ def test_pipeline_to_stdout_whose_reader_leaves_ends_in_peace(place: Path) -> No
     frame = pl.DataFrame({"id": range(200_000)}).with_columns(territory=pl.lit("north"), amount=pl.lit("1.00"))
     frame.write_csv(place / "many.csv")
     write_report(place, query="Query()", source="many.csv")
-    command = f"{sys.executable} -m floodmark pipeline tried.py -o - --format jsonl | head -2; exit ${{PIPESTATUS[0]}}"
+    line = f"{sys.executable} -m floodmark pipeline tried.py -o - --format jsonl | head -2; exit ${{PIPESTATUS[0]}}"
 
-    done = subprocess.run(["bash", "-c", command], cwd=place, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(["bash", "-c", line], cwd=place, capture_output=True, timeout=60, check=False)
 
     assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [0, 1]
     assert done.returncode == 0
@@ -280,16 +281,40 @@ def test_pipeline_what_is_wrong_is_told_in_one_sentence(place: Path, pipeline: R
 
 
 def test_pipeline_source_that_fails_halfway_leaves_nothing_and_says_why(place: Path, pipeline: Run) -> None:
-    lines = [json.dumps({"id": number, "territory": "a", "amount": "1"}) for number in range(5000)]
-    (place / "lines.jsonl").write_text("\n".join([*lines, "{oops"]))
-    write_report(place, query="Query()", source="lines.jsonl")
+    (place / "sales.db").unlink()
+    write_database(place, [(number, "north", "1.00") for number in range(1, 5001)])
+    amount = "abs(CASE id WHEN 4000 THEN -9223372036854775808 ELSE id END)"  # has no positive counterpart: that row's query fails
+    write_report(place, query=f'Query(sql="SELECT id, territory, {amount} AS amount FROM sales", order_by=("id",))')
 
     code, out, err = pipeline("tried.py", "-o", "made.csv")
 
-    assert (code, out) in ((11, ""), (2, ""))
-    assert err.splitlines()[-1].startswith("floodmark: ")
-    assert "Traceback" not in err
-    assert files_in(place) == {"tried.py", "sales.db", "lines.jsonl"}
+    assert (code, out) == (11, "")
+    (sentence,) = err.splitlines()
+    assert sentence.startswith("floodmark: the report could not be made: QueryRefusedError: ")
+    assert "integer overflow" in sentence
+    assert files_in(place) == {"tried.py", "sales.db"}
+
+
+def test_pipeline_typesetter_that_dies_is_told(place: Path, pipeline: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def die(*_: object, **__: object) -> Rendered:
+        raise TypesetterDiedError(-9, "")
+
+    monkeypatch.setattr(command, "render", die)
+
+    code, out, err = pipeline("tried.py", "-o", "made.pdf")
+
+    assert (code, out) == (11, "")
+    assert err == "floodmark: the report could not be typeset: the typesetter's process ended early (exit code -9)\n"
+
+
+def test_pipeline_place_that_cannot_be_written_is_told(place: Path, pipeline: Run) -> None:
+    name = f"{'x' * 250}.csv"  # fits, but not what stands beside it until it is whole
+
+    code, out, err = pipeline("tried.py", "-o", name)
+
+    assert (code, out) == (2, "")
+    assert err == f"floodmark: cannot write {name}: File name too long; nothing of the report was kept\n"
+    assert files_in(place) == {"tried.py", "sales.db"}
 
 
 def test_pipeline_disk_that_is_full_is_told_and_leaves_nothing(place: Path) -> None:

@@ -20,7 +20,7 @@ from typing import IO, Any
 import msgspec
 
 from floodmark.core.errors import UsageError
-from floodmark.systems.pipeline.errors import PipelineError, nearest
+from floodmark.systems.pipeline.errors import PipelineError, StreamFailedError, nearest
 from floodmark.systems.pipeline.pipeline import Pipeline
 from floodmark.systems.pipeline.report.loader import Document, stream_for_typst
 from floodmark.systems.pipeline.report.model import OUTPUTS, Report
@@ -214,7 +214,8 @@ async def _make(job: Job, stdout: IO[bytes], teller: Teller) -> tuple[Rendered, 
     except RenderError as exc:
         raise ReportFailedError(f"the report could not be typeset: {exc}") from exc
     except PipelineError as exc:
-        raise ReportFailedError(f"the report could not be made: {exc}") from exc
+        reason = exc.reason if isinstance(exc, StreamFailedError) else str(exc)  # its id tells a reader nothing
+        raise ReportFailedError(f"the report could not be made: {reason}") from exc
     except BrokenPipeError:
         raise
     except OSError as exc:
