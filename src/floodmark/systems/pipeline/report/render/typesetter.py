@@ -35,7 +35,7 @@ from floodmark.systems.pipeline.report.render.errors import (
 TYPST_FORMATS = ("pdf", "png", "svg")
 TEMPLATE_LIMIT_BYTES = 10_000_000  # of a template and its data
 SECTION_LIMIT_S = 30.0
-RENEW_RSS_BYTES = 280_000_000  # a process that has held more is not given another job
+RENEW_RSS_BYTES = 240_000_000  # a process that has held more is not given another job
 ANSWER_LIMIT_BYTES = 4_000_000  # the pages of a section's items: 20 bytes each
 PPI = 144.0
 
@@ -129,6 +129,7 @@ class Typesetter:
         self, sections: list[tuple[Path, int]], overlays: list[Path], *, out: Path, title: str, author: str = "", timeout_s: float
     ) -> Typeset:
         """Join the first pages of each section into one PDF, each under its page of the overlays."""
+        await self._end()  # joining holds all pages' objects: not on top of what the typesetter has laid out
         job = {
             "do": "join",
             "sections": [[str(path), count] for path, count in sections],
