@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import struct
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -46,7 +47,7 @@ async def test_stream_gives_what_was_offered_once_and_in_order(options: Options,
     assert (figures["published"], figures["delivered"], figures["completed"]) == (300, 300, 1)
     assert (figures["groups_wrong"], figures["unasked"]) == (0, 0)
     assert (figures["streams_live"], figures["entries_left"], figures["tasks_left"]) == (0, 0, 0)
-    assert list(tmp_path.iterdir()) == []
+    assert os.listdir(tmp_path) == []  # noqa: PTH208  # a Path may not be asked here: pathlib blocks
 
 
 @on_loop
@@ -203,11 +204,10 @@ async def test_measured_stream_is_in_the_statistics_and_its_groups_are_checked(t
         connection = await host.connect({"records": "10", "measure_records": 150_000, "measure_groups": 7, "measure_chunk": 999})
 
         figures = await host.statistics()
-        await eventually(lambda: host.server.figures.groups_checked == 7)
         await connection.close()
 
     assert figures["measured_hz"] > 0
-    assert host.server.figures.groups_wrong == 0
+    assert (figures["groups_checked"], figures["groups_wrong"]) == (7, 0)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from floodmark.systems.pipeline import Pipeline
 from floodmark.systems.pipeline.host.channel import grouping
-from floodmark.systems.pipeline.host.feed import TABLE, WRITTEN_COUNT, write_rows
+from floodmark.systems.pipeline.host.feed import TABLE, write_rows
 from floodmark.systems.pipeline.host.rows import rows_of
 
 GROUPS = 10
+ROWS_COUNT = 20_000  # so many chunks that every thread has taken its memory
 
 
 async def run_in_table(pipeline: Pipeline, folder: Path) -> None:
@@ -17,7 +18,7 @@ async def run_in_table(pipeline: Pipeline, folder: Path) -> None:
     from floodmark.systems.pipeline.source.sqlite import SqliteSource
 
     path = folder / "run-in.db"
-    await write_rows(path, rows_of(0, [b"run-in"] * WRITTEN_COUNT, GROUPS))
+    await write_rows(path, rows_of(0, [b"run-in"] * ROWS_COUNT, GROUPS))
     source = SqliteSource(str(path))
     try:
         stream_id, stream = await pipeline.start_pipeline(

@@ -12,6 +12,7 @@ import logging
 import struct
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -31,6 +32,7 @@ from floodmark.systems.pipeline.host.run_in import run_in_table
 
 log = logging.getLogger(__name__)
 MEASURE_LIMIT_S = 60.0
+REPORT_LIMIT_S = 2.0
 
 
 class BrokenProtocolError(FloodmarkError):
@@ -58,6 +60,8 @@ class Server:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._measuring: asyncio.Task[None] | None = None
         self._running_in: asyncio.Task[None] | None = None
+        self._reported = asyncio.Event()
+        self.groups_told = 0  # to drains that are to check them
         self._measured: dict[str, float] = {}
 
     async def serve(self, host: str, port: int, ready: Callable[[int], None], stop: asyncio.Event) -> None:
@@ -118,14 +122,26 @@ class Server:
         self._measured["measured_hz"] = speed_hz
         drain.groups(groups)
 
+    def take_report(self, unasked: int, checked: int, wrong: int) -> None:
+        """Add up what a drain has found."""
+        self.figures.unasked += unasked
+        self.figures.groups_checked += checked
+        self.figures.groups_wrong += wrong
+        self._reported.set()
+
     def answer_statistics(self, connection: Connection) -> None:
-        """Send the figures, once what is measured beside the streams is through."""
+        """Send the figures, once what is measured beside the streams is through and the drains have reported on their groups."""
         assert self._group is not None
         self._group.create_task(self._tell(connection))
 
     async def _tell(self, connection: Connection) -> None:
         if self._measuring is not None:
             await asyncio.wait({self._measuring}, timeout=MEASURE_LIMIT_S)
+        with suppress(TimeoutError):  # a drain that has gone reports nothing
+            async with asyncio.timeout(REPORT_LIMIT_S):
+                while self.figures.groups_checked < self.groups_told:
+                    self._reported.clear()
+                    await self._reported.wait()
         connection.send(wire.STATISTICS, msgspec.json.encode(self.statistics(connection)))
 
     def statistics(self, asking: Connection) -> dict[str, float]:
@@ -146,7 +162,8 @@ class Server:
 class DrainEnd:
     """The far edge of a channel's pipeline: the connection that drains it."""
 
-    def __init__(self, connection: Connection, handle: int) -> None:
+    def __init__(self, server: Server, connection: Connection, handle: int) -> None:
+        self._server = server
         self._connection = connection
         self._handle = wire.ONE.pack(handle)
 
@@ -163,6 +180,7 @@ class DrainEnd:
 
     def groups(self, groups: Groups) -> None:
         """Send the groups of a stream."""
+        self._server.groups_told += groups.groups
         self._connection.send(wire.GROUPS, self._handle, msgspec.json.encode(groups))
 
     def ended(self, reason: str) -> None:
@@ -292,11 +310,7 @@ class Connection(asyncio.Protocol):
                 (handle,) = wire.ONE.unpack(body)
                 self._server.close(self._drained.pop(handle), lambda: self.send(wire.CLOSED, body))
             case wire.REPORT:
-                unasked, checked, wrong = wire.THREE.unpack(body)
-                figures = self._server.figures
-                figures.unasked += unasked
-                figures.groups_checked += checked
-                figures.groups_wrong += wrong
+                self._server.take_report(*wire.THREE.unpack(body))
             case wire.STATISTICS:
                 self._server.answer_statistics(self)
             case _:
@@ -306,7 +320,7 @@ class Connection(asyncio.Protocol):
         (handle,) = wire.ONE.unpack_from(body)
         try:
             ask = msgspec.json.decode(body[wire.ONE.size :], type=Open)
-            self._server.open(ask, DrainEnd(self, handle))
+            self._server.open(ask, DrainEnd(self._server, self, handle))
         except (FloodmarkError, msgspec.MsgspecError) as exc:
             self.send(wire.REJECTED, body[: wire.ONE.size], str(exc).encode())
             return
