@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Coroutine, Hashable, Iterator
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from floodmark.systems.pipeline import Pipeline, PipelineSettings, Query, Status
+from floodmark.core.errors import UsageError
+from floodmark.systems.pipeline import Batch, Pipeline, PipelineSettings, Query, Relation, Status, Stream
 from floodmark.systems.pipeline.errors import (
     ProducerStartError,
     QueryError,
@@ -451,5 +455,80 @@ def test_huge_texts_pass_and_are_counted_as_memory() -> None:
 
             assert lengths == [5_000_000] * 3
             assert stream.figures().held_bytes_max >= 5_000_000
+
+    run(main)
+
+
+def test_rows_of_numbers_beyond_every_type_beside_others_keep_their_values() -> None:
+    async def main() -> None:
+        async with Pipeline() as pipeline:
+            rows = [{"n": 2**70, "m": 2**200, "d": date(2026, 1, 2)}, {"n": 1.5, "m": 1, "d": "later"}, {"n": "x"}]
+            _, stream = await pipeline.start_pipeline(source=rows, query=Query())
+
+            records = [record async for record in stream]
+
+            assert [record["n"] for record in records] == [str(2**70), "1.5", "x"]
+            assert [record["m"] for record in records] == [float(2**200), 1.0, None]
+            assert [record["d"] for record in records] == ["2026-01-02", "later", None]
+
+    run(main)
+
+
+def test_batch_of_records_with_nested_ones_of_differing_shape_keeps_every_field() -> None:
+    records: list[dict[str, Any]] = [{"to": {"name": "Ann"}}, {"to": {"place": "Rome"}}, {"to": None}, {"of": [1]}, {"of": [2.5]}]
+
+    batch = Batch(records)
+
+    assert batch.frame()["to"].to_list() == [{"name": "Ann", "place": None}, {"name": None, "place": "Rome"}, None, None, None]
+    assert batch.frame()["of"].to_list() == [None, None, None, [1.0], [2.5]]
+
+
+@pytest.mark.parametrize("wrong", [{"chunk_size": "5"}, {"chunk_size": 1.5}, {"max_demand": True}, {"buffer_size": 0}, {"query": 5}])
+def test_option_of_the_wrong_kind_is_refused_before_anything_starts(wrong: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with Bench() as bench:
+            with pytest.raises(UsageError):
+                await bench.start([{"id": 1}], **wrong)
+            assert bench.pipeline.supervisor.children == frozenset()
+
+    run(main)
+
+
+@pytest.mark.parametrize("act", [lambda stream: stream.receive(0), lambda stream: stream.take(-1), lambda stream: anext(stream.batches(0))])
+def test_stream_asked_for_less_than_a_row_refuses_instead_of_spinning(act: Callable[[Stream], Any]) -> None:
+    async def main() -> None:
+        async with Bench() as bench:
+            stream = await bench.start([{"id": 1}])
+            with pytest.raises(UsageError):
+                await act(stream)
+
+    run(main)
+
+
+def test_load_for_groupings_brings_only_the_relations_they_lead_through(tmp_path: Path) -> None:
+    database = sqlite3.connect(tmp_path / "shop.db")
+    database.executescript(
+        "CREATE TABLE customer (id INTEGER PRIMARY KEY, territory TEXT); CREATE TABLE note (id INTEGER PRIMARY KEY, sale_id INTEGER);"
+        "CREATE TABLE sale (id INTEGER PRIMARY KEY, customer_id INTEGER, amount INTEGER);"
+        "INSERT INTO customer VALUES (1, 'north'), (2, 'south'); INSERT INTO sale VALUES (1, 1, 10), (2, 2, 20), (3, 1, 30);"
+    )
+    database.close()
+    customer = Relation(name="customer", table="customer", local=("customer_id",), foreign=("id",), kind="belongs_to")
+    notes = Relation(name="notes", table="note", local=("id",), foreign=("sale_id",), kind="has_many")
+
+    async def main() -> None:
+        async with Pipeline() as pipeline:
+            stream_id, stream = await pipeline.start_pipeline(
+                source=str(tmp_path / "shop.db"),
+                query=Query(table="sale", relations=(customer, notes)),
+                load_config="groupings",
+                grouped_aggregations=[{"group_by": ("customer.territory",), "aggregations": ("sum",), "fields": ("amount",)}],
+            )
+
+            records = [record async for record in stream]
+            groups = pipeline.get_aggregation_snapshot(stream_id).grouped_aggregations[0].groups
+
+            assert {name for record in records for name in record} == {"id", "customer_id", "amount", "customer"}
+            assert {key: figures["sum"]["amount"] for key, figures in groups.items()} == {"north": 40, "south": 20}
 
     run(main)

@@ -415,7 +415,7 @@ def test_er_19_a_crash_during_a_pause_fails_the_stream(which: str) -> None:
     run(main())
 
 
-def test_er_21_a_source_that_cannot_be_opened_is_told_at_the_start() -> None:
+def test_in_21_a_source_that_cannot_be_opened_is_told_at_the_start() -> None:
     async def main() -> None:
         async with Bench() as bench:
             for refusal, expected in (

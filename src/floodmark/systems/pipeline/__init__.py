@@ -27,6 +27,7 @@ from floodmark.systems.pipeline.pipeline import (
 )
 from floodmark.systems.pipeline.query import Query, Relation
 from floodmark.systems.pipeline.registry import PipelineInfo, Status
+from floodmark.systems.pipeline.relations import LoadConfig
 from floodmark.systems.pipeline.settings import Ladder, PipelineSettings, StreamSettings
 from floodmark.systems.pipeline.stream import Stream, StreamFigures
 
@@ -37,6 +38,7 @@ __all__ = [
     "GroupSnapshot",
     "Grouping",
     "Ladder",
+    "LoadConfig",
     "Pipeline",
     "PipelineInfo",
     "PipelineSettings",

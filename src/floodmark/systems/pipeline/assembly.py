@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import polars as pl
 
+from floodmark.core.errors import UsageError
 from floodmark.systems.pipeline.aggregate import Aggregates, Grouping, PartitionedAggregates
 from floodmark.systems.pipeline.query import Query
 from floodmark.systems.pipeline.settings import StreamSettings
@@ -20,7 +21,10 @@ from floodmark.systems.pipeline.transform import check_signature
 
 if TYPE_CHECKING:
     from floodmark.systems.pipeline.cache import QueryCache
+    from floodmark.systems.pipeline.relations import LoadConfig
     from floodmark.systems.pipeline.source.base import Cursor, Source
+
+FOR_GROUPINGS = "groupings"  # instead of a LoadConfig
 
 
 class StageParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,15 +46,22 @@ def query_of(given: Query | str) -> Query:
     """A query as it is, or from the name of a table or the text of a SELECT."""
     if isinstance(given, Query):
         return given
+    if not isinstance(given, str):
+        raise UsageError(f"a query is a Query, the name of a table or the text of a SELECT, got {type(given).__name__}")
     first = given.split(None, 1)[0].lower() if given.strip() else ""
     return Query(sql=given) if first in ("select", "with", "values", "from") and len(given.split()) > 1 else Query(table=given)
+
+
+def groupings_of(settings: StreamSettings) -> tuple[Grouping, ...]:
+    """The groupings, which may be given as mappings."""
+    return tuple(each if isinstance(each, Grouping) else msgspec.convert(each, Grouping) for each in settings.grouped_aggregations)
 
 
 def stage_parts(settings: StreamSettings) -> StageParts:
     """Set up aggregates and conversion. Raises: UsageError, TransformerError."""
     if settings.transformer is not None:
         check_signature(settings.transformer)
-    groupings = tuple(each if isinstance(each, Grouping) else msgspec.convert(each, Grouping) for each in settings.grouped_aggregations)
+    groupings = groupings_of(settings)
     aggregates: Aggregating | None = None
     if settings.aggregations or groupings:
         if settings.partition_count > 1:
@@ -79,15 +90,16 @@ async def open_feed(settings: StreamSettings, cache: QueryCache | None) -> Feed:
     try:
         query = query_of(settings.query)
         source = given
+        load = _for_groupings(settings, query) if settings.load_config == FOR_GROUPINGS else settings.load_config
         if cache is not None and settings.enable_cache:
             from floodmark.systems.pipeline.cache import CachedSource
 
-            source = CachedSource(given, cache, load=settings.load_config)
+            source = CachedSource(given, cache, load=load)
         relate = None
-        if query.relations or settings.load_config is not None:
+        if query.relations or load is not None:
             from floodmark.systems.pipeline.relations import Loader
 
-            loader = Loader(source, query.relations, settings.load_config)
+            loader = Loader(source, query.relations, load)
             relate = loader.load if loader.paths else None
         cursor = await source.open(query, pager=settings.pager)  # type: ignore[arg-type]  # checked by the settings
     except BaseException:
@@ -95,6 +107,16 @@ async def open_feed(settings: StreamSettings, cache: QueryCache | None) -> Feed:
             await owned.close()
         raise
     return Feed(cursor=cursor, relate=relate, close=functools.partial(_close, cursor, owned))
+
+
+def _for_groupings(settings: StreamSettings, query: Query) -> LoadConfig:
+    """Of the relations that the query declares, those that the groupings lead through, two levels deep at most."""
+    from floodmark.systems.pipeline.relations import LoadConfig, declared
+
+    known = declared(query.relations)
+    paths = [path for each in groupings_of(settings) for path in (*each.group_by, *(each.fields or ()))]
+    used = tuple(way for way in known if any(path.startswith(f"{way}.") for path in paths))
+    return LoadConfig(strategy="selective", required=used, max_depth=2)
 
 
 def _source(given: Any) -> tuple[Source, Source | None]:

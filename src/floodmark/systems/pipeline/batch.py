@@ -97,6 +97,9 @@ def frame_of(records: Sequence[Mapping[str, Any]], columns: Sequence[str] | None
 
 
 def _series(name: str, values: list[Any]) -> pl.Series:
+    given = [type(value) for value in values if value is not None]
+    if given and given[0] in (dict, list) and set(given) == {given[0]}:  # whose shape all of them decide, not the first alone
+        return pl.DataFrame([{name: value} for value in values], infer_schema_length=None, strict=False).to_series()
     try:
         return pl.Series(name, values, strict=True)
     except (TypeError, pl.exceptions.PolarsError, OverflowError):  # of several types, or an integer beyond 64 bit

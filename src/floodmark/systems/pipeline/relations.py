@@ -67,8 +67,8 @@ class Loader:
         self._relations = tuple(relations)
         self.queries_count = 0
         if config is None:
-            declared = tuple(_declared(self._relations))
-            config = LoadConfig(required=declared, max_depth=max((path.count(".") + 1 for path in declared), default=0))
+            every = tuple(declared(self._relations))
+            config = LoadConfig(required=every, max_depth=max((path.count(".") + 1 for path in every), default=0))
         self.paths = config.paths()
         for path in self.paths:
             self._checked(path)
@@ -151,8 +151,9 @@ class Loader:
             relations = found.relations
 
 
-def _declared(relations: Sequence[Relation], above: str = "") -> list[str]:
-    return [path for relation in relations for path in (above + relation.name, *_declared(relation.relations, f"{above}{relation.name}."))]
+def declared(relations: Sequence[Relation], above: str = "") -> list[str]:
+    """The paths of all relations, each before those below it."""
+    return [path for relation in relations for path in (above + relation.name, *declared(relation.relations, f"{above}{relation.name}."))]
 
 
 def _added(relation: Relation) -> tuple[str, ...]:

@@ -44,7 +44,9 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     chunk_size: int = 1000  # rows per query
     pager: str = "keyset"  # or "offset"
     enable_cache: bool = True
-    load_config: Any = None  # which relations to load beside the rows, and how
+    load_config: Any = (
+        None  # a LoadConfig: which relations to load beside the rows; "groupings": those that groupings use; None: all declared
+    )
     memory_limit_bytes: int = 500_000_000  # what the stream itself holds: rows under way and groups
     ladder: Ladder = Ladder()
     max_retries: int = 3  # after the first failure of a query
@@ -65,8 +67,9 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     def __post_init__(self) -> None:
         for name in ("chunk_size", "max_demand", "buffer_size", "memory_limit_bytes", "partition_count"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise UsageError(f"{name} must be a whole number and at least 1, got {value!r}")
         for name in ("retry_delay_s", "query_timeout_s", "stall_timeout_s"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:  # phrased so that NaN is refused too
@@ -136,5 +139,5 @@ def stream_settings(options: Mapping[str, Any]) -> StreamSettings:
     given = dict(options)
     for key in ("aggregations", "grouped_aggregations"):
         if key in given:
-            given[key] = tuple(given[key] or ())
+            given[key] = (given[key],) if isinstance(given[key], str) else tuple(given[key] or ())
     return StreamSettings(**given)

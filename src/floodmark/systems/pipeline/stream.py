@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import msgspec
 
+from floodmark.core.errors import UsageError
 from floodmark.systems.pipeline.batch import Batch
 from floodmark.systems.pipeline.demand import Link
 from floodmark.systems.pipeline.producer import Producer
@@ -77,10 +78,13 @@ class Stream:
         self._link.ask(count)
 
     async def receive(self, count_max: int | None = None) -> Batch | None:
-        """The next batch of what was asked for; None at the end.
+        """The next batch of what was asked for, of at most `count_max` rows; None at the end.
 
-        Raises: StreamFailedError, StreamStoppedError. Once the stream is over, nothing of it is left behind.
+        Raises: UsageError for less than one row; StreamFailedError, StreamStoppedError.
+        Once the stream is over, nothing of it is left behind.
         """
+        if count_max is not None and count_max < 1:
+            raise UsageError(f"a batch has at least 1 row, got {count_max}")
         if self._closed:
             return None
         try:
@@ -95,6 +99,8 @@ class Stream:
 
     async def take(self, count: int) -> list[Record]:
         """Exactly `count` records, or those there are before the end."""
+        if count < 0:
+            raise UsageError(f"take needs a number of records, got {count}")
         taken: list[Record] = [self._records.popleft() for _ in range(min(count, len(self._records)))]  # what iterating has left
         left_count = count - len(taken)
         self._claimed_count += left_count
@@ -114,7 +120,9 @@ class Stream:
 
         The buffer holds at least one such batch, even if that is more than its size.
         """
-        count = rows if rows is not None else max(self._chunk_size, 1)
+        count = rows if rows is not None else self._chunk_size
+        if count < 1:
+            raise UsageError(f"a batch has at least 1 row, got {count}")
         self._stage.allow_batches_of(count)
         if self._records:  # left by iterating
             left = list(self._records)

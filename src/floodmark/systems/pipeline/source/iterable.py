@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from floodmark.core.errors import UsageError
+from floodmark.systems.pipeline.batch import frame_of
 from floodmark.systems.pipeline.errors import QueryError, QueryRefusedError
 from floodmark.systems.pipeline.query import Query
 from floodmark.systems.pipeline.source.base import Cursor, Pager
@@ -208,9 +209,12 @@ def _length(items: Iterable[Item] | AsyncIterable[Item]) -> int | None:
 
 
 def _frame_of(rows: list[Mapping[str, Any]]) -> pl.DataFrame:
-    """A frame of dicts that may lack keys or mix types; what does not fit one type becomes text, by Polars' rules."""
+    """A frame of dicts that may lack keys or mix types; what does not fit one type becomes text, and a number beyond 128 bits a float."""
     names = dict.fromkeys(name for row in rows for name in row)
-    return pl.DataFrame([{name: row.get(name) for name in names} for row in rows], infer_schema_length=None, strict=False)
+    try:
+        return pl.DataFrame([{name: row.get(name) for name in names} for row in rows], infer_schema_length=None, strict=True)
+    except (TypeError, OverflowError, pl.exceptions.PolarsError):  # not strict, Polars would make None of a number that is too large
+        return frame_of(rows)
 
 
 def _failed(exc: Exception, name: str) -> Exception:
