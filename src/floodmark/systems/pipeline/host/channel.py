@@ -8,8 +8,7 @@ added up, its groups go to the client, and the registry forgets it.
 from __future__ import annotations
 
 import asyncio
-import itertools
-import logging
+import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +26,6 @@ from floodmark.systems.pipeline.host.lies import Lies
 from floodmark.systems.pipeline.host.options import Options
 from floodmark.systems.pipeline.source.base import Source
 
-log = logging.getLogger(__name__)
 STALL_S = 3600.0  # records come when the feeder sends them: a stream that waits for them has not stalled
 LEAST_INTAKE_COUNT = 1000
 
@@ -67,7 +65,6 @@ class Channel:
         self._asked_count = 0  # over all streams, as are the next two
         self._taken_count = 0
         self._drained_count = 0
-        self._numbers = itertools.count(1)
 
     def ask(self, count: int) -> None:
         """The client wants so many more."""
@@ -89,32 +86,30 @@ class Channel:
     # -- one stream
 
     async def _one(self) -> None:
-        options, path = self.options, None
+        options = self.options
         while self._asked_count <= self._drained_count:
             self._demanded.clear()
             await self._demanded.wait()
-        if options.store == "sqlite":
-            path = self._folder / f"{self.name}-{next(self._numbers)}.db"
-            await self.intake.wait(1)
-            await spool(self.intake, path, records=options.records, groups=options.groups)
-        else:
+        if options.store == "memory":
             await self.intake.wait(min(options.chunk_size, options.records))
-        source = self._source(path)
-        try:
-            await self._play(EdgeSource(source, options, self._lies, self._figures, self._took))
-        finally:
-            await source.close()
-            if path is not None:
-                path.unlink(missing_ok=True)
-
-    def _source(self, path: Path | None) -> Source:
-        if path is None:
-            return FeedSource(self.intake, records=self.options.records, groups=self.options.groups)
+            await self._play(FeedSource(self.intake, records=options.records, groups=options.groups))
+            return
         from floodmark.systems.pipeline.source.sqlite import SqliteSource
 
-        return SqliteSource(str(path))
+        path = self._folder / f"{secrets.token_hex(8)}.db"  # a client names the channel, but no files
+        try:
+            await spool(self.intake, path, records=options.records, groups=options.groups)
+            await self._play(SqliteSource(str(path)))
+        finally:
+            path.unlink(missing_ok=True)
 
-    async def _play(self, source: EdgeSource) -> None:
+    async def _play(self, inner: Source) -> None:
+        try:
+            await self._run(EdgeSource(inner, self.options, self._lies, self._figures, self._took))
+        finally:
+            await inner.close()
+
+    async def _run(self, source: EdgeSource) -> None:
         options, pipeline = self.options, self._pipeline
         started_ns = time.monotonic_ns()
         stream_id, stream = await pipeline.start_pipeline(
