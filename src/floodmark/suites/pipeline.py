@@ -298,7 +298,7 @@ def throughput_wide(scale: float) -> Scenario:
 
 
 def first_record(scale: float) -> Scenario:
-    """IN-20: of fifty streams one after another, the slowest gives its first record within 20 ms of its start."""
+    """IN-20: of fifty streams one after another, half give their first record within 20 ms of their start, and every one within 100 ms."""
     streams = scaled(50, scale, least=10)
     return Scenario(
         id="pipeline.first-record",
@@ -310,7 +310,12 @@ def first_record(scale: float) -> Scenario:
         population=Population(connections=1),
         phases=(Phase(arrival=Constant(rate_hz=5_000), messages=streams * 100, payload_bytes=100),),
         criteria=criteria(
-            *("target.first_record_s < 20ms", f"target.completed == {streams}", f"delivered == {streams * 100}"),
+            *(
+                "target.first_record_median_s < 20ms",
+                "target.first_record_s < 100ms",
+                f"target.completed == {streams}",
+                f"delivered == {streams * 100}",
+            ),
             *("target.groups_wrong == 0", *EXACT, *ASKED, *NOTHING_LEFT),
         ),
         warmup=False,

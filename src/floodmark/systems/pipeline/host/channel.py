@@ -141,7 +141,7 @@ class Channel:
         options, figures = self.options, self._figures
         batch = await stream.receive()
         if batch is not None:
-            figures.first_record_s = max(figures.first_record_s, (time.monotonic_ns() - started_ns) / 1e9)
+            figures.note_first_record((time.monotonic_ns() - started_ns) / 1e9)
         while batch is not None:
             payloads = [record["payload"] for record in batch.records()] if not batch.has_frame else batch.frame()["payload"].to_list()
             self._drained_count += len(payloads)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
+from collections import deque
 from typing import Any
 
 import msgspec
 
 from floodmark.systems.pipeline.aggregate import GroupSnapshot
+
+RECENT_COUNT = 1000
 
 
 class Figures(msgspec.Struct, kw_only=True):
@@ -27,6 +31,19 @@ class Figures(msgspec.Struct, kw_only=True):
     groups_checked: int = 0  # the drains' own count
     groups_wrong: int = 0
     first_record_s: float = 0.0  # the longest from the start of a stream to its first record
+    first_record_median_s: float = 0.0  # of the last streams
+    _first_s: deque[float] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_COUNT))
+
+    def note_first_record(self, after_s: float) -> None:
+        """A stream gave its first record."""
+        self._first_s.append(after_s)
+        self.first_record_s = max(self.first_record_s, after_s)
+
+    def numbers(self) -> dict[str, float]:
+        """Every figure by its name."""
+        if self._first_s:
+            self.first_record_median_s = statistics.median(self._first_s)
+        return {name: float(getattr(self, name)) for name in self.__struct_fields__ if not name.startswith("_")}
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

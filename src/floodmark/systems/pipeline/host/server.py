@@ -148,9 +148,8 @@ class Server:
         """Every figure by its name; the connection that asks is left out."""
         live_count = len(self._pipeline.registry.live())
         return {
-            **{name: float(value) for name, value in msgspec.structs.asdict(self.figures).items()},
+            **self.figures.numbers(),
             **self._measured,
-            "published": float(self.figures.published),
             "connections": float(len(self.connections - {asking})),
             "subscriptions": float(len(self.channels)),
             "streams_live": float(live_count),
