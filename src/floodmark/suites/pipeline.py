@@ -16,7 +16,7 @@ from floodmark.suites.entry import Entry, criteria, scaled
 
 PIPELINE = Target(system="pipeline")
 EXACT = ("success_ratio == 100%", "lost == 0", "duplicated == 0", "disconnects == 0", "ended == 0", "stats_error == 0", "target_exits == 0")
-CONCURRENT_HZ = 100_000
+CONCURRENT_HZ = 60_000  # of five million records: somewhat more than one agent and one host get through on two cores
 FAST_HZ = 150_000
 ASKED = ("target.unasked == 0",)
 NOTHING_LEFT = ("target.streams_live == 0", "target.entries_left == 0", "target.tasks_left == 0")
@@ -174,7 +174,7 @@ def concurrent(scale: float) -> Scenario:
         ),
         warmup=False,
         drain_limit_s=60.0,
-        lag_limit_s=5.0,  # no criterion here speaks of latency
+        lag_limit_s=60.0,  # no criterion here speaks of latency
         scale=scale,
     )
 
