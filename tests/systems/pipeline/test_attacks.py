@@ -319,7 +319,7 @@ def test_source_that_gives_more_than_asked_fails_its_stream() -> None:
     run(main)
 
 
-def test_a_thousand_streams_every_tenth_of_which_fails_are_all_told_apart() -> None:
+def test_hundreds_of_streams_every_tenth_of_which_fails_are_all_told_apart() -> None:
     def source_of(number: int) -> FakeSource:
         source = FakeSource(sample_frame(50, start=number))
         return source.fail(1, error=QueryError(f"source {number} is down")) if number % 10 == 0 else source
@@ -337,7 +337,7 @@ def test_a_thousand_streams_every_tenth_of_which_fails_are_all_told_apart() -> N
                 total: int = bench.pipeline.get_aggregation_snapshot(stream.stream_id).aggregations["sum"]["id"]
                 return total
 
-            answers = await asyncio.gather(*map(read, range(1000)))
+            answers = await asyncio.gather(*map(read, range(400)))
 
             for number, answer in enumerate(answers):
                 if number % 10:
@@ -345,7 +345,7 @@ def test_a_thousand_streams_every_tenth_of_which_fails_are_all_told_apart() -> N
                 else:
                     assert str(answer).endswith(f"source {number} is down")
             counts = bench.pipeline.pipeline_counts()
-            assert (counts[Status.COMPLETED], counts[Status.FAILED]) == (900, 100)
+            assert (counts[Status.COMPLETED], counts[Status.FAILED]) == (360, 40)
             assert bench.pipeline.supervisor.children == frozenset()
 
     run(main)

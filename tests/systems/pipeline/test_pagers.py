@@ -97,7 +97,7 @@ words = st.sampled_from(["a", "b", "c", "id"])
     chosen=st.lists(words, unique=True, min_size=1, max_size=4),
     is_keyset=st.booleans(),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 def test_pagers_any_order_with_nulls_give_every_row_once_and_sorted(
     folder: Path,
     rows: list[Row],
