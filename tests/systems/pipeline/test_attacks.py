@@ -24,6 +24,7 @@ from floodmark.systems.pipeline.errors import (
     StreamStoppedError,
     SupervisorNotFoundError,
 )
+from floodmark.systems.pipeline.source.iterable import IterableSource
 from tests.systems.pipeline.fixtures import LIMIT_S, Bench, FakeSource, sample_frame, until
 
 
@@ -530,5 +531,22 @@ def test_load_for_groupings_brings_only_the_relations_they_lead_through(tmp_path
 
             assert {name for record in records for name in record} == {"id", "customer_id", "amount", "customer"}
             assert {key: figures["sum"]["amount"] for key, figures in groups.items()} == {"north": 40, "south": 20}
+
+    run(main)
+
+
+@pytest.mark.parametrize(("is_named", "entries"), [(False, 0), (True, 1)])
+def test_cache_keeps_no_rows_that_can_never_be_asked_for_again(is_named: bool, entries: int) -> None:
+    async def main() -> None:
+        async with Pipeline() as pipeline:
+            rows = [{"id": number} for number in range(100)]
+            source = IterableSource(rows, name="numbers") if is_named else None
+            _, stream = await pipeline.start_pipeline(source=source or rows, query=Query())
+            async for _ in stream:
+                pass
+            if source is not None:
+                await source.close()
+
+            assert pipeline.cache.stats().entry_count == entries
 
     run(main)

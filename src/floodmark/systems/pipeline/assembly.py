@@ -91,7 +91,8 @@ async def open_feed(settings: StreamSettings, cache: QueryCache | None) -> Feed:
         query = query_of(settings.query)
         source = given
         load = _for_groupings(settings, query) if settings.load_config == FOR_GROUPINGS else settings.load_config
-        if cache is not None and settings.enable_cache:
+        may_come_again = owned is None or isinstance(settings.source, str)  # an iterable wrapped for this stream never does
+        if cache is not None and settings.enable_cache and may_come_again:
             from floodmark.systems.pipeline.cache import CachedSource
 
             source = CachedSource(given, cache, load=load)
