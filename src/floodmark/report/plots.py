@@ -336,6 +336,7 @@ def _inline(svg: str, name: str) -> str:
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r"font: ([^;\"]*?)(\d[\d.]*)px [^;\"]+", r"font: \1\2px var(--sans)", body)
+    body = re.sub(r"font-family: [^;\"]+", "font-family: var(--sans)", body)  # matplotlib 3.11 writes the parts of `font` apart
     for variable, colour in _STAND_INS.items():
         body = body.replace(colour, f"var(--{variable})")
     prefix = re.sub(r"[^A-Za-z0-9]+", "-", name)
