@@ -550,3 +550,25 @@ def test_cache_keeps_no_rows_that_can_never_be_asked_for_again(is_named: bool, e
             assert pipeline.cache.stats().entry_count == entries
 
     run(main)
+
+
+def test_buffer_never_holds_more_than_its_size_however_much_is_asked_for_at_once() -> None:
+    async def main() -> None:
+        async with Bench() as bench:
+            source = FakeSource(sample_frame(5000))
+            stream = await bench.start(source, buffer_size=100, max_demand=40, chunk_size=70)
+            stream.ask(5000)
+            await until(lambda: stream.figures().buffered_count == 100)
+            for _ in range(100):
+                await bench.manual.advance(1.0)  # far beyond the time that a stream may stand still while it owes rows
+
+            assert bench.pipeline.get_pipeline_info(stream.stream_id).status is Status.RUNNING
+            assert stream.figures().fetched_count <= 100 + 70
+            ids: list[int] = []
+            while len(ids) < 5000 and (batch := await stream.receive()) is not None:
+                ids += [record["id"] for record in batch.records()]
+
+            assert ids == list(range(1, 5001))
+            assert stream.figures().buffered_count_max == 100
+
+    run(main)

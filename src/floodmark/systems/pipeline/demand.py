@@ -28,6 +28,7 @@ class Link:
         "buffered_count",
         "buffered_count_max",
         "on_ask",
+        "on_receive",
         "received_count",
         "sent_count",
     )
@@ -39,6 +40,7 @@ class Link:
         self.buffered_count = 0  # sent and not received yet
         self.buffered_count_max = 0
         self.on_ask: Callable[[], None] | None = None  # called after each ask, so that demand travels up at once
+        self.on_receive: Callable[[], None] | None = None  # called after each receipt: there is room again
         self._batches: deque[Batch] = deque()
         self._asked = asyncio.Event()
         self._arrived = asyncio.Event()
@@ -79,6 +81,8 @@ class Link:
             batch = batch.slice(0, count_max)
         self.received_count += len(batch)
         self.buffered_count -= len(batch)
+        if self.on_receive is not None:
+            self.on_receive()
         return batch
 
     # -- the sender's side

@@ -105,7 +105,7 @@ class Line:
                 self.sample(timed=False)
             top_up()
 
-        self._done.on_ask = asked
+        self._done.on_ask = self._done.on_receive = asked
         self._record.on_change = self._changed
         if self._record.status is Status.PAUSED:  # while its source was opened
             self._gate.close()
@@ -120,8 +120,8 @@ class Line:
 
     @property
     def is_asked(self) -> bool:
-        """Whether the consumer waits for rows."""
-        return self._done.owed_count > 0
+        """Whether the consumer waits for rows; not while a full buffer waits for him."""
+        return self._done.owed_count > 0 and self._done.buffered_count < self.stage.buffer_size
 
     @property
     def stall_timeout_s(self) -> float:

@@ -1,9 +1,9 @@
 """The middle stage: converts, transforms and aggregates each batch, and passes on to the consumer what he asked for.
 
 Demand travels through it at once: what the consumer asks for is asked of the producer in steps of `max_demand`, the next step when no
-more than `min_demand` records are still to come. So what waits for the consumer is never more than he has asked for. Per batch:
-conversion (if it fails, the rows go on as they are), the transformer, the aggregates, the next stage, telemetry. Without a
-transformer the aggregates see the rows as the source gave them, so that a decimal converted for display is still summed exactly.
+more than `min_demand` records are still to come. So what waits for the consumer is never more than he has asked for, nor more than the
+buffer holds. Per batch: conversion (if it fails, the rows go on as they are), the transformer, the aggregates, the next stage, telemetry.
+Without a transformer the aggregates see the rows as the source gave them, so that a decimal converted for display is still summed exactly.
 
 A batch stays in hand until it is passed on: a stage that is started again goes on with it. Not here: fetching, statuses, the
 consumer's side.
@@ -79,7 +79,7 @@ class Stage:
         self.records_out = 0
         self.records_failed = 0
         self.records_rejected = 0
-        downstream.on_ask = self.top_up
+        downstream.on_ask = downstream.on_receive = self.top_up
 
     def allow_batches_of(self, count: int) -> None:
         """Let the consumer have batches of `count` rows, even if that is more than one step of demand or than the buffer."""
@@ -98,11 +98,16 @@ class Stage:
         return self._upstream.buffered_count + in_hand_count + self._downstream.buffered_count
 
     def top_up(self) -> None:
-        """Ask the producer for what the consumer still waits for, a step at a time."""
+        """Ask the producer for what the consumer still waits for, a step at a time, and for no more than the buffer has room for."""
         coming_count = self._upstream.outstanding_count
-        missing_count = self._downstream.owed_count - coming_count - (0 if self._in_hand is None else len(self._in_hand))
-        if missing_count > 0 and coming_count <= self._settings.demand_floor:
-            self._upstream.ask(min(self._max_demand - coming_count, missing_count))
+        if coming_count > self._settings.demand_floor:
+            return
+        under_way_count = coming_count + (0 if self._in_hand is None else len(self._in_hand))
+        missing_count = self._downstream.owed_count - under_way_count
+        room_count = self.buffer_size - self._downstream.buffered_count - under_way_count
+        count = min(self._max_demand - coming_count, missing_count, room_count)
+        if count > 0:
+            self._upstream.ask(count)
 
     async def run(self) -> None:
         """Work until the producer ends.
