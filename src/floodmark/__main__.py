@@ -1,6 +1,6 @@
 """`python -m floodmark` is the command line.
 
-Loading it takes a moment, in which nothing has been started that would need an end: a Ctrl-C then is answered here, at once and in one line.
+Loading it takes a moment, in which nothing has been started that would need an end: a Ctrl-C then is answered here, in one line.
 """
 
 from __future__ import annotations

@@ -50,6 +50,20 @@ app = typer.Typer(
 )
 serve = typer.Typer(help="Start a reference system to try things on.", no_args_is_help=True)
 serve.command("hub")(hub)
+
+
+@serve.command("pipeline")
+def serve_pipeline(
+    *,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 lets the OS choose.")] = 0,
+    lie: Annotated[list[str] | None, typer.Option(help="Break a promise, such as skip=1 or miscount=3; repeatable.")] = None,
+) -> None:
+    """Host the pipeline, for the driver `pulled`, until SIGTERM or SIGINT."""
+    from floodmark.systems.pipeline.host.command import host  # what it brings takes half a second that no other command should pay
+
+    host(port=port, lie=lie)
+
+
 app.add_typer(serve, name="serve")
 
 
