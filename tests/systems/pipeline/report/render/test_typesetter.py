@@ -145,3 +145,18 @@ def test_typesetter_answer_that_cannot_be_written_told(tmp_path: Path) -> None:
 def test_typesetter_outside_of_its_block_is_our_bug() -> None:
     with pytest.raises(HarnessBugError):
         _ = Typesetter().folder
+
+
+def test_typesetter_under_a_large_parent_is_not_renewed_for_what_the_parent_holds() -> None:
+    async def play() -> tuple[int, int]:
+        async with Typesetter(timeout_s=20) as typesetter:
+            for _ in range(2):
+                await typesetter.compile(b"x", {}, out=typesetter.folder / "out.pdf")
+            return typesetter.started_count, typesetter.rss_bytes_peak
+
+    ballast = bytearray(500_000_000)
+    ballast[::4096] = b"x" * len(ballast[::4096])  # in memory, not only promised
+    started, peak_bytes = asyncio.run(play())
+
+    assert started == 1
+    assert peak_bytes < len(ballast)
