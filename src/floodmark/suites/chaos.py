@@ -146,7 +146,7 @@ def gradual_restoration(scale: float) -> Scenario:
 
 
 ENTRIES = (
-    entry(failures_exact, "failures-exact", "2.5 failures, exact", quick_scale=1.0),
+    entry(failures_exact, "failures-exact", "2.5 failures, exact"),
     entry(failures_rate, "failures-rate", "2.5 failures, rate"),
     entry(creation_failures, "creation-failures", "2.5 creation failures"),
     entry(failing_half, "failing-half", "2.5 cascade"),
