@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from floodmark.drivers.base import Connection
+from floodmark.model.scenario import Stuck
+from floodmark.runner.agent.subscribing import Member, consume
 from tests.runner.played import play, write_scenario
 
 HUB = """system = "hub"
@@ -36,3 +41,30 @@ def test_consumer_that_does_not_keep_up_loses_nothing_and_is_drained(tmp_path: P
     assert delivery["attempted"] == delivery["delivered"] == delivery["acknowledged"] == 4 * rate_hz, played.stderr
     assert played.result["metrics"]["latency_max"] > 0.15  # they did fall behind
     assert played.code == 0, played.stderr
+
+
+class Line:
+    """A connection as far as a consumer knows one."""
+
+    def __init__(self) -> None:
+        self.paused = asyncio.Event()
+
+    def pause_reading(self) -> None:
+        self.paused.set()
+
+    def resume_reading(self) -> None:
+        self.paused.clear()
+
+
+@pytest.mark.parametrize("how", ["stopped", "cancelled"])
+def test_consumer_that_stopped_reading_reads_again_however_it_ends(how: str) -> None:
+    async def job() -> bool:
+        member, line, stop = Member(0, [0]), Line(), asyncio.Event()
+        member.connection = cast("Connection", line)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            reading = group.create_task(consume(Stuck(), [member], start_ns=0, received_bytes=lambda number: 0, stop=stop))
+            await line.paused.wait()
+            stop.set() if how == "stopped" else reading.cancel()
+        return line.paused.is_set()
+
+    assert not asyncio.run(job())

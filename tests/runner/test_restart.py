@@ -174,6 +174,8 @@ def test_kill_by_a_name_that_nobody_has_touches_nothing(tmp_path: Path) -> None:
         (Target(url="ws://127.0.0.1:9"), KILL, "needs a target that floodmark starts itself"),
         (HUB, Fault(kind="process.restart", for_s=2.0, repeat=2, every_s=1.0), "lasts 2 s and strikes every 1 s"),
         (HUB, Fault(kind="process.kill", for_s=2.0, repeat=2, every_s=1.0), "lasts 2 s and strikes every 1 s"),
+        (HUB, Fault(kind="process.restart", at_s=0.3), "for_s, which is 0, so it would touch nothing"),
+        (HUB, Fault(kind="process.pause", at_s=0.3), "for_s, which is 0, so it would touch nothing"),
     ],
 )
 def test_fault_that_cannot_be_carried_out_is_a_usage_error(target: Target, fault: Fault, words: str, tmp_path: Path) -> None:

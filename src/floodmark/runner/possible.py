@@ -27,6 +27,8 @@ def require_possible(scenario: Scenario, *, resumes: bool) -> None:
             continue
         if scenario.target.system is None and scenario.target.command is None:
             raise UsageError(f"{where}: fault {fault.kind!r} {NOT_OURS}")
+        if plan.LASTS and not fault.for_s:
+            raise UsageError(f"{where}: fault {fault.kind!r} lasts for for_s, which is 0, so it would touch nothing; give for_s")
         if isinstance(plan, Restart | Kill | Terminate) and fault.repeat > 1 and fault.every_s < fault.for_s:
             raise UsageError(
                 f"{where}: fault {fault.kind!r} lasts {fault.for_s:g} s and strikes every {fault.every_s:g} s, so it would hit a target "

@@ -8,8 +8,9 @@ import signal
 import pytest
 
 from floodmark.core.errors import UsageError
-from floodmark.faults.process import Journal, Restart, Scene, Tree, inflict
+from floodmark.faults.process import Journal, Restart, Scene, Tree, inflict, restart
 from floodmark.faults.process.procfs import stat
+from floodmark.faults.process.tree import Process
 
 from .victim import Victim, journal, play, victim
 
@@ -99,6 +100,47 @@ def test_restart_cancelled_while_down_starts_nothing() -> None:
             assert task.cancelled()
             assert again.left_over == []
             assert [entry.action for entry in log.entries()] == ["applied"]
+
+    play(job())
+
+
+def test_restart_cancelled_in_its_grace_has_written_down_whom_it_asked_to_end() -> None:
+    async def job() -> None:
+        with victim(STUBBORN.replace("signal.SIG_IGN", "lambda *_: print('asked', flush=True)")) as target:
+            up(target)
+            again, log = Again(target.tree), journal()
+            assert target.process.stdout is not None
+            async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+                task = group.create_task(inflict(Restart(how="terminate", grace_s=60.0), scene(target, log, again), for_s=60))
+                assert await asyncio.to_thread(target.process.stdout.readline) == "asked\n"
+                task.cancel()
+
+            (entry,) = log.entries()
+            assert (entry.action, entry.pids, again.left_over) == ("applied", (target.pid,), [])
+            assert entry.note == "0 of 1 killed; cut short before they were seen to be gone"
+
+    play(job())
+
+
+def test_restart_cancelled_right_after_the_kill_has_written_down_whom_it_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def job() -> None:
+        with victim() as target:
+            again, log, waiting = Again(target.tree), journal(), asyncio.Event()
+
+            async def never_gone(processes: list[Process], limit_s: float) -> list[Process]:
+                waiting.set()
+                await asyncio.sleep(limit_s)
+                return processes
+
+            monkeypatch.setattr(restart, "gone", never_gone)
+            async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+                task = group.create_task(inflict(Restart(), scene(target, log, again), for_s=60))
+                await waiting.wait()
+                task.cancel()
+
+            (entry,) = log.entries()
+            assert (entry.action, entry.pids, again.left_over) == ("applied", (target.pid,), [])
+            assert target.process.wait(10) == -signal.SIGKILL
 
     play(job())
 

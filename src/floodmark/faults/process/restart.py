@@ -64,14 +64,20 @@ class Restart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             yield act.nothing("ratio is 0")
             return
         asked: list[Process] = []
-        if self.how == "terminate":
-            asked = scene.tree.processes()
-            scene.tree.root.send(signal.SIGTERM)
-            await gone(asked, self.grace_s)
-        async with frozen(scene.tree) as still:
-            killed = [process for process in still.processes if process.send(signal.SIGKILL)]
-        if left := await gone(killed, GONE_LIMIT_S):
-            raise StillThereError(tuple(process.pid for process in left), GONE_LIMIT_S)
+        killed: list[Process] = []
+        try:
+            if self.how == "terminate":
+                asked = scene.tree.processes()
+                scene.tree.root.send(signal.SIGTERM)
+                await gone(asked, self.grace_s)
+            async with frozen(scene.tree) as still:
+                killed += [process for process in still.processes if process.send(signal.SIGKILL)]
+            if left := await gone(killed, GONE_LIMIT_S):
+                raise StillThereError(tuple(process.pid for process in left), GONE_LIMIT_S)
+        except BaseException:
+            if hit := sorted({*asked, *killed}):
+                act.applied(hit, note=f"{len(killed)} of {len(hit)} killed; cut short before they were seen to be gone")
+            raise
         ended = sorted({*asked, *killed})
         note = f"{len(killed)} of {len(ended)} killed" if ended else "no process of the target was left; it is started all the same"
         yield act.applied(ended, note=note)

@@ -306,31 +306,33 @@ class Crowd:
 async def consume(
     consumer: Consumer, members: list[Member], *, start_ns: int, received_bytes: Callable[[int], int], stop: asyncio.Event
 ) -> None:
-    """Make these members read in the way of `consumer` until `stop` is set, then let them read again.
+    """Make these members read in the way of `consumer` until `stop` is set, then let them read again, also when cancelled.
 
     `received_bytes` tells what a member's connection has taken in so far, by its number.
     """
     if isinstance(consumer, Fast) or not members:
         return
     paused: set[int] = set()
-    while not stop.is_set():
-        elapsed_ns = time.monotonic_ns() - start_ns
-        for member in members:
-            connection = member.connection
-            if connection is None:
+    try:
+        while not stop.is_set():
+            elapsed_ns = time.monotonic_ns() - start_ns
+            for member in members:
+                connection = member.connection
+                if connection is None:
+                    continue
+                reads = wants_to_read(consumer, elapsed_ns=elapsed_ns, received_bytes=received_bytes(member.number))
+                if reads and member.number in paused:
+                    paused.discard(member.number)
+                    connection.resume_reading()
+                elif not reads and member.number not in paused:
+                    paused.add(member.number)
+                    connection.pause_reading()
+            try:
+                async with asyncio.timeout(CONSUMER_TICK_S):
+                    await stop.wait()
+            except TimeoutError:
                 continue
-            reads = wants_to_read(consumer, elapsed_ns=elapsed_ns, received_bytes=received_bytes(member.number))
-            if reads and member.number in paused:
-                paused.discard(member.number)
-                connection.resume_reading()
-            elif not reads and member.number not in paused:
-                paused.add(member.number)
-                connection.pause_reading()
-        try:
-            async with asyncio.timeout(CONSUMER_TICK_S):
-                await stop.wait()
-        except TimeoutError:
-            continue
-    for member in members:
-        if member.number in paused and member.connection is not None:
-            member.connection.resume_reading()
+    finally:
+        for member in members:
+            if member.number in paused and member.connection is not None:
+                member.connection.resume_reading()
