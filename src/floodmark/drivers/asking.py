@@ -12,7 +12,7 @@ The order of one answer, under the token of its request:
 refusal. Exactly one of `finished` and `failed` ends an answer; anything that the target sends for it afterwards is `odd`.
 
 Who ended an answer matters. What the target cuts off is `failed` ("cut off: ..."), or, where the whole connection went, `Sink.closed`
-alone: that ends every answer still under way on it. What ends because we said `close`, `abort` or `drop_answer` is never `failed`.
+alone: that ends every answer still under way on it. What ends because we said `close`, `abort` or `unsubscribe` is never `failed`.
 
 Text means the bytes of the answer, unescaped, in order, and nothing else: a driver never takes a chunk for a token.
 Not here: when to ask, what the text should be (runner/agent/asking.py), what was lost (ledger/).
@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, NamedTuple, Protocol
 
+from floodmark.core.errors import UsageError
 from floodmark.drivers.base import BaseDriver, Connection, Driver, Options, Sink
 
 REFUSED = "refused: "
@@ -31,6 +32,7 @@ NO_TERMINAL = "ended without its terminal event"
 CUT_OFF = "cut off: "
 UNREADABLE = "unreadable: "
 
+IN_TURN_COUNT_MAX = 1_000_000
 REASON_BYTES_MAX = 200
 """What a target says of itself is cut to this in reasons, so that a target that talks does not fill our memory."""
 
@@ -39,6 +41,8 @@ ASKING_DEFAULTS: Mapping[str, str | int | float | bool] = {
     "token_bytes": "10",
     "rate_hz": 0.0,
     "text": "numbered",
+    "extra": "",
+    "extra_every": 1,
     "prompt": "Tell me in one paragraph what a flood mark is.",
     "service_ttft_s": 0.0,
     "service_gap_s": 0.0,
@@ -51,6 +55,8 @@ ASKING_MEANINGS: dict[str, str] = {
     "token_bytes": "bytes of each token of numbered text, 5 to 65,536; `2x10 1x1000` as above",
     "rate_hz": "tokens a second of each answer that the target is asked to keep to; 0: as fast as they are taken",
     "text": "`numbered`: the answer is known beforehand and every token is accounted for; `unknown`: each answer is one message",
+    "extra": "what else the line that asks for numbered text says, such as `hang_after=100`",
+    "extra_every": "every so many requests of a channel say that, the first one not among them unless it is 1",
     "prompt": "what is asked where the text is `unknown`",
     "service_ttft_s": "stated service level: seconds to the first token that an answer may take; 0: none is stated",
     "service_gap_s": "stated service level: the longest gap between two chunks that an answer may have; 0: none is stated",
@@ -107,12 +113,6 @@ class AskingConnection(Connection, Protocol):
     def free(self, slot: int) -> bool:
         """Whether another request may be put on this slot now. Whoever asks keeps what is due waiting until then."""
 
-    def drop_answer(self, token: int) -> None:
-        """Give up an answer that is under way, in the protocol's way (cancel it, or close the connection that it comes on).
-
-        The sink hears nothing more of it. Called at the end of a run for what never ended.
-        """
-
 
 class AskingDriver(BaseDriver):
     """Defaults for such a driver; derive from it and write `connect`."""
@@ -120,6 +120,25 @@ class AskingDriver(BaseDriver):
     DEFAULTS: ClassVar[Options] = ASKING_DEFAULTS
     asks: ClassVar[bool] = True
     acknowledges = True
+
+
+def in_turn(option: str, text: str) -> tuple[int, ...]:
+    """Read an option that gives channels in turn whole numbers of at least 1. Raises: UsageError.
+
+    >>> in_turn("tokens", "2x100 1000")
+    (100, 100, 1000)
+    """
+    numbers: list[int] = []
+    for part in text.split():
+        times, _, number = part.rpartition("x")
+        if not number.isdecimal() or not (times or "1").isdecimal() or not int(number) or not int(times or "1"):
+            raise UsageError(f"option {option!r} is a whole number, or a list such as '2x100 5x1000'; got {text!r}")
+        numbers += [int(number)] * min(int(times or "1"), IN_TURN_COUNT_MAX + 1 - len(numbers))
+        if len(numbers) > IN_TURN_COUNT_MAX:
+            raise UsageError(f"option {option!r} gives more than {IN_TURN_COUNT_MAX:,} channels their number; shorten the list")
+    if not numbers:
+        raise UsageError(f"option {option!r} must not be empty")
+    return tuple(numbers)
 
 
 def asks_of(driver: Driver) -> bool:
