@@ -68,6 +68,15 @@ def test_drop_without_return_leaves_the_survivors_whole(tmp_path: Path) -> None:
     assert DELIVERIES / 2 < result.delivery.delivered < DELIVERIES
 
 
+def test_fault_that_touches_nothing_is_not_covered_by_one_that_does(tmp_path: Path) -> None:
+    faults = [Fault(kind="churn", at_s=0.1, ratio=ratio) for ratio in (0.5, 0.0)]
+
+    result = run(tmp_path, "Honest", *faults, criteria=("fault_hits == 2", "recovered_ratio == 100%"))
+
+    assert broken(result) == {"fault_hits > 0": "UNKNOWN"}
+    assert result.criteria[-1].note == "of the 2 faults these touched nothing, so the run says nothing about them: churn at 0.1 s"
+
+
 @pytest.mark.parametrize("kind", ["drop", "disconnect", "reader", "latency", "failure", "churn"])
 def test_fault_at_ratio_0_does_nothing_and_the_run_says_so(kind: str, tmp_path: Path) -> None:
     options: Options = {"least_s": 0.2} if kind == "latency" else {}

@@ -119,6 +119,17 @@ def test_clocks_nothing_before_the_fault_is_unknown(bins: list[Bin]) -> None:
     assert _read(bins, struck_s=1.0, lifted_s=1.0, until_s=2.0) == Clocks()
 
 
+@pytest.mark.parametrize(("silent_bins", "backlog_s"), [(12, None), (4, 1.0), (0, 0.0)])
+def test_clocks_publishers_that_were_held_up_owe_nothing_but_silence_is_no_catching_up(silent_bins: int, backlog_s: float | None) -> None:
+    """A target that stood still took nothing, so nothing is owed when it is back; it is back when it delivers."""
+    published = [100.0] * 4 + [0.0] * 4 + [100.0] * 12
+    delivered = [1000.0] * 4 + [0.0] * (4 + silent_bins) + [1000.0 * (silent_bins + 1)] * (silent_bins < 12) + [1000.0] * (11 - silent_bins)
+
+    seen = _read(_bins(published, delivered, [100.0] * 20), struck_s=1.0, lifted_s=2.0, until_s=5.0)
+
+    assert (seen.first_delivery_s, seen.backlog_s) == (backlog_s, backlog_s)
+
+
 def test_clocks_load_that_ends_with_the_fault_cannot_tell_degraded() -> None:
     bins = _bins([100.0] * 8, [1000.0] * 4 + [0.0] * 4, [100.0] * 8)
 

@@ -131,7 +131,10 @@ def _full_rate_s(loaded: Sequence[tuple[Bin, float]], since_s: float) -> float |
 
 
 def _caught_up(bins: Sequence[Bin], struck_s: float, lifted_s: float, fan_out: float) -> float | None:
-    """When the deliveries since the blow had caught up with what was published since, to within one bin's worth."""
+    """When the deliveries since the blow had caught up with what was published since, to within one bin's worth.
+
+    Where nothing was published meanwhile nothing is owed, but a stream of which nothing has arrived since has caught up with nothing.
+    """
     published = delivered = 0.0
     for bin_ in bins:
         if bin_.t_s < struck_s:
@@ -139,6 +142,6 @@ def _caught_up(bins: Sequence[Bin], struck_s: float, lifted_s: float, fan_out: f
         owed = published * fan_out  # of the bins before this one: what was published in it may still be on its way
         published += bin_.published
         delivered += bin_.delivered
-        if bin_.t_s >= lifted_s and published > 0 and delivered >= owed * _DRAINED_RATIO:
+        if bin_.t_s >= lifted_s and published > 0 and delivered > 0 and delivered >= owed * _DRAINED_RATIO:
             return max(0.0, bin_.t_s - lifted_s)
     return None

@@ -168,6 +168,9 @@ def caveats(scenario: Scenario, evidence: Evidence, record: Record) -> list[Crit
         note(f"generator_lag_p99 <= {limit_s * 1000:g}ms", record.lag.p99 / 1e9, why)
     if record.fault_hits == 0:
         note("fault_hits > 0", 0.0, "the fault touched nothing, so the run says nothing about it")
+    elif idle := _idle(scenario, evidence):
+        why = f"of the {len(scenario.faults)} faults these touched nothing, so the run says nothing about them: {idle}"
+        note("fault_hits > 0", 0.0, why)
     asked_for = any(outcome.figures.get("failed_by_fault") for outcome in evidence.outcomes)
     if record.delivery.dropped_by_us and not (asked_for and all(not outcome.figures["dropped_unasked"] for outcome in evidence.outcomes)):
         why = "the harness had no connection left to send these through, so the load was not the one asked for"
@@ -194,6 +197,16 @@ def caveats(scenario: Scenario, evidence: Evidence, record: Record) -> list[Crit
     if evidence.broken_off or evidence.target_exits:
         note("the run came to its end", None, evidence.notes[-1 if evidence.target_exits else 0])
     return found
+
+
+def _idle(scenario: Scenario, evidence: Evidence) -> str:
+    """Name the faults that touched nothing on any occasion; none where a run did not come to its end: they may not have struck yet."""
+    if evidence.broken_off or evidence.target_exits:
+        return ""
+    hits = Counter[int]()
+    for blow in evidence.blows:
+        hits[blow.index] += blow.hits
+    return ", ".join(f"{fault.kind} at {fault.at_s:g} s" for index, fault in enumerate(scenario.faults) if not hits[index])
 
 
 OWN_TIME = ("latency_", "throughput", "publish_rate", "load_time", "duration", "full_rate", "degraded", "backlog_drained")
