@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from floodmark.core.errors import HarnessBugError
 from floodmark.load.arrivals import schedule
 from floodmark.load.pacing import Pacer
+from floodmark.load.turns import turns
 from floodmark.model.arrival import Arrival, Burst, Constant, Poisson, Ramp, Spike, Wave
 
 ARRIVALS: list[Arrival] = [
@@ -44,6 +45,7 @@ def _drained(pacer: Pacer, steps: list[int], limits: list[int]) -> list[tuple[in
     arrival=st.sampled_from(ARRIVALS),
     sources=st.integers(1, 40),
     agents=st.integers(1, 5),
+    shares=st.lists(st.integers(1, 50), max_size=40),
     messages=st.one_of(st.none(), st.integers(1, 1500)),
     duration_s=st.sampled_from([0.001, 0.5, 0.7303, 1.0]),
     steps=st.lists(st.integers(1_000_000, 300_000_000), min_size=1, max_size=5),
@@ -54,6 +56,7 @@ def test_pacer_all_agents_together_send_exactly_the_schedule(
     arrival: Arrival,
     sources: int,
     agents: int,
+    shares: list[int],
     messages: int | None,
     duration_s: float,
     steps: list[int],
@@ -63,13 +66,14 @@ def test_pacer_all_agents_together_send_exactly_the_schedule(
     plan = schedule(arrival, duration_s=duration_s, seed=2)
     total = plan.due(round(duration_s * 1e9) - 1)
     total = total if messages is None else min(total, messages)
-    expected = [(at, i % sources) for i, at in enumerate(plan.times_ns(0, total).tolist())]
+    order = turns(sources, shares[:sources])
+    expected = [(at, int(order[i % len(order)])) for i, at in enumerate(plan.times_ns(0, total).tolist())]
     owner = np.array([shuffle.randrange(agents) for _ in range(sources)])  # type: ignore[attr-defined]
 
     taken: list[tuple[int, int]] = []
     for agent in range(agents):
         own_plan = schedule(arrival, duration_s=duration_s, seed=2)
-        pacer = Pacer(own_plan, sources=sources, owned=np.flatnonzero(owner == agent), messages=messages, duration_s=duration_s)
+        pacer = Pacer(own_plan, turns=order, owned=np.flatnonzero(owner == agent), messages=messages, duration_s=duration_s)
         share = _drained(pacer, steps, limits)
         assert [at for at, _ in share] == sorted(at for at, _ in share)
         assert pacer.taken == len(share)
@@ -79,7 +83,9 @@ def test_pacer_all_agents_together_send_exactly_the_schedule(
 
 
 def test_pacer_late_caller_gets_what_was_missed_with_its_old_times() -> None:
-    pacer = Pacer(schedule(Constant(rate_hz=1000), duration_s=None, seed=0), sources=2, owned=np.array([1]), messages=None, duration_s=None)
+    pacer = Pacer(
+        schedule(Constant(rate_hz=1000), duration_s=None, seed=0), turns=turns(2), owned=np.array([1]), messages=None, duration_s=None
+    )
 
     sources, offsets_ns = pacer.take(5_500_000, 100)
 
@@ -90,7 +96,7 @@ def test_pacer_late_caller_gets_what_was_missed_with_its_old_times() -> None:
 
 def test_pacer_limit_leaves_the_rest_due() -> None:
     pacer = Pacer(
-        schedule(Burst(count=10, every_s=1), duration_s=None, seed=0), sources=3, owned=np.arange(3), messages=10, duration_s=None
+        schedule(Burst(count=10, every_s=1), duration_s=None, seed=0), turns=turns(3), owned=np.arange(3), messages=10, duration_s=None
     )
 
     first, _ = pacer.take(0, 4)
@@ -103,7 +109,9 @@ def test_pacer_limit_leaves_the_rest_due() -> None:
 
 
 def test_pacer_message_at_the_very_end_of_the_phase_does_not_exist() -> None:
-    pacer = Pacer(schedule(Constant(rate_hz=10), duration_s=1.0, seed=0), sources=1, owned=np.array([0]), messages=None, duration_s=1.0)
+    pacer = Pacer(
+        schedule(Constant(rate_hz=10), duration_s=1.0, seed=0), turns=turns(1), owned=np.array([0]), messages=None, duration_s=1.0
+    )
 
     _, offsets_ns = pacer.take(10**12, 1000)
 
@@ -113,7 +121,7 @@ def test_pacer_message_at_the_very_end_of_the_phase_does_not_exist() -> None:
 
 def test_pacer_without_sources_is_exhausted_from_the_start() -> None:
     plan = schedule(Constant(rate_hz=10), duration_s=None, seed=0)
-    pacer = Pacer(plan, sources=5, owned=np.array([], dtype=np.int64), messages=None, duration_s=None)
+    pacer = Pacer(plan, turns=turns(5), owned=np.array([], dtype=np.int64), messages=None, duration_s=None)
 
     assert pacer.exhausted
     assert pacer.next_due_ns() is None
@@ -133,7 +141,7 @@ def test_pacer_one_source_among_many_computes_in_bounded_pieces() -> None:
             widest = max(widest, stop - start)
             return plan.times_ns(start, stop)
 
-    pacer = Pacer(Spy(), sources=30_000, owned=np.array([29_999]), messages=None, duration_s=None)
+    pacer = Pacer(Spy(), turns=turns(30_000), owned=np.array([29_999]), messages=None, duration_s=None)
 
     _, offsets_ns = pacer.take(60 * 10**9, 1000)
 
@@ -144,4 +152,4 @@ def test_pacer_one_source_among_many_computes_in_bounded_pieces() -> None:
 @pytest.mark.parametrize("owned", [[2, 1], [0, 0], [-1], [5]])
 def test_pacer_owned_sources_out_of_order_or_range_are_a_harness_bug(owned: list[int]) -> None:
     with pytest.raises(HarnessBugError, match="owned"):
-        Pacer(schedule(Constant(rate_hz=1), duration_s=None, seed=0), sources=5, owned=np.array(owned), messages=None, duration_s=None)
+        Pacer(schedule(Constant(rate_hz=1), duration_s=None, seed=0), turns=turns(5), owned=np.array(owned), messages=None, duration_s=None)

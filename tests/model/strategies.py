@@ -91,6 +91,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
             consumer=consumers,
             consumer_ratio=shares.filter(bool),
             waves=counts,
+            shares=st.sampled_from([(), (1,), (3,)]),
         )
     )
     return draw(

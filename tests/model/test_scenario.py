@@ -121,6 +121,23 @@ def test_population_sources_are_at_least_one_per_channel() -> None:
     assert Population(connections=9, subscriptions_per_connection=2).subscriptions == 18
 
 
+@pytest.mark.parametrize(
+    ("shares", "words"),
+    [
+        ((1, 0), r"population.shares\[1\] must be a whole number of at least 1, got 0"),
+        ((1, 2, 3), "population.shares has 3 entries for 2 sources"),
+        ((1, 1_000_000), "a round of 1,000,001 messages, above 1,000,000"),
+    ],
+)
+def test_population_shares_that_cannot_be_dealt_are_refused(shares: tuple[int, ...], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Population(connections=2, channels=2, shares=shares)
+
+
+def test_population_shares_with_a_common_factor_are_no_larger_than_without() -> None:
+    assert Population(connections=2, channels=2, shares=(1_000_000_000, 2_000_000_000)).shares[1] == 2_000_000_000
+
+
 def test_scenario_second_load_plays_the_phases_again_under_names_of_their_own() -> None:
     twice = scenario(second_load=True, criterion="latency_p99 @ steady-again < 2x steady")
 

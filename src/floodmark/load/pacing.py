@@ -1,9 +1,9 @@
 """Give one agent its share of a schedule: which source sends next, and when it was meant to.
 
-Message i of a phase belongs to source i % sources, so every agent finds its own messages by arithmetic: nothing is exchanged, and the
-agents together send exactly the schedule. Pure: the caller says how much of the phase has passed, sends, and records
+Message i of a phase belongs to the source whose turn it is (`turns.py`), so every agent finds its own messages by arithmetic: nothing is
+exchanged, and the agents together send exactly the schedule. Pure: the caller says how much of the phase has passed, sends, and records
 lag = sent - intended for each message. A late caller gets the messages it missed with their old intended times, never skipped ones
-(no coordinated omission). Memory: the owned source numbers and one batch.
+(no coordinated omission). Memory: one round of turns and one batch.
 """
 
 from __future__ import annotations
@@ -24,19 +24,26 @@ class Pacer:
 
     Args:
         schedule: of the whole phase, all sources together.
-        sources: how many sources there are, over all agents.
-        owned: (k,) ascending source numbers of this agent, each in 0 .. sources - 1.
+        turns: (n,) the round of sources over all agents, which the schedule repeats.
+        owned: (k,) ascending source numbers of this agent.
         messages: the phase has this many messages, over all agents; None for no limit.
         duration_s: messages intended at or after this offset do not exist; None for no limit.
     """
 
     def __init__(
-        self, schedule: Schedule, *, sources: int, owned: npt.NDArray[np.int64], messages: int | None, duration_s: float | None
+        self,
+        schedule: Schedule,
+        *,
+        turns: npt.NDArray[np.int64],
+        owned: npt.NDArray[np.int64],
+        messages: int | None,
+        duration_s: float | None,
     ) -> None:
-        self._owned = np.asarray(owned, dtype=np.int64)
-        if len(self._owned) and (self._owned[0] < 0 or self._owned[-1] >= sources or (np.diff(self._owned) <= 0).any()):
-            raise HarnessBugError(f"owned sources must ascend within 0 .. {sources - 1}, got {self._owned[:5].tolist()} ..")
-        self._schedule, self._sources, self._messages = schedule, sources, messages
+        owned = np.asarray(owned, dtype=np.int64)
+        if len(owned) and ((np.diff(owned) <= 0).any() or not np.isin(owned, turns).all()):
+            raise HarnessBugError(f"owned sources must ascend and have turns, got {owned[:5].tolist()} ..")
+        self._places = np.flatnonzero(np.isin(turns, owned))  # of the round, whose turns are ours
+        self._schedule, self._turns, self._messages = schedule, turns, messages
         self._end_ns = None if duration_s is None else math.ceil(exact(duration_s) * NS_PER_S)
         self._taken = 0
         self._next_ns = self._look_ahead()
@@ -71,7 +78,7 @@ class Pacer:
         offsets_ns = self._offsets(index)
         self._taken += count
         self._next_ns = self._existing(int(index[count]), int(offsets_ns[count]))
-        return index[:count] % self._sources, offsets_ns[:count]
+        return self._turns[index[:count] % len(self._turns)], offsets_ns[:count]
 
     def _due(self, elapsed_ns: int) -> int:
         """Count the due messages of the whole phase."""
@@ -81,13 +88,13 @@ class Pacer:
 
     def _owned_below(self, count: int) -> int:
         """Count the owned messages among the first `count`."""
-        rounds, rest = divmod(count, self._sources)
-        return rounds * len(self._owned) + int(np.searchsorted(self._owned, rest))
+        rounds, rest = divmod(count, len(self._turns))
+        return rounds * len(self._places) + int(np.searchsorted(self._places, rest))
 
     def _index(self, start: int, stop: int) -> npt.NDArray[np.int64]:
         """Number our own messages `start` .. `stop` - 1 in the whole phase."""
-        rounds, place = np.divmod(np.arange(start, stop, dtype=np.int64), len(self._owned))
-        index: npt.NDArray[np.int64] = rounds * self._sources + self._owned[place]
+        rounds, place = np.divmod(np.arange(start, stop, dtype=np.int64), len(self._places))
+        index: npt.NDArray[np.int64] = rounds * len(self._turns) + self._places[place]
         return index
 
     def _offsets(self, index: npt.NDArray[np.int64]) -> Offsets:
@@ -104,7 +111,7 @@ class Pacer:
         return np.concatenate(parts)
 
     def _look_ahead(self) -> int | None:
-        if not len(self._owned):
+        if not len(self._places):
             return None
         index = int(self._index(self._taken, self._taken + 1)[0])
         return self._existing(index, int(self._schedule.times_ns(index, index + 1)[0]))

@@ -5,6 +5,7 @@ The same frozen structs come from Python and from TOML (`model/read.py`). Number
 
 from __future__ import annotations
 
+import math
 import re
 
 import msgspec
@@ -18,6 +19,7 @@ from floodmark.model.finding import Guarantee, Order
 
 URL_IN_OUTPUT = r"([A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+)"  # the first URL that a command prints
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+TURNS_COUNT_MAX = 1_000_000  # of a round in which every source has its share: 8 MB in each agent
 AGAIN = "-again"  # ends the name of a phase when it is played in the second load
 _SYSTEM = re.compile(r"[a-z][a-z0-9_-]*|python:[\w.]+:[\w.]+")
 
@@ -64,6 +66,9 @@ class Population(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     `connections` subscriber connections with `subscriptions_per_connection` each, spread round-robin over `channels`: subscription i
     listens to channel i % channels. `publishers` further connections publish; publisher and channel are matched round-robin as well.
     `consumer_ratio` of the connections read in the way of `consumer`, the others fast. `waves` connects in that many equal parts.
+
+    The sources (one per channel, or per publisher if there are more of them) share the load equally, or in proportion to `shares`, whole
+    numbers given to them in turn: with `channels = 3` and `shares = [100, 100, 1000]`, 1,200 messages are 100, 100 and 1,000.
     """
 
     connections: int
@@ -73,6 +78,7 @@ class Population(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     consumer: Consumer = Fast()
     consumer_ratio: float = 1.0
     waves: int = 1
+    shares: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("connections", "subscriptions_per_connection", "channels", "publishers", "waves"):
@@ -82,6 +88,21 @@ class Population(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             self.channels <= self.subscriptions,
             f"population.channels is {self.channels}, but only {self.subscriptions} subscriptions would listen; "
             "raise connections or lower channels",
+        )
+        self._require_shares_for_sources()
+
+    def _require_shares_for_sources(self) -> None:
+        if not self.shares:
+            return
+        for number, share in enumerate(self.shares):
+            checks.whole(f"population.shares[{number}]", share)
+        given, sources = len(self.shares), self.sources
+        _require(given <= sources, f"population.shares has {given} entries for {sources} sources (channels or publishers); leave some out")
+        rounds, rest = divmod(sources, given)
+        turns_count = (rounds * sum(self.shares) + sum(self.shares[:rest])) // math.gcd(*self.shares)
+        _require(
+            turns_count <= TURNS_COUNT_MAX,
+            f"population.shares make a round of {turns_count:,} messages, above {TURNS_COUNT_MAX:,}; use coarser numbers, such as 1 and 10",
         )
 
     @property

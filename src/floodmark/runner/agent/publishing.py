@@ -25,6 +25,7 @@ from floodmark.ledger.publications import Publications
 from floodmark.ledger.stamp import Stamper
 from floodmark.load.arrivals import schedule
 from floodmark.load.pacing import Pacer
+from floodmark.load.turns import turns
 from floodmark.model.arrival import Flood
 from floodmark.model.scenario import Phase, Population
 from floodmark.runner.agent.holding import Paced
@@ -81,6 +82,7 @@ class Publisher:
         self._over = False
         self._population = population
         self._owned = owned
+        self._turns = turns(population.sources, population.shares)
         self._driver = driver
         self._run = run
         self._seed = seed
@@ -217,7 +219,7 @@ class Publisher:
         pacer = self.withhold(
             Pacer(
                 schedule(phase.arrival, duration_s=phase.duration_s, seed=self._seed),
-                sources=self._population.sources,
+                turns=self._turns,
                 owned=self._owned,
                 messages=phase.messages,
                 duration_s=phase.duration_s,
@@ -334,8 +336,9 @@ class Publisher:
 
     async def _flood(self, phase: Phase, arrival: Flood, start_ns: int) -> None:
         """Closed loop: as fast as possible with a bounded number in flight; intended is when there was room."""
-        owned = self._owned.tolist()
-        share = phase.messages and _share(phase.messages, self._population.sources, self._owned)
+        places = np.flatnonzero(np.isin(self._turns, self._owned))
+        owned = self._turns[places].tolist()
+        share = phase.messages and _share(phase.messages, len(self._turns), places)
         end_ns = None if phase.duration_s is None else start_ns + int(phase.duration_s * 1e9)
         sent = 0
         progressed_ns = time.monotonic_ns()
@@ -377,6 +380,6 @@ class Publisher:
     settle_times = _settle_times
 
 
-def _share(messages: int, sources: int, owned: np.ndarray) -> int:
-    """How many of `messages`, dealt to the sources in turn, fall to the owned ones."""
-    return int(messages // sources * len(owned) + np.searchsorted(owned, messages % sources))
+def _share(messages: int, turns_count: int, places: np.ndarray) -> int:
+    """How many of `messages`, dealt in rounds of so many turns, fall to the places of a round that are ours."""
+    return int(messages // turns_count * len(places) + np.searchsorted(places, messages % turns_count))
