@@ -17,6 +17,7 @@ from floodmark.core.errors import UsageError
 from floodmark.drivers.base import Driver, Options
 from floodmark.drivers.graphql_ws import GraphQLDriver
 from floodmark.drivers.pulled import PulledDriver
+from floodmark.drivers.sse import SSEDriver
 from floodmark.drivers.websocket import WebSocketDriver
 
 DRIVERS: dict[str, tuple[Callable[[Options], Driver], str]] = {
@@ -25,6 +26,10 @@ DRIVERS: dict[str, tuple[Callable[[Options], Driver], str]] = {
     "pulled": (
         PulledDriver,
         "a stream that gives only what it is asked for, in a host process that is fed and drained; checks demand and groups",
+    ),
+    "sse": (
+        SSEDriver,
+        "streams of server-sent events over HTTP: any OpenAI-compatible server, plain ones by options; asks and checks answers",
     ),
 }
 
