@@ -198,6 +198,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return found[0] if found else ""
 
 
+def end_of(what: str, error: BaseException) -> str:
+    """Why a stream has ended, as one sentence: our own errors are sentences already; any other is the death of the part it broke.
+
+    >>> end_of("the producer", QueryRefusedError("no such table: sales")), end_of("the producer", KeyError("id"))
+    ('the source refused the query: no such table: sales', "the producer died: KeyError: 'id'")
+    """
+    lines = str(error).strip().splitlines()
+    if isinstance(error, QueryRefusedError) and lines:
+        return f"the source refused the query: {lines[0]}"
+    return lines[0] if isinstance(error, PipelineError) and lines else f"{what} died: {reason_of(error)}"
+
+
 def reason_of(error: BaseException) -> str:
     """An error as one line of text, for a status, a log or an event."""
     text = str(error).strip().splitlines()

@@ -16,7 +16,7 @@ import msgspec
 
 from floodmark.core.clock import Clock
 from floodmark.core.states import Transitions
-from floodmark.systems.pipeline.errors import RegistrationError, UnknownStreamError, reason_of
+from floodmark.systems.pipeline.errors import RegistrationError, UnknownStreamError, end_of
 
 
 class Status(enum.Enum):
@@ -197,7 +197,7 @@ class Registry:
             if task.cancelled():
                 self.fail(stream_id, f"{what} was killed")
             elif (error := task.exception()) is not None:
-                self.fail(stream_id, f"{what} died: {reason_of(error)}", error)
+                self.fail(stream_id, end_of(what, error), error)
 
         task.add_done_callback(ended)
 

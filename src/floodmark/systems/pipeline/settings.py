@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 
 from floodmark.core.errors import UsageError
+from floodmark.systems.pipeline.aggregate.config import FUNCTIONS
 from floodmark.systems.pipeline.errors import MissingOptionError, nearest
 
 Transformer = Callable[[dict[str, Any]], Mapping[str, Any]]
 
-FUNCTIONS = ("sum", "count", "avg", "min", "max", "running_total")
 CHUNK_FLOOR_ROWS = 100  # a degraded stream fetches no fewer rows at once, unless it never fetched more
 STALL_TIMEOUT_S = 30.0
 

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from floodmark.core.errors import UsageError
-from floodmark.systems.pipeline.settings import FUNCTIONS
+from floodmark.systems.pipeline.aggregate import FUNCTIONS
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
