@@ -2,7 +2,8 @@
 
     backend = BACKENDS["openai"](BackendSettings(url="http://127.0.0.1:8080"))
 
-What a backend brings along is loaded when the first of its kind is made: an HTTP client takes a third of a second that the mock need not pay.
+What a backend brings along is loaded when the first of its kind is made: an HTTP client takes a third of a second that the mock need not
+pay.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ import msgspec
 
 from floodmark.core.errors import UsageError
 from floodmark.systems.conductor.backend.base import Complete, Failed, Producers, Request, TokenStream
+from floodmark.systems.conductor.backend.gather import gather
 from floodmark.systems.conductor.backend.numbered import Numbered, Source, asked
 from floodmark.systems.conductor.backend.pace import Pace
 from floodmark.systems.conductor.backend.prose import RATE_HZ, Words
-from floodmark.systems.conductor.errors import BackendError
 
 MODEL: Final = "floodmark-numbered"
 QUEUE_COUNT: Final = 10_000
@@ -70,17 +70,7 @@ class MockBackend:
 
     async def send(self, request: Request) -> str:
         """The whole answer. Raises: BackendError for one that failed."""
-        stream = self.send_streaming(request)
-        texts: list[str] = []
-        try:
-            while stream.terminal is None:
-                await stream.wait()
-                texts += stream.take(QUEUE_COUNT)
-        finally:
-            stream.cancel()  # without effect after the end
-        if isinstance(stream.terminal, Failed):
-            raise BackendError(self.name, stream.terminal.reason, retryable=stream.terminal.retryable)
-        return "".join(texts)
+        return await gather(self.name, self.send_streaming(request))
 
     async def list_models(self) -> list[str]:
         """Its one model."""
