@@ -64,6 +64,22 @@ def serve_pipeline(
     host(port=port, lie=lie)
 
 
+@serve.command("tokens")
+def serve_tokens(
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 lets the OS choose.")] = 0,
+    rate: Annotated[float, typer.Option(help="Tokens per second of prose; 0: as fast as they are taken.")] = 30.0,
+    per_chunk: Annotated[int, typer.Option(help="Tokens in one chunk of a stream.")] = 1,
+    max_streams: Annotated[int, typer.Option(help="Answers at once; more are refused.")] = 20_000,
+    lie: Annotated[list[str] | None, typer.Option(help="Break a promise, such as truncate=3 or drop=5; repeatable.")] = None,
+) -> None:
+    """Serve known text over the OpenAI protocol until SIGTERM or SIGINT."""
+    from floodmark.systems.conductor.tokens.command import tokens  # brings an HTTP server that no other command should pay for
+
+    tokens(host=host, port=port, rate=rate, per_chunk=per_chunk, max_streams=max_streams, lie=lie)
+
+
 app.add_typer(serve, name="serve")
 
 
@@ -139,7 +155,16 @@ def run(
     if as_json:
         sys.stdout.buffer.write(json.encode(result) + b"\n")
         sys.stdout.flush()
+    _add_pdf(result)
     raise typer.Exit(130 if result.interrupted else result.verdict.exit_code)
+
+
+def _add_pdf(result: RunResult) -> None:
+    """Put report.pdf into the run folder, now that the result is told: whatever comes of it, that stands."""
+    from floodmark.report.pdf import add_pdf  # here: the pipeline and the typesetter have no place on the way to a verdict
+
+    if said := add_pdf(RunFolder(Path(result.run))):
+        print(f"floodmark: {said}", file=sys.stderr)
 
 
 def _play(order: Order, display: Progress) -> RunResult:

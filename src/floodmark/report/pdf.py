@@ -1,17 +1,21 @@
-"""report.pdf: the run on paper, set by the pipeline's typesetter.
+"""report.pdf: the run on paper, made by the pipeline from the run folder.
 
-Input: a run folder. Output: a PDF of A4 pages; the same folder gives the same bytes. The figures, words and plots are those of
-report.html, in its light colours; the look is in report.typ. All foreign text goes there as data, so none of it becomes markup, and
-the typesetter, a process of its own, sees no file but those it is handed.
+Input: a run folder. Output: a PDF of A4 pages; the same folder gives the same bytes. The record of the run (`record.py`: criteria and
+findings, by scenario, counted) is a report of the pipeline, which streams its rows and sets them; before it stand pages of its own, the
+cover and what was measured of each scenario, in the figures, words and plots of report.html in its light colours (report.typ). All foreign
+text goes there as data, so none of it becomes markup, and the typesetter, a process of its own, sees no file but those it is handed.
 
-Not here: when it is made. It costs a second or more, so it is made when somebody asks for it, and nothing on the way to a verdict imports
-this module. Limits: FINDINGS_SHOWN findings of a scenario; plots up to PLOTS_LIMIT_BYTES in all, the rest is in report.html.
+Contract: made when the verdict is known and told, and nothing on the way to it imports this module; whatever goes wrong in here changes
+neither the result of a run nor its exit code. Memory: that of some hundred rows, however many findings there are.
+Limits: FINDINGS_SHOWN findings of a scenario, the rest as totals; plots up to PLOTS_LIMIT_BYTES in all, the rest is in report.html.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import signal
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -19,25 +23,31 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from floodmark.core.errors import UsageError
+from floodmark.core.errors import FloodmarkError, UsageError
 from floodmark.model.finding import Finding
 from floodmark.model.result import FaultResult, ScenarioResult
 from floodmark.model.verdict import Verdict
-from floodmark.report import faulted, figures, headroom, html, plots
+from floodmark.report import FILES, faulted, figures, html, plots
 from floodmark.report.document import RunDocument
 from floodmark.report.figures import Row
 from floodmark.report.folder import RunFolder
+from floodmark.report.record import TITLE, report_of, rows_of
 from floodmark.report.series import Timeline
-from floodmark.systems.pipeline.report.render import TemplateTooLargeError, compile_template
+from floodmark.systems.pipeline import Pipeline
+from floodmark.systems.pipeline.report.loader import stream_for_typst
+from floodmark.systems.pipeline.report.render import Front, Rendered, Style, TemplateTooLargeError
+from floodmark.systems.pipeline.report.render import render as render_stream
 from floodmark.systems.pipeline.report.render.printable import breakable, printable
+from floodmark.systems.pipeline.source.iterable import IterableSource
 
 NAME = "report.pdf"
-FINDINGS_SHOWN = 50
 PLOTS_LIMIT_BYTES = 6_000_000
 TIMEOUT_S = 120.0
 _LONGEST_WORD = 34  # letters; a longer word may be broken anywhere behind as many
 _WRONG = frozenset({"lost", "duplicated", "reordered", "corrupted", "unexpected"})
+SIZE_PT = 8.5
 _FONT = "Libertinus Serif"
+_DRAWN = re.compile(r'<svg class="plot"[^>]* aria-label="(\d+) [^"]* over time">.*?</svg>', re.DOTALL)
 _COLOURS = {  # of report.css, light
     "ink": "#1c1f22",
     "muted": "#676d73",
@@ -54,39 +64,103 @@ Cell: TypeAlias = str | dict[str, Any]
 def write_pdf(folder: RunFolder) -> Path:
     """Write report.pdf into a run folder and return where it is. Not from within an event loop.
 
-    Raises: UsageError when the folder has no result or cannot be written.
+    Raises: UsageError when the folder has no result or cannot be written, or for a run of more text than is set at once.
     """
-    return folder.write_bytes(NAME, render(folder))
+    out = folder.path / NAME
+    try:
+        asyncio.run(_until_asked_to_end(folder, out))
+    except OSError as exc:
+        raise UsageError(f"cannot write {out}: {exc.strerror or exc}") from exc
+    return out
 
 
 def render(folder: RunFolder) -> bytes:
-    """Return the PDF of a run. Not from within an event loop; there, await `compiled`."""
-    return asyncio.run(compiled(folder.result(), folder.timelines()))
+    """Return the PDF of a run. Not from within an event loop."""
+    with tempfile.TemporaryDirectory(prefix="floodmark-report-") as place:
+        out = Path(place) / NAME
+        asyncio.run(written(folder, out))
+        return out.read_bytes()
 
 
-async def compiled(document: RunDocument, timelines: Mapping[str, Timeline]) -> bytes:
-    """Set a run.
+def add_pdf(folder: RunFolder) -> str:
+    """Write report.pdf at the end of a run, whose result is known by now.
+
+    Returns: "", or in one sentence why there is none; nothing is raised, and nothing left behind, whatever happens.
+    """
+    try:
+        write_pdf(folder)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        reason = "interrupted"
+    except FloodmarkError as exc:
+        reason = str(exc)
+    except Exception as exc:
+        reason = f"{type(exc).__name__}: {exc}"
+    else:
+        return ""
+    return f"no {NAME}: {' '.join(reason.split())}; floodmark report {folder.id} --format pdf makes it"
+
+
+async def written(folder: RunFolder, out: Path) -> Rendered:
+    """Stream the record of a run through the pipeline into a PDF behind its front.
+
+    Raises: UsageError, a PipelineError. Cancelled or failed half-way: no file and no process is left.
+    """
+    document = folder.result()
+    report = report_of(document)
+    source = IterableSource(lambda: rows_of(folder, document), name=f"{folder.path.name}/record")
+    style = Style(size_pt=SIZE_PT, fonts=(_FONT,), timeout_s=TIMEOUT_S, front=front_of(document, folder.timelines(), drawn_in(folder)))
+    try:
+        async with Pipeline() as pipeline:
+            stream = await stream_for_typst(report, source=source, pipeline=pipeline, enable_cache=False, timeout_s=None)
+            async with stream:
+                return await render_stream(report, stream.batches(), out, format="pdf", style=style)
+    except TemplateTooLargeError as exc:
+        raise UsageError(f"this run is too long for one PDF ({exc}); take --format html") from exc
+    finally:
+        await source.close()
+
+
+async def _until_asked_to_end(folder: RunFolder, out: Path) -> None:
+    """Write as a task that signals cancel, once: what is being put away is not disturbed by a second one."""
+    task = asyncio.ensure_future(written(folder, out))
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def end() -> None:
+        nonlocal asked
+        if not asked:
+            asked = True
+            task.cancel()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, end)
+    try:
+        await task
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def front_of(document: RunDocument, timelines: Mapping[str, Timeline], drawn: Mapping[int, str] | None = None) -> Front:
+    """Return what comes before the record.
 
     Args:
         timelines: by scenario id; a scenario without one gets no plot.
-    Raises: UsageError for a run of more text than is set at once.
+        drawn: plots that are there already, as `drawn_in` gives them.
     """
     template = resources.files(__package__).joinpath("report.typ").read_text(encoding="utf-8")
-    pictures = _pictures(document, timelines)
+    pictures = _pictures(document, timelines, drawn or {})
     names = {scenario_id: name for scenario_id, (name, _) in pictures.items()}
-    files = {"run.json": msgspec.json.encode(content(document, names)), **dict(pictures.values())}
-    try:
-        (made,) = await compile_template(template, files, timeout_s=TIMEOUT_S)
-    except TemplateTooLargeError as exc:
-        raise UsageError(f"this run is too long for one PDF ({exc}); take --format html") from exc
-    return made
+    return Front(
+        template=template, files={"run.json": msgspec.json.encode(content(document, names)), **dict(pictures.values())}, entry=TITLE
+    )
 
 
 def content(document: RunDocument, plot_names: Mapping[str, str]) -> dict[str, Any]:
-    """Return all words and figures of the report, as report.typ takes them."""
+    """Return all words and figures of the front, as report.typ takes them."""
     found = figures.first_anomaly(document)
     return {
-        "title": f"{document.verdict.value}: floodmark, {figures.started(document.started)}",
         "run": _text(document.run),
         "verdict": document.verdict.value,
         "headline": _text(figures.headline(document)),
@@ -132,9 +206,6 @@ def _overview(document: RunDocument) -> dict[str, Any]:
 
 
 def _scenario(scenario: ScenarioResult, plot: str | None) -> dict[str, Any]:
-    total = len(scenario.findings)
-    shown = scenario.findings[:FINDINGS_SHOWN]
-    left_out = total - len(shown)
     return {
         "id": _text(scenario.id),
         "title": _text(figures.title(scenario)),
@@ -145,7 +216,7 @@ def _scenario(scenario: ScenarioResult, plot: str | None) -> dict[str, Any]:
             f"scale {scenario.scale:g}",
         ],
         "sentences": [_text(sentence) for sentence in (scenario.note, figures.remark(scenario)) if sentence],
-        "criteria": _criteria(scenario),
+        "criteria": _text(figures.criteria_summary(scenario)),
         "account": _account(scenario),
         "latencies": _latencies(scenario),
         "target": _rows(figures.target_cost(scenario) or [Row("its processes could not be seen", "")]),
@@ -153,25 +224,8 @@ def _scenario(scenario: ScenarioResult, plot: str | None) -> dict[str, Any]:
         "plot": plot,
         "faults": _faults(scenario.faults),
         "fault_words": _fault_words(scenario.faults),
-        "findings": _findings(shown) if shown else None,
-        "findings_title": f"{total:,} {'finding' if total == 1 else 'findings'}",
-        "more_findings": f"The first {len(shown)} of {total:,}; all are in findings.jsonl." if left_out else "",
         "log": [_text(line.rstrip("\n")) for line in scenario.log_tail] if scenario.verdict is not Verdict.PASS else [],
     }
-
-
-def _criteria(scenario: ScenarioResult) -> dict[str, Any]:
-    rows: list[tuple[Cell, ...]] = [
-        (
-            {"verdict": one.verdict.value},
-            {"main": {"code": _text(one.text)}, "sub": _text(one.note)},
-            figures.NONE if (used := headroom.used_ratio(one)) is None else headroom.share(used),
-            _text(figures.observed(one)),
-        )
-        for one in scenario.criteria
-    ]
-    heads = ("verdict", "criterion", "limit used", "observed")
-    return _sheet(heads, rows or [(figures.NONE, "No criterion was judged.", "", "")], left=2, widths=(0, 1, 0, 0))
 
 
 def _account(scenario: ScenarioResult) -> dict[str, Any]:
@@ -212,23 +266,6 @@ def _fault_words(faults: Sequence[FaultResult]) -> str:
     return _text(f"{which}{faulted.degradation(told)} {faulted.recovery(told)} {faulted.lasting(told)}")
 
 
-def _findings(findings: Iterable[Finding]) -> dict[str, Any]:
-    rows = [
-        (
-            one.anomaly.value,
-            "broken" if one.violation else "allows it",
-            _text(one.detail),
-            figures.count(one.count),
-            str(one.subscription),
-            str(one.publisher),
-            figures.sequence(one),
-        )
-        for one in findings
-    ]
-    heads = ("finding", "promise", "both ends' records", "messages", "subscription", "publisher", "sequence")
-    return _sheet(heads, rows, left=3, widths=(0, 0, 1, 0, 0, 0, 0), size_pt=7.5)
-
-
 def _rows(rows: Iterable[Row]) -> dict[str, Any]:
     return _sheet((), [(row.name, _text(row.figure)) for row in rows], left=1, widths=(1, 0))
 
@@ -240,13 +277,22 @@ def _sheet(
     return {"heads": heads, "rows": rows, "left": left, "widths": widths, "size_pt": size_pt}
 
 
-def _pictures(document: RunDocument, timelines: Mapping[str, Timeline]) -> dict[str, tuple[str, bytes]]:
+def drawn_in(folder: RunFolder) -> dict[int, str]:
+    """Return the plots of a run's report.html, by the scenario's place: drawing one takes 150 ms, and a run has done it."""
+    try:
+        page = (folder.path / FILES["html"]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return {}
+    return {int(found[1]): found[0] for found in _DRAWN.finditer(page)}
+
+
+def _pictures(document: RunDocument, timelines: Mapping[str, Timeline], ready: Mapping[int, str]) -> dict[str, tuple[str, bytes]]:
     """The plots as files, by scenario id, as many as fit."""
     found: dict[str, tuple[str, bytes]] = {}
     room_bytes = PLOTS_LIMIT_BYTES
     for place, scenario in enumerate(document.scenarios, start=1):
-        seen = timelines.get(scenario.id)
-        drawn = plots.draw(seen, name=f"{place} {scenario.id}", faults=scenario.faults) if seen is not None else ""
+        name, seen = f"{place} {scenario.id}", timelines.get(scenario.id)
+        drawn = ready.get(place) or (plots.draw(seen, name=name, faults=scenario.faults) if seen is not None else "")
         picture = standing_alone(drawn).encode() if drawn else b""
         if picture and len(picture) <= room_bytes:
             room_bytes -= len(picture)

@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 
 from floodmark.core.errors import UsageError
-from floodmark.systems.pipeline.report import Band, Field, Label
-from floodmark.systems.pipeline.report.render import Progress, Style, render
+from floodmark.systems.pipeline.report import Band, Field, Label, Report
+from floodmark.systems.pipeline.report.render import FontError, Front, Progress, Style, render
 from tests.systems.pipeline.report.render.pdf_text import pages_of
 from tests.systems.pipeline.report.render.shown import BANDS, NASTY, chunks, plain_report, running_report, sales, shown_report, written
 
@@ -273,3 +273,72 @@ def test_render_pdf_report_without_bands_gets_the_obvious_ones(tmp_path: Path) -
 def test_band_order_of_the_fixture_holds() -> None:
     assert [band.kind for band in BANDS][4] == "detail"
     assert isinstance(BANDS[4].elements[0], Field)
+
+
+FRONT = Front(
+    template='#set page(paper: "a4")\n= Cover\n#read("words.txt")\n#pagebreak()\n= Second\nmore', files={"words.txt": b"the words"}
+)
+
+
+def test_render_pdf_front_comes_first_and_is_counted_with_the_pages(tmp_path: Path) -> None:
+    report, rows, alone, fronted = shown_report(), sales(100), tmp_path / "alone.pdf", tmp_path / "fronted.pdf"
+    written(report, rows, alone, style=Style(section_items=60))
+
+    rendered = written(report, rows, fronted, style=Style(section_items=60, front=FRONT))
+
+    pages = pages_of(fronted)
+    assert rendered.pages == len(pages) == len(pages_of(alone)) + 2
+    assert "".join(pages[0]).startswith("Coverthe words")
+    assert [text for page in pages for text in page if text.startswith("Page ")] == [
+        f"Page {number} of {len(pages)}" for number in range(1, len(pages) + 1)
+    ]
+    assert [text for page in pages[2:] for text in page if text.startswith("Product ")] == [f"Product {number}" for number in range(100)]
+
+
+def test_render_pdf_front_outline_is_kept_and_leads_to_its_pages(tmp_path: Path) -> None:
+    out = tmp_path / "report.pdf"
+
+    written(plain_report(), sales(5), out, style=Style(front=FRONT))
+
+    with pikepdf.open(out) as opened, opened.open_outline() as outline:
+        pages = [page.obj.objgen for page in opened.pages]
+        assert [(str(item.title), pages.index(item.destination[0].objgen)) for item in outline.root] == [
+            ("Cover", 0),
+            ("Second", 1),
+            (plain_report().title, 2),
+        ]
+
+
+def test_render_pdf_upright_front_stays_so_before_turned_pages(tmp_path: Path) -> None:
+    wide = Report(name="wide", query="sales", fields=dict.fromkeys([f"a_rather_wide_column_{number}" for number in range(12)], str))
+    rows = [dict.fromkeys(wide.fields, "some words of text") for _ in range(3)]
+    out = tmp_path / "report.pdf"
+
+    written(wide, rows, out, style=Style(front=FRONT))
+
+    with pikepdf.open(out) as opened:
+        boxes = [[float(side) for side in page.mediabox] for page in opened.pages]
+    assert [width < height for _, _, width, height in boxes] == [True, True, False]
+    assert [[text for text in page if text.startswith("Page ")] for page in pages_of(out)] == [[f"Page {n} of 3"] for n in (1, 2, 3)]
+
+
+def test_render_pdf_front_of_a_font_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:
+    front = Front(template='#set text(font: "No Such Font")\nx')
+
+    with pytest.raises(FontError):
+        written(plain_report(), sales(5), tmp_path / "report.pdf", style=Style(front=front))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["html", "csv", "png"])
+def test_render_front_of_what_is_no_pdf_is_a_usage_error(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(UsageError, match=f"a front comes before the pages of a PDF; {kind} has no place for it"):
+        written(plain_report(), sales(5), tmp_path / f"report.{kind}", style=Style(front=FRONT))
+
+
+def test_render_pdf_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one.pdf", "other.pdf"):
+        written(shown_report(), sales(60), tmp_path / name, style=Style(front=FRONT))
+
+    assert (tmp_path / "one.pdf").read_bytes() == (tmp_path / "other.pdf").read_bytes()

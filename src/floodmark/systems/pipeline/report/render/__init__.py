@@ -11,9 +11,10 @@ from collections.abc import AsyncIterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from floodmark.core.errors import UsageError
 from floodmark.systems.pipeline.report.model import Report
 from floodmark.systems.pipeline.report.parameters import bind
-from floodmark.systems.pipeline.report.render.base import Chunk, Out, Progress, Rendered, Rendering, Style, Told
+from floodmark.systems.pipeline.report.render.base import Chunk, Front, Out, Progress, Rendered, Rendering, Style, Told
 from floodmark.systems.pipeline.report.render.csv import render_csv
 from floodmark.systems.pipeline.report.render.errors import (
     CompilationError,
@@ -47,6 +48,7 @@ __all__ = [
     "CompilationError",
     "EmptyTemplateError",
     "FontError",
+    "Front",
     "InvalidFormatError",
     "Progress",
     "RenderError",
@@ -89,6 +91,8 @@ async def render(
     allowed = tuple(name for name in RENDERINGS if name in report.outputs)
     if chosen not in allowed:
         raise InvalidFormatError(chosen, allowed)
+    if style is not None and style.front is not None and chosen != "pdf":
+        raise UsageError(f"a front comes before the pages of a PDF; {chosen} has no place for it")
     return await RENDERINGS[chosen](
         report,
         stream,

@@ -46,6 +46,17 @@ class Rendered(msgspec.Struct, frozen=True, kw_only=True):
     rss_bytes_peak: int = 0  # of the typesetter's processes
 
 
+class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A document of its own that comes before a PDF's pages, upright A4: a cover, plots.
+
+    Its pages are counted with the others and get the report's page header and footer, for which it leaves room; its outline is kept.
+    """
+
+    template: str  # in Typst
+    files: Mapping[str, bytes] = {}  # what it may read and import, by name; it sees no other file
+    entry: str = ""  # the outline's, of the report behind it; "": the report's title
+
+
 class Style(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a document looks and is made."""
 
@@ -54,6 +65,7 @@ class Style(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ppi: float = 144.0  # of PNG
     section_items: int = 1000  # rows, headers and footers that are set at once
     timeout_s: float = 30.0  # for a section
+    front: Front | None = None  # of a PDF
 
     def __post_init__(self) -> None:
         if not 5 <= self.size_pt <= 30:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,12 @@ async def render_pdf(
         async with Typesetter(timeout_s=style.timeout_s) as typesetter:
             layout, sections = await typeset(report, chunks, typesetter, parameters=parameters, style=style, told=told)
             overlays = []
-            for first in range(0, len(sections.pages), OVERLAY_PAGES):
-                pages = sections.pages[first : first + OVERLAY_PAGES]
+            front_pages = sections.front_pages
+            firsts = [*range(0, front_pages, OVERLAY_PAGES), *range(front_pages, len(sections.pages), OVERLAY_PAGES)]
+            for first, end in pairwise([*firsts, len(sections.pages)]):
+                pages = sections.pages[first:end]
                 file = typesetter.folder / f"around-{first}.pdf"
-                config = sections.config(furniture=pages, first=first + 1)
+                config = sections.config(furniture=pages, first=first + 1, upright=first < front_pages)
                 await typesetter.compile(TEMPLATE, {"data.json": blank(len(pages)), "config.json": config}, out=file)
                 overlays.append(file)
             joined = await typesetter.join(
@@ -47,6 +50,7 @@ async def render_pdf(
                 out=part,
                 title=report.title,
                 author=report.author,
+                outline=[(style.front.entry or report.title, front_pages)] if style.front is not None else [],
                 timeout_s=JOIN_LIMIT_S + PAGE_LIMIT_S * len(sections.pages),
             )
     return Rendered(
@@ -67,6 +71,8 @@ async def typeset(
     """Set all rows on pages that have nothing around them yet."""
     plan = plan_of(report, parameters)
     layout, sections = Layout(plan, parameters), Sections(plan, typesetter, style)
+    if style.front is not None:
+        await sections.put_front(style.front)
     async with frames(chunks, most=style.section_items) as parts:
         async for rows in parts:
             items = layout.feed(rows)

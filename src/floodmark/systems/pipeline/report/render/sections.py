@@ -17,7 +17,7 @@ import msgspec
 import polars as pl
 
 from floodmark.systems.pipeline.report.bands import BandKind, Label
-from floodmark.systems.pipeline.report.render.base import Style
+from floodmark.systems.pipeline.report.render.base import Front, Style
 from floodmark.systems.pipeline.report.render.fold import Fold
 from floodmark.systems.pipeline.report.render.geometry import Geometry, geometry_of
 from floodmark.systems.pipeline.report.render.layout import BEGINS, Item
@@ -69,6 +69,16 @@ class Sections:
         self._rows: list[pl.DataFrame] = []  # of the items that are not on a kept page yet; only where pages print something of them
         self._rows_start = 0
         self._row: dict[str, Any] = {}  # the last one of the page before
+        self.front_pages = 0
+
+    async def put_front(self, front: Front) -> None:
+        """Set what comes before the report, ahead of its first row. Raises: as `compile_template`."""
+        file = self.typesetter.folder / "front.pdf"
+        typeset = await self.typesetter.compile(front.template.encode(), front.files, out=file, strict_fonts=True)
+        header, footer = self._page(pl.DataFrame(), 0, 0)
+        self.pages += [Page(header=header, footer=footer, headings=False)] * typeset.pages
+        self.done.append(Section(file=file, data=file, pages=typeset.pages))
+        self.front_pages = typeset.pages
 
     async def add(self, items: Sequence[Item], rows: pl.DataFrame) -> None:
         """Take items in, and the rows that are among them; compile a section when there are enough."""
@@ -82,15 +92,16 @@ class Sections:
 
     async def finish(self) -> None:
         """Compile what is left. A report without any item is an empty page."""
-        if self._items or not self.done:
+        if self._items or len(self.pages) == self.front_pages:
             await self._compile(last=True)
 
-    def config(self, *, furniture: Sequence[Page] | None = None, first: int = 1, track: bool = False) -> bytes:
-        """The template's configuration. `furniture` stands around the pages from number `first` on."""
+    def config(self, *, furniture: Sequence[Page] | None = None, first: int = 1, track: bool = False, upright: bool = False) -> bytes:
+        """The template's configuration. `furniture` stands around the pages from number `first` on, `upright` even if those are not."""
         around = None
         if furniture is not None:
             around = [self._numbered(page, number) for number, page in enumerate(furniture, start=first)]
-        return _encode(self._config | {"furniture": around, "track": track})
+        turned = {"flipped": False} if upright else {}
+        return _encode(self._config | {"furniture": around, "track": track} | turned)
 
     async def _compile(self, *, last: bool) -> None:
         if self._geometry is None:

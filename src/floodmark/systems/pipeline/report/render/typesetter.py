@@ -15,7 +15,7 @@ import json
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -126,9 +126,21 @@ class Typesetter:
         )
 
     async def join(
-        self, sections: list[tuple[Path, int]], overlays: list[Path], *, out: Path, title: str, author: str = "", timeout_s: float
+        self,
+        sections: list[tuple[Path, int]],
+        overlays: list[Path],
+        *,
+        out: Path,
+        title: str,
+        author: str = "",
+        outline: Sequence[tuple[str, int]] = (),
+        timeout_s: float,
     ) -> Typeset:
-        """Join the first pages of each section into one PDF, each under its page of the overlays."""
+        """Join the first pages of each section into one PDF, each under its page of the overlays.
+
+        Args:
+            outline: entries and their pages, counted from 0, behind those that the sections have of themselves.
+        """
         await self._end()  # joining holds all pages' objects: not on top of what the typesetter has laid out
         job = {
             "do": "join",
@@ -137,6 +149,7 @@ class Typesetter:
             "out": _absolute(out),
             "title": title,
             "author": author,
+            "outline": [[text, page] for text, page in outline],
         }
         answer = await self._do(job, timeout_s)
         return Typeset(pages=answer["pages"], bytes=answer["bytes"], files=(out,))

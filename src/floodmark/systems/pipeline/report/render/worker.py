@@ -4,7 +4,8 @@ It imports the typesetter and the standard library alone (none of floodmark), so
 the typesetter keeps what it has laid out (35 MB for each 1,000 rows, measured), cannot be interrupted, and would hold up the event loop.
 
 Jobs, as JSON: {"do": "compile", "main": PATH, "inputs": {NAME: PATH}, "out": [PATH with {page}], "format", "ppi", "attachment"} and
-{"do": "join", "sections": [[PATH, PAGES]], "overlays": [PATH], "out", "title", "author"}. Answers: {"ok": {...}} or {"error": {...}}.
+{"do": "join", "sections": [[PATH, PAGES]], "overlays": [PATH], "out", "title", "author",
+"outline": [[TEXT, PAGE]]}. Answers: {"ok": {...}} or {"error": {...}}.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+AROUND = "/FloodmarkAround"
 _AGEING = 3  # empty documents compiled after each real one
 
 
@@ -55,16 +57,21 @@ def join(job: dict[str, Any]) -> dict[str, Any]:
     import pikepdf
 
     out = pikepdf.new()
+    entries: list[tuple[str, int, float]] = []  # of the outline: text, page, how far up the page
     with contextlib.ExitStack() as held:  # a page is copied when it is saved: its source has to stay open until then
         for path, count in job["sections"]:
             section = held.enter_context(pikepdf.open(path))
+            entries += outline_of(section, len(out.pages))
             out.pages.extend(section.pages[:count])
         number = 0
         for path in job["overlays"]:
             overlay = held.enter_context(pikepdf.open(path))
             for around in overlay.pages:
                 page = out.pages[number]
-                name = page.add_resource(out.copy_foreign(around.as_form_xobject()), pikepdf.Name.XObject)
+                around_it = out.copy_foreign(around.as_form_xobject())
+                name = page.add_resource(
+                    around_it, pikepdf.Name.XObject, pikepdf.Name(AROUND)
+                )  # named: else by chance, and no two files were the same
                 page.contents_add(b"q\n", prepend=True)
                 page.contents_add(f"\nQ q {name} Do Q\n".encode())
                 for tagged in ("/StructParents", "/Tabs"):  # the sections' tags are not joined
@@ -79,11 +86,30 @@ def join(job: dict[str, Any]) -> dict[str, Any]:
         out.docinfo["/Title"] = job["title"]
         if job["author"]:
             out.docinfo["/Author"] = job["author"]
+        entries += [(text, page, float(out.pages[page].mediabox[3])) for text, page in job["outline"]]
+        if entries:
+            with out.open_outline() as outline:
+                outline.root.extend(
+                    pikepdf.OutlineItem(text, page, pikepdf.PageLocation.XYZ, left=0, top=top) for text, page, top in entries
+                )
         out.Root.Lang = pikepdf.String("en")
         out.Root.ViewerPreferences = pikepdf.Dictionary(DisplayDocTitle=True)
         pages = len(out.pages)
-        out.save(job["out"], object_stream_mode=pikepdf.ObjectStreamMode.generate)
+        out.save(job["out"], object_stream_mode=pikepdf.ObjectStreamMode.generate, deterministic_id=True)
     return {"pages": pages, "bytes": Path(job["out"]).stat().st_size}
+
+
+def outline_of(section: Any, first: int) -> list[tuple[str, int, float]]:
+    """The outline of one section whose first page will be number `first`: text, page, how far up the page."""
+    if "/Outlines" not in section.Root:
+        return []
+    numbers = {page.obj.objgen: first + number for number, page in enumerate(section.pages)}
+    with section.open_outline() as outline:
+        return [
+            (str(item.title), numbers[item.destination[0].objgen], float(item.destination[3]))
+            for item in outline.root
+            if item.destination is not None
+        ]
 
 
 def failure(exc: BaseException) -> dict[str, Any]:
