@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, cast
 
 import pikepdf
 import polars as pl
@@ -302,7 +303,7 @@ def test_render_pdf_front_outline_is_kept_and_leads_to_its_pages(tmp_path: Path)
 
     with pikepdf.open(out) as opened, opened.open_outline() as outline:
         pages = [page.obj.objgen for page in opened.pages]
-        assert [(str(item.title), pages.index(item.destination[0].objgen)) for item in outline.root] == [
+        assert [(str(item.title), pages.index(cast("Any", item.destination)[0].objgen)) for item in outline.root] == [
             ("Cover", 0),
             ("Second", 1),
             (plain_report().title, 2),
@@ -311,7 +312,7 @@ def test_render_pdf_front_outline_is_kept_and_leads_to_its_pages(tmp_path: Path)
 
 def test_render_pdf_upright_front_stays_so_before_turned_pages(tmp_path: Path) -> None:
     wide = Report(name="wide", query="sales", fields=dict.fromkeys([f"a_rather_wide_column_{number}" for number in range(12)], str))
-    rows = [dict.fromkeys(wide.fields, "some words of text") for _ in range(3)]
+    rows = pl.DataFrame([dict.fromkeys(wide.fields, "some words of text") for _ in range(3)])
     out = tmp_path / "report.pdf"
 
     written(wide, rows, out, style=Style(front=FRONT))
