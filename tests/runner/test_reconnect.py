@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -244,11 +244,13 @@ def test_waits_grow_to_their_ceiling_and_jitter_only_shortens_them() -> None:
     assert waits_s(plain, 1, count=3000)[-1] == 0.5
 
 
-def settled(blows: list[Blow], lost: list[Loss], *, reconnect: Reconnect | None = RESUMING) -> Evidence:
+def settled(
+    blows: list[Blow], lost: list[Loss], *, ended_ns: Sequence[int] = (), forgotten: int = 0, reconnect: Reconnect | None = RESUMING
+) -> Evidence:
     """Evidence of these, settled."""
     evidence = Evidence()
     evidence.blows = blows
-    nothing = {"unanswered": float(sum(loss.unanswered for loss in lost))}
+    nothing = {"unanswered": float(sum(loss.unanswered for loss in lost)), "ended": float(len(ended_ns) + forgotten)}
     evidence.outcomes = [
         Outcome(
             number=1,
@@ -262,6 +264,7 @@ def settled(blows: list[Blow], lost: list[Loss], *, reconnect: Reconnect | None 
             figures=nothing,
             reasons={},
             losses=lost,
+            ended_ns=list(ended_ns),
             first_intended_ns=0,
             last_received_ns=0,
         )
@@ -303,6 +306,23 @@ def test_loss_is_the_newest_fault_in_force_or_else_the_targets(at_ns: int, spans
             assert one.struck_ns == max(each.struck_ns for each in in_force)
             assert one.worst_s == (loss.back_ns - one.struck_ns) / S
         assert one.back == (0 if one.away else one.hits)
+
+
+def test_subscription_that_ended_while_a_fault_was_in_force_accuses_nobody() -> None:
+    lifted_ns = 3 * S
+
+    evidence = settled([blow(2 * S, lifted_ns)], [], ended_ns=(S, 2 * S, lifted_ns + GRACE_NS, lifted_ns + GRACE_NS + 1), forgotten=5)
+    once = dict(evidence.outcomes[0].figures)
+    losses.settle(scenario(RESET), evidence)
+
+    assert (once["ended"], once["ended_by_fault"]) == (7, 2)
+    assert evidence.outcomes[0].figures == once
+
+
+def test_fault_in_the_clients_excuses_no_ended_subscription() -> None:
+    evidence = settled([blow(0, 5 * S, kind="reader")], [], ended_ns=(S,))
+
+    assert evidence.outcomes[0].figures["ended"] == 1
 
 
 def test_fault_in_the_clients_excuses_no_loss() -> None:

@@ -553,6 +553,35 @@ class CloseHalf(Honest):
         await super().published(client, channel, payload, token)
 
 
+class CloseLater(Honest):
+    """Drops all subscribers when as many messages as a test here usually has have come three times over."""
+
+    async def published(self, client: Client, channel: str, payload: str, token: int) -> None:
+        if self.number == 3 * MESSAGES:
+            for subscriber in [one for one in self.clients if one.channels]:
+                subscriber.socket.transport.abort()
+        await super().published(client, channel, payload, token)
+
+
+class EndLater(Honest):
+    """Ends the first subscription of every channel at that same moment. GraphQL only."""
+
+    async def published(self, client: Client, channel: str, payload: str, token: int) -> None:
+        if self.number == 3 * MESSAGES:
+            for subscriptions in self.subscriptions.values():
+                ended, key = subscriptions.pop(0)
+                await ended.send({"id": key, "type": "complete"})
+        await super().published(client, channel, payload, token)
+
+
+class RefuseHalf(Honest):
+    """Lets every second connection go that asks for a subscription, before the load."""
+
+    async def subscribed(self, subscription: Subscription, channel: str, after: int | None) -> None:
+        if len([one for one in self.clients if one.channels]) % 2 == 0:
+            subscription[0].socket.transport.abort()
+
+
 class AtTheEnd(Honest):
     """Honest, until all is delivered; then `last_act`, in the drain for sure: the last acknowledgement waits for it."""
 
@@ -846,9 +875,10 @@ TRICKS: dict[str, Callable[[], Honest]] = {trick.__name__: trick for trick in (
     Refuse99, Stall, EchoOnly, HalfOfThem, OneTwiceOneNever, SwapChannels, LeakToAll, SwapWarmUp, WarmHalf, IgnoreSubscribe, LoseFirst,
     LoseLast, LoseTenth, TwiceLast, TwiceTenth, SwapPairs, HoldOnePublisher, LateTwins, TwiceWhenIdle, Truncate, Pad, UpperCase,
     FlipStamp, FlipBody, OldRun, StrangePublisher, FutureSequence, HugeSequence, FromTheFuture, HalfFromTheFuture, Fragments,
-    CloseHalf, CloseHalfIdle, CloseOnePolitely, ClosePublisher, EndHalfWay, EndWhenIdle, DieWhenDone, DieHalfWay, FreezeInTheDrain,
-    TooLate, SlowButComplete, Bursts, ReplayToLateJoiners, Pages, PageOfNans, PageWithoutDeliveries, PageOfLies, PageOfGarbage,
-    SkipOnResume, TwiceOnResume, NeverBack, SlowAfterCut, LivePages, ForgetfulPages,
+    CloseHalf, CloseLater, EndLater, RefuseHalf, CloseHalfIdle, CloseOnePolitely, ClosePublisher, EndHalfWay, EndWhenIdle,
+    DieWhenDone, DieHalfWay, FreezeInTheDrain, TooLate, SlowButComplete, Bursts, ReplayToLateJoiners, Pages, PageOfNans,
+    PageWithoutDeliveries, PageOfLies, PageOfGarbage, SkipOnResume, TwiceOnResume, NeverBack, SlowAfterCut, LivePages,
+    ForgetfulPages,
 )}  # fmt: skip
 
 

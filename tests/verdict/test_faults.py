@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from floodmark.model.arrival import Constant
+from floodmark.model.finding import Guarantee
 from floodmark.model.result import ScenarioResult
-from floodmark.model.scenario import Fault, Phase
+from floodmark.model.scenario import Fault, Phase, Reconnect
 from floodmark.model.verdict import Verdict
 from tests.verdict.played import MESSAGES, account, broken, counts, failed, play, scenario
 
@@ -77,3 +78,30 @@ def test_verdict_of_a_system_that_replays_everything_on_resume_is_fail(tmp_path:
     seen = counts(result)
     assert failed(result) <= {"duplicated == 0", "lost == 0"}
     assert seen["duplicated"] > 0
+
+
+WALL = Fault(kind="wire.partition", at_s=0.2, for_s=0.1)
+BACK = Reconnect(backoff_s=0.02, backoff_max_s=0.1)
+
+
+@pytest.mark.parametrize(
+    ("trick", "criteria"),
+    [("Honest", set()), ("CloseLater", {"disconnects == 0"}), ("EndLater", {"ended == 0"}), ("RefuseHalf", {"connect_failures == 0"})],
+)
+def test_verdict_on_what_a_target_does_long_after_a_fault_on_the_wire_is_not_excused_by_it(
+    trick: str, criteria: set[str], tmp_path: Path
+) -> None:
+    """Clients that come back and a promise of at most once leave nothing but this to see it by. It is done 2.7 s after the lift."""
+    wanted = scenario(
+        trick,
+        driver="graphql-ws",
+        phases=(Phase(arrival=Constant(rate_hz=100.0), messages=4 * MESSAGES),),
+        faults=(WALL,),
+        reconnect=BACK,
+        guarantee=Guarantee.AT_MOST_ONCE,
+    )
+
+    result = play(tmp_path, wanted)
+
+    assert failed(result) == criteria
+    assert result.verdict is (Verdict.FAIL if criteria else Verdict.PASS)

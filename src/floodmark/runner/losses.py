@@ -1,4 +1,4 @@
-"""Whose doing the lost connections are: a fault's that was in force when they were lost, or else the target's.
+"""Whose doing the lost connections and ended subscriptions are: a fault's that was in force at that moment, or else the target's.
 
 A fault on the wire or in the target's processes is in force from its strike until GRACE_NS after it was lifted; one that ended the target
 for good, and one that stood from the beginning, to the end of the run. A loss belongs to the newest strike in force. Faults in the clients
@@ -18,13 +18,13 @@ from floodmark.model.result import CriterionResult, ScenarioResult
 from floodmark.model.scenario import Scenario
 from floodmark.model.verdict import Verdict, worst
 from floodmark.runner.evidence import Blow, Evidence
-from floodmark.runner.wire import Loss, Outcome
+from floodmark.runner.wire import Outcome
 
 GRACE_NS = 2_000_000_000
 
 
 def settle(scenario: Scenario, evidence: Evidence) -> None:
-    """Share the losses out among the faults; what is left in each outcome's `disconnects` and `unanswered` is held against the target.
+    """Share the losses out among the faults; what is left in each outcome's `disconnects`, `ended`, `unanswered` accuses the target.
 
     `unanswered` is excused only of publishers that came back: who is cut off for good leaves the question open.
     """
@@ -51,7 +51,7 @@ def _settled(outcome: Outcome, blows: list[Blow], strikes: list[int], *, come_ba
         back = loss.back_ns > 0
         reconnects += back
         away += not back
-        blow = _in_force(loss, blows, strikes)
+        blow = _in_force(loss.at_ns, blows, strikes)
         if blow is None:
             disconnects += not loss.ours
             continue
@@ -63,23 +63,27 @@ def _settled(outcome: Outcome, blows: list[Blow], strikes: list[int], *, come_ba
             blow.away += 1
     if not come_back:
         away = excused_unanswered = 0
+    excused_ended = sum(_in_force(at_ns, blows, strikes) is not None for at_ns in outcome.ended_ns)
+    ended = outcome.figures.get("ended", 0) + outcome.figures.get("ended_by_fault", 0)
     unanswered = outcome.figures.get("unanswered", 0) + outcome.figures.get("unanswered_by_fault", 0)
     figures = {
         **outcome.figures,
         "disconnects": disconnects + outcome.figures.get("losses_forgotten", 0),
         "reconnects": reconnects,
         "away": away,
+        "ended": ended - excused_ended,
+        "ended_by_fault": excused_ended,
         "unanswered": unanswered - excused_unanswered,
         "unanswered_by_fault": excused_unanswered,
     }
     return msgspec.structs.replace(outcome, figures=figures)
 
 
-def _in_force(loss: Loss, blows: list[Blow], strikes: list[int]) -> Blow | None:
-    """The newest of the faults in force when this connection was lost."""
-    for place in range(bisect_right(strikes, loss.at_ns) - 1, -1, -1):
+def _in_force(at_ns: int, blows: list[Blow], strikes: list[int]) -> Blow | None:
+    """The newest of the faults in force at that moment."""
+    for place in range(bisect_right(strikes, at_ns) - 1, -1, -1):
         blow = blows[place]
-        if blow.standing or blow.ended_target or not blow.healed or loss.at_ns <= blow.lifted_ns + GRACE_NS:
+        if blow.standing or blow.ended_target or not blow.healed or at_ns <= blow.lifted_ns + GRACE_NS:
             return blow
     return None
 

@@ -15,7 +15,6 @@ from typing import TypeVar
 
 import msgspec
 
-from floodmark.faults import CLIENT_FAULTS
 from floodmark.judge.observe import Record, observe
 from floodmark.judge.verdict import Observations, judge, with_implied
 from floodmark.ledger.histogram import Histogram
@@ -229,23 +228,23 @@ CALM = (
     ("connect_failures == 0", ("success_ratio", "error_ratio"), True),
     ("refused == 0", ("error_ratio",), False),
     ("unanswered == 0", ("error_ratio",), False),
-    ("disconnects == 0", (), True),
-    ("ended == 0", (), True),
+    ("disconnects == 0", (), False),
+    ("ended == 0", (), False),
 )
 """What a target does that is well, unless the scenario says something about it, or about one of the metrics behind it, itself; and whether
-faults excuse it. What is done to subscribers excuses nobody from answering publishers: a target that refuses all would lose nothing.
-Faults in the clients excuse nothing: whom they hit is known to the agents, which leave just those out of the count."""
+a fault excuses it that holds from before the first connection. Of the lost and the ended, what a fault explains by its time is out of the
+count already (losses), as is what faults in the clients do. What is done to subscribers excuses nobody from answering publishers: a target
+that refuses all would lose nothing."""
 
 
 def _criteria(scenario: Scenario, evidence: Evidence) -> tuple[Criterion, ...]:
     """The scenario's own, those of its guarantee, and what goes without saying.
 
-    A load of which half was refused, or cut off, would otherwise pass on the strength of the other half. Faults on the way to the target
-    or in it excuse lost connections.
+    A load of which half was refused, or cut off, would otherwise pass on the strength of the other half.
     """
     criteria = with_implied(scenario.criteria, scenario.guarantee, scenario.order)
     stated = {criterion.metric for criterion in criteria if not criterion.phase}
-    lenient = any(fault.kind not in CLIENT_FAULTS for fault in scenario.faults)
+    lenient = any(fault.from_connect for fault in scenario.faults)
     asked = [(text, others) for text, others, excused in CALM if not (lenient and excused)]
     implied = [text for text, others in asked if not stated & {text.split()[0], *others}]
     started_by_us = evidence.target is not None and evidence.target.pid is not None

@@ -89,7 +89,7 @@ class Loss(msgspec.Struct, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):
-    """Everything an agent knows: its accounts, its publications, its histograms."""
+    """Everything an agent knows: its accounts, its publications, its histograms. `ended_ns`: when the target ended a subscription."""
 
     number: int
     accounts: bytes
@@ -102,6 +102,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):
     figures: dict[str, float]
     reasons: dict[str, int]
     losses: list[Loss] = []
+    ended_ns: list[int] = []
     first_intended_ns: int
     last_received_ns: int
 

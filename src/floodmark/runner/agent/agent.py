@@ -357,6 +357,7 @@ class Agent:
             },
             reasons=dict(reasons.most_common(20)),
             losses=self._returning.losses,
+            ended_ns=crowd.ended_ns,
             first_intended_ns=publisher.first_intended_ns,
             last_received_ns=self.intake.last_received_ns,
         )

@@ -29,6 +29,8 @@ CREW = 256
 CONSUMER_TICK_S = 0.02
 HOPELESS_COUNT = 3 * CREW
 """So many refusals in a row without one success, and the rest is not tried: it would only take time."""
+ENDED_COUNT = 200_000
+"""Of so many ended subscriptions it is remembered when that was; what is beyond is held against the target, whatever its time."""
 IN_FLIGHT_NS = 1_000_000_000
 """What was acknowledged so shortly before a socket was lost may have been in it, so it is not required."""
 
@@ -70,6 +72,7 @@ class Crowd:
         self.members: dict[int, Member] = {}
         self.refusals: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()
+        self.ended_ns: list[int] = []
         self.disconnects: Counter[str] = Counter()
         self.not_resumed: Counter[str] = Counter()
         self.last_frame: dict[int, bytes] = {}
@@ -258,6 +261,8 @@ class Crowd:
         """Note that the target ended a subscription; what a fault of ours brought about is not counted."""
         if slot not in self._excused_slots:
             self.ended[reason] += 1
+            if len(self.ended_ns) < ENDED_COUNT:
+                self.ended_ns.append(time.monotonic_ns())
 
     def _position(self, connection: Connection, slot: int) -> int | None:
         frame = self.last_frame.get(slot)
