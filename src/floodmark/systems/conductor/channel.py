@@ -93,7 +93,7 @@ class Channel(Generic[T]):
         self._add(items, chars)
 
     async def put_many(self, items: Sequence[T]) -> None:
-        """Add items in order, waiting while there is no room. Cancelled half-way, a first part of them has been added.
+        """Add items in order, waiting while there is no room. Cancelled half-way, none was added, unless they are more than ever fit.
 
         Raises: ChannelClosedError once it is closed.
         """
@@ -110,7 +110,7 @@ class Channel(Generic[T]):
                     if self._closed:
                         raise ChannelClosedError
                     free = self.capacity_count - len(self._items)
-                    if free <= 0:
+                    if free < min(len(items) - at, self.capacity_count):
                         self._roomy.clear()
                         await self._roomy.wait()
                         continue
