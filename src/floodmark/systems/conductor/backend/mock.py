@@ -8,6 +8,7 @@ follows at once. `fail_after` and `cut_after` end the stream as Failed, `hang_af
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final
 
 import msgspec
@@ -99,13 +100,12 @@ class MockBackend:
             await asyncio.Event().wait()  # hangs until the stream is cancelled
 
     async def _play(self, stream: TokenStream, source: Source | Words, total: int, rate_hz: float) -> None:
-        loop = asyncio.get_running_loop()
-        pace = Pace(rate_hz, loop.time())
+        pace = Pace(rate_hz, time.monotonic())
         most = TURN_COUNT
         if isinstance(source, Source):
             most = max(1, min(TURN_COUNT, TURN_BYTES // source.size_bytes))
         while (taken := source.taken_count) < total:
-            now_s = loop.time()
+            now_s = time.monotonic()
             count = min(pace.due_count(now_s, total) - taken, most)
             if count <= 0:
                 await asyncio.sleep(pace.wait_s(taken + 1, now_s))

@@ -1,4 +1,7 @@
-"""When tokens fall due: token k at start + k/rate, whatever happened before, so that no delay adds up. Pure: the time is handed in."""
+"""When tokens fall due: token k at start + k/rate, whatever happened before, so that no delay adds up. Pure: the time is handed in.
+
+Hand in `time.monotonic()`: an event loop's time may go by whole milliseconds, and a token that comes before it is due looks like a miracle.
+"""
 
 from __future__ import annotations
 

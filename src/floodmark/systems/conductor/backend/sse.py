@@ -1,7 +1,8 @@
 """Server-sent events out of bytes that may be cut anywhere: inside a line end, inside a character, inside the word `data`.
 
 Lines end with LF, CRLF or CR; comments and unknown fields are skipped; several `data` lines make one event, joined by LF; a byte order
-mark at the beginning is no text. An event is one only when an empty line has followed it. No I/O, and no JSON: what an event means is the caller's.
+mark at the beginning is no text. An event is one only when an empty line has followed it. No I/O, and no JSON: what an event means is the
+caller's.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ class TokenServer:
         )
         statistics = self.statistics
         statistics.streams += 1
-        script = Script(plan, text_of(order, chat.prompt), writer, self._lies, asyncio.get_running_loop().time())
+        script = Script(plan, text_of(order, chat.prompt), writer, self._lies, time.monotonic())
         response = web.StreamResponse(headers=_SSE)
         try:
             await response.prepare(request)
@@ -172,10 +172,9 @@ class TokenServer:
         return response
 
     async def _play(self, response: web.StreamResponse, script: Script) -> None:
-        loop = asyncio.get_running_loop()
         statistics = self.statistics
         while not script.over:
-            now_s = loop.time()
+            now_s = time.monotonic()
             tokens, chunks = script.tokens_sent, script.chunks_sent
             data = script.turn(now_s)
             statistics.tokens_sent += script.tokens_sent - tokens
