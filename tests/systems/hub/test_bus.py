@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -14,10 +15,14 @@ import pytest
 from floodmark.core.breaker import BreakerState, CircuitBreaker
 from floodmark.systems.hub import Hub, HubError, HubSettings
 from floodmark.systems.hub.bus.guarded import GuardedBus
+from floodmark.systems.hub.bus.memory import MemoryBus
+from floodmark.systems.hub.dispatch import Dispatcher
 from floodmark.systems.hub.embedded_nats import EmbeddedNats
 from floodmark.systems.hub.errors import EventBusError
 from floodmark.systems.hub.event import Event
-from floodmark.systems.hub.intake import PublishJob
+from floodmark.systems.hub.intake import Intake, PublishJob
+from floodmark.systems.hub.log import ChannelLog
+from floodmark.systems.hub.metrics import Counters
 from floodmark.systems.hub.testing import EVENTS, PUBLISH, HubClient, connected, eventually, scenario
 
 
@@ -210,6 +215,67 @@ async def test_fallback_loses_no_publish_and_returns_when_the_first_bus_is_back(
     assert (len(first.took), len(second.took)) == (4, 5)
     assert (open_then, mode_then) == (BreakerState.OPEN, "second (fallback)")
     assert (breaker.state, bus.mode) == (BreakerState.CLOSED, "first")
+
+
+@scenario
+async def test_fallback_numbers_up_to_the_next_message_of_the_stream_and_no_further() -> None:
+    dispatcher = Dispatcher(HubSettings(), Counters(), asyncio.get_running_loop())
+    bus = MemoryBus(dispatcher, Intake(dispatcher), offsets_apart=8)
+    numbered: list[int] = []
+    errors: list[Exception | None] = []
+
+    def publish(channel: str, count: int) -> None:
+        job = PublishJob([Event("1", "event", b"1", channel, 0.0, None) for _ in range(count)], lambda _job, error: errors.append(error))
+        bus.publish(job)
+        numbered.extend(event.offset for event in job.events[: job.admitted_count])
+
+    def from_the_stream(seq: int) -> None:
+        dispatcher.append(Event("1", "event", b"1", "x", 0.0, None, offset=8 * seq))
+
+    publish("x", 5)  # before any message: up to 7, the stream begins with 8
+    publish("x", 3)
+    publish("x", 2)
+    from_the_stream(3)
+    publish("x", 7)
+    publish("x", 1)
+    publish("y", 1)
+    from_the_stream(4)
+    publish("x", 1)
+
+    assert numbered == [1, 2, 3, 4, 5, 6, 7, 25, 26, 27, 28, 29, 30, 31, 1, 33]
+    assert [type(error) for error in errors] == [type(None), EventBusError, *[type(None)] * 2, EventBusError, *[type(None)] * 2]
+    assert "no number left" in str(errors[1])
+
+
+@scenario
+async def test_fallback_that_refuses_counts_no_event_as_having_gone_its_way() -> None:
+    first, second = ToyBus("first"), ToyBus("second")
+    first.broken = second.broken = True
+    bus = GuardedBus(first, second)
+    await bus.start()
+
+    bus.publish(PublishJob([Event("1", "event", b"1", "x", 0.0, None)], lambda _job, _error: None))
+    refused_count = bus.fallback_count
+    second.broken = False
+    bus.publish(PublishJob([Event("1", "event", b"1", "x", 0.0, None)], lambda _job, _error: None))
+
+    assert (refused_count, bus.fallback_count) == (0, 1)
+
+
+@scenario
+async def test_fallback_sets_numbers_aside_for_what_waits_for_room() -> None:
+    dispatcher = Dispatcher(HubSettings(), Counters(), asyncio.get_running_loop())
+    intake = Intake(dispatcher)
+    bus = MemoryBus(dispatcher, intake, offsets_apart=4)
+    dispatcher.logs["x"] = ChannelLog("x", history_events=10, history_bytes=1000)
+    dispatcher.logs["x"].waiters = deque([PublishJob([], lambda _job, _error: None)])  # whom nobody overtakes
+    errors: list[Exception | None] = []
+
+    for _ in range(4):
+        bus.publish(PublishJob([Event("1", "event", b"1", "x", 0.0, None)], lambda _job, error: errors.append(error)))
+
+    assert intake.parked_count == 3
+    assert [type(error) for error in errors] == [EventBusError]
 
 
 @scenario

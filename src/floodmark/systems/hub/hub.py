@@ -23,7 +23,7 @@ from floodmark.core.errors import UsageError
 from floodmark.systems.hub import endpoints, resolvers
 from floodmark.systems.hub.bus.base import Bus
 from floodmark.systems.hub.bus.guarded import GuardedBus
-from floodmark.systems.hub.bus.jetstream import JetStreamBus
+from floodmark.systems.hub.bus.jetstream import SLOTS, JetStreamBus
 from floodmark.systems.hub.bus.memory import MemoryBus
 from floodmark.systems.hub.conduct import Conduct
 from floodmark.systems.hub.connection import Connection
@@ -137,7 +137,8 @@ class Hub:
         breaker = CircuitBreaker(
             failure_limit=settings.breaker_failures, success_limit=settings.breaker_successes, open_s=settings.breaker_open_s
         )
-        return GuardedBus(self._stream_bus, MemoryBus(self.dispatcher, intake) if settings.bus_fallback else None, breaker)
+        fallback = MemoryBus(self.dispatcher, intake, offsets_apart=SLOTS) if settings.bus_fallback else None
+        return GuardedBus(self._stream_bus, fallback, breaker)
 
     async def _stop_bus(self) -> None:
         if hasattr(self, "bus"):

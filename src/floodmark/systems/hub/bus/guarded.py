@@ -192,11 +192,14 @@ class GuardedBus:
             self._finish(job, error)
             return
         line.on_second += 1
-        self.fallback_count += len(job.events) - job.admitted_count
+        count = len(job.events) - job.admitted_count
+        self.fallback_count += count
 
         def done(_attempt: PublishJob, failure: Exception | None) -> None:
             job.withdraw = None
             line.on_second -= 1
+            if failure is not None:  # it was not taken there either
+                self.fallback_count -= count
             self._finish(job, failure)
             self._move(channel, line)
 

@@ -1,4 +1,8 @@
-"""The in-memory bus: one process, offsets dense per channel from 1, an event is acknowledged when it stands in the log."""
+"""The in-memory bus: one process, offsets dense per channel from 1, an event is acknowledged when it stands in the log.
+
+As the second way of a stream whose messages stand `offsets_apart` from each other it numbers on from the stream's last one, and refuses
+what would reach the next one's numbers: offsets would fall when the stream is back, and resume points mean something else.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,11 @@ class MemoryBus:
     retried_count = 0
     full = True  # a job that is pending waits for room, and whoever sent it should wait too
 
-    def __init__(self, dispatcher: Dispatcher, intake: Intake) -> None:
+    def __init__(self, dispatcher: Dispatcher, intake: Intake, *, offsets_apart: int = 0) -> None:
         self._dispatcher = dispatcher
         self._intake = intake
+        self._offsets_apart = offsets_apart  # 0: nobody else numbers
+        self._promised: dict[str, int] = {}  # per channel, the highest offset that what was taken may get
 
     @property
     def waiting_count(self) -> int:
@@ -40,7 +46,21 @@ class MemoryBus:
 
     def publish(self, job: PublishJob) -> bool:
         """Admit the events, now or when there is room."""
+        if self._offsets_apart and job.events and not self._has_numbers(job):
+            words = f"the bus is down, and the fallback has no number left for this channel: {self._offsets_apart:,} at most while it is"
+            job.done(job, EventBusError(words))
+            return False
         return self._intake.submit(job, self._append)
+
+    def _has_numbers(self, job: PublishJob) -> bool:
+        """Set numbers aside for a job, which is of one channel; if it is cancelled, they stay so until the stream is back."""
+        channel = job.events[0].channel
+        newest = self._dispatcher.newest_offsets.get(channel, 0)
+        last = max(newest, self._promised.get(channel, 0)) + len(job.events) - job.admitted_count
+        if last // self._offsets_apart > newest // self._offsets_apart:
+            return False
+        self._promised[channel] = last
+        return True
 
     def _append(self, event: Event) -> None:
         dispatcher = self._dispatcher
