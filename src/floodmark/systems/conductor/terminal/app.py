@@ -131,6 +131,8 @@ class ChatApp(App[int]):
             self._gathered_chars += sum(len(event.text) for event in events if isinstance(event, say.Token | say.StreamToken))
             while board.answers:
                 self._answer(board.answers.popleft())
+            while board.arrived:
+                self._focus(board.arrived.popleft())
             if board.quit_message is not None:
                 self.exit(0)
                 return
@@ -247,7 +249,9 @@ class ChatApp(App[int]):
 
     def action_new(self, title: str = "") -> None:
         """Open another conversation."""
-        self._say(say.NewConversation(title=title, event_id=self._event_id()))
+        event_id = self._event_id()
+        self.board.asked_new(event_id)
+        self._say(say.NewConversation(title=title, event_id=event_id))
 
     def action_stop(self) -> None:
         """Stop the answer of the conversation that is shown."""

@@ -75,6 +75,9 @@ class Board:
         self.notices: deque[tuple[say.Level, str]] = deque(maxlen=NOTICES_COUNT)
         self.quit_message: str | None = None  # set once the conductor has said its last word
         self.answers: deque[say.Event] = deque(maxlen=SENT_COUNT)  # pings and queries that the surface has to answer
+        self.arrived: deque[str] = deque(maxlen=SENT_COUNT)  # conversations that were asked for and are there now
+        self._asked: set[str] = set()  # event ids of questions for a new conversation
+        self._awaited: set[str] = set()  # conversations that are promised
         self._sent: dict[str, tuple[str, float]] = {}  # event id -> conversation and time, until acknowledged
         self._does: dict[type[say.Event], Callable[[Any, float], None]] = {
             say.Message: self._message,
@@ -142,6 +145,10 @@ class Board:
             del self._sent[next(iter(self._sent))]
         self._sent[event_id] = (conversation_id, now_s)
 
+    def asked_new(self, event_id: str) -> None:
+        """Note that a new conversation was asked for; once it is there, it is among `arrived`."""
+        self._asked.add(event_id)
+
     def absorb(self) -> None:
         """Cut what was gathered into blocks, on every page; once per frame."""
         for room in self.rooms.values():
@@ -167,6 +174,13 @@ class Board:
         return room.pace
 
     def _ack(self, event: say.Ack, _now_s: float) -> None:
+        if event.event_id in self._asked and event.conversation_id is not None:
+            self._asked.discard(event.event_id)
+            if event.conversation_id in self.rooms:
+                self.arrived.append(event.conversation_id)
+            else:
+                self._awaited.add(event.conversation_id)
+            return
         sent = self._sent.pop(event.event_id, None)
         if sent is None or event.message_id is None:
             return
@@ -212,7 +226,7 @@ class Board:
         room = self.rooms.get(event.conversation_id)
         if room is None:
             return
-        stopped = event.reason == "cancelled"
+        stopped = event.reason.startswith("cancelled")
         if not room.page.is_open(event.message_id):
             room.page.begin(event.message_id, self.model or "assistant")
         words = "■ stopped" if stopped else f"✗ {event.reason}"
@@ -222,6 +236,9 @@ class Board:
 
     def _created(self, event: say.ConversationCreated, _now_s: float) -> None:
         self.rooms.setdefault(event.conversation_id, Room(event.conversation_id, event.title or f"{UNNAMED}{len(self.rooms) + 1}"))
+        if event.conversation_id in self._awaited:
+            self._awaited.discard(event.conversation_id)
+            self.arrived.append(event.conversation_id)
 
     def _focused(self, event: say.ConversationFocused, _now_s: float) -> None:
         self.focus(event.conversation_id)
@@ -243,6 +260,7 @@ class Board:
 
     def _notify(self, event: say.Notify, _now_s: float) -> None:
         self._sent.pop(event.event_id, None)
+        self._asked.discard(event.event_id)
         self._tell(event.level, event.text)
 
     def _state(self, event: say.State, _now_s: float) -> None:
@@ -252,14 +270,19 @@ class Board:
         self.session_id, self.model = event.session_id, event.model
 
     def _snapshot(self, event: say.StateSnapshot, now_s: float) -> None:
+        """Take over where things stand; pages that show something already know more than the last few messages."""
         self.state = event.state
+        fresh = {room.conversation_id for room in self.rooms.values() if not len(room.page)}
         for known in event.conversations:
-            room = self.rooms.setdefault(known.conversation_id, Room(known.conversation_id, known.title))
-            room.state = known.state
+            if known.conversation_id not in self.rooms:
+                self.rooms[known.conversation_id] = Room(known.conversation_id, known.title)
+                fresh.add(known.conversation_id)
+            self.rooms[known.conversation_id].state = known.state
             if known.focused:
                 self.focus(known.conversation_id)
         for message in event.messages:
-            self._message(message, now_s)
+            if message.conversation_id in fresh:
+                self._message(message, now_s)
 
     def _quit(self, event: say.Quit, _now_s: float) -> None:
         self.quit_message = event.message

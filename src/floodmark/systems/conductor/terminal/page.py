@@ -182,12 +182,13 @@ class Page:
         end_s = time.perf_counter() + limit_s
         must = down_to is not None and down_to.painter is not painter and down_to in self._parts
         laid: list[Part] = []
+        painted = False  # one part at least, so that it comes to an end whatever the limit
         for part in reversed(self._parts):
             if part.painter is not painter:
-                if laid and not must and time.perf_counter() > end_s:
+                if painted and not must and time.perf_counter() > end_s:
                     break
                 part.strips = painter.paint(part.kind, part.prefix + part.source) if part.source else []
-                part.painter = painter
+                part.painter, painted = painter, True
                 must = must and part is not down_to
             laid.append(part)
         laid.reverse()
