@@ -301,6 +301,24 @@ def pipeline(
 
 
 @app.command()
+def chat(
+    backend: Annotated[str, typer.Option(help="mock, openai or ollama; openai when there is a URL, else the embedded mock.")] = "",
+    url: Annotated[str, typer.Option(help="Where the server is, such as http://127.0.0.1:8000.")] = "",
+    model: Annotated[str, typer.Option(help="What to ask for; the first that the server names unless given.")] = "",
+    api_key_env: Annotated[str, typer.Option(metavar="NAME", help="The environment variable that holds the API key.")] = "",
+    once: Annotated[
+        str | None, typer.Option(metavar="PROMPT", help="Write the answer to one prompt as plain text and end; - reads it from stdin.")
+    ] = None,
+    light: Annotated[bool, typer.Option("--light", help="Dark words on a light ground.")] = False,
+) -> None:
+    """Chat with a language model in the terminal: several conversations at once, answers as they come."""
+    from floodmark.systems.conductor.terminal import command  # here: only this command needs the conductor
+
+    order = command.Order(backend=backend, url=url, model=model, api_key_env=api_key_env, once=once, light=light)
+    raise typer.Exit(command.run(order, stdin=sys.stdin, stdout=sys.stdout))
+
+
+@app.command()
 def doctor() -> None:
     """Check whether this machine can do it: descriptors, ports, cores, clock, memory, servers."""
     checks = doctor_room.examine(RUNS)
