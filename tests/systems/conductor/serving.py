@@ -17,6 +17,7 @@ from floodmark.systems.conductor.tokens.lies import Lies
 from floodmark.systems.conductor.tokens.server import TokenServer, TokenSettings
 
 LIMIT_S = 30.0
+POLL_S = 0.001
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
 END = b"0\r\n\r\n"
 
@@ -126,6 +127,12 @@ def documents(body: bytes) -> list[Any]:
 def text_in(found: Iterable[Any]) -> str:
     """What the chunks say."""
     return "".join(choice["delta"].get("content", "") for one in found if isinstance(one, dict) for choice in one.get("choices", []))
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until something holds; the scenario's limit bounds it."""
+    while not holds():  # noqa: ASYNC110 - what is waited for happens in a server that tells nobody
+        await asyncio.sleep(POLL_S)
 
 
 async def drained(stream: TokenStream) -> list[str]:

@@ -17,7 +17,8 @@ DIGITS = string.digits + string.ascii_lowercase
 
 def slow_token(stream: int, seq: int, size: int) -> str:
     """The definition, digit by digit."""
-    rest, digits = seq % 36**4, []
+    rest = seq % 36**4
+    digits: list[int] = []
     for _ in range(4):
         rest, digit = divmod(rest, 36)
         digits.insert(0, digit)
@@ -90,7 +91,20 @@ def test_asked_without_the_line_is_nothing(prompt: str) -> None:
 
 @pytest.mark.parametrize(
     "pair",
-    ["size=4", "size=65537", "count=-1", "stream=-1", "first=-1", "rate=-1", "rate=nan", "rate=inf", "rate=x", "count=1.5", "speed=3", "count"],
+    [
+        "size=4",
+        "size=65537",
+        "count=-1",
+        "stream=-1",
+        "first=-1",
+        "rate=-1",
+        "rate=nan",
+        "rate=inf",
+        "rate=x",
+        "count=1.5",
+        "speed=3",
+        "count",
+    ],
 )
 def test_asked_for_what_cannot_be_is_refused_naming_it(pair: str) -> None:
     with pytest.raises(UsageError, match=pair.partition("=")[0]):

@@ -113,7 +113,7 @@ class HttpBackend:
                 return self.models_in(await _bounded(response.content, _DOCUMENT_BYTES))
         except TimeoutError as exc:
             raise BackendError(self.name, f"no answer from {self._url} within {HEALTH_LIMIT_S:g} s", retryable=True) from exc
-        except msgspec.MsgspecError as exc:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
             raise BackendError(self.name, f"{self._url}{self.models_path} is no list of models: {exc}") from exc
         except (aiohttp.ClientError, OSError) as exc:
             raise BackendError(self.name, self._told(exc), retryable=True) from exc
@@ -233,7 +233,7 @@ def error_text(document: bytes) -> str:
     """
     try:
         found = msgspec.json.decode(document)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return document.decode("utf-8", "replace").strip()
     return message_of(found)
 

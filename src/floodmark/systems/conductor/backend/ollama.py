@@ -84,7 +84,7 @@ class LineReader:
                     texts.append(line.response)
                 if line.done:
                     self.terminal = completed(self._piece_count + len(texts), line.eval_count, line.model or "")
-        except msgspec.MsgspecError as exc:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
             self._fail(f"a line cannot be read: {exc}")
         self._piece_count += len(texts)
         return texts

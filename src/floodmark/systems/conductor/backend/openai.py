@@ -82,7 +82,7 @@ class ChatReader:
                     self._chunk(_decode(event), texts)
         except SseError as exc:
             self._fail(str(exc))
-        except msgspec.MsgspecError as exc:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
             self._fail(f"an event cannot be read: {exc}")
         self._piece_count += len(texts)
         return texts

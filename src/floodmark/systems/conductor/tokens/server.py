@@ -113,7 +113,7 @@ class TokenServer:
         try:
             chat = msgspec.json.decode(await request.read(), type=ChatRequest)
             order = asked(chat.prompt)
-        except (msgspec.MsgspecError, UsageError) as exc:
+        except (msgspec.MsgspecError, UnicodeDecodeError, UsageError) as exc:
             return self._refuse(400, str(exc), "invalid_request_error")
         if self.statistics.live >= self._settings.max_streams:
             return self._refuse(503, f"{self._settings.max_streams} answers are going on already", "overloaded_error")
