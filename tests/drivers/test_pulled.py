@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from floodmark.core.errors import UsageError
 from floodmark.drivers import build
 from floodmark.drivers.base import BatchConnection, Options, RefusedError, Wanted, batches_of
-from floodmark.drivers.pulled import DEFAULTS, MEANINGS, Kind, PulledDriver, _Group, _Groups, wrong_groups
+from floodmark.drivers.drained import Group, Groups, wrong_groups
+from floodmark.drivers.pulled import DEFAULTS, MEANINGS, Kind, PulledDriver
 from tests.drivers.harness import Behaviour, Recorder, eventually, on_loop, tcp_server
 
 Say = Callable[[int, bytes], None]
@@ -108,14 +109,14 @@ async def test_demand_exceeded_is_reported_to_the_record() -> None:
 # -- groups ------------------------------------------------------------------------------------------------------------------------------
 
 
-def counted(records: int, groups: int, laps: int, without: int) -> list[_Group]:
+def counted(records: int, groups: int, laps: int, without: int) -> list[Group]:
     """The slow and obvious way."""
     found: dict[str, list[int]] = {}
     for _ in range(laps):
         for number in range(records):
             if number != without:
                 found.setdefault(f"group_{number % groups}", []).append(10 * number)
-    return [_Group(key, len(values), sum(values)) for key, values in found.items()]
+    return [Group(key, len(values), sum(values)) for key, values in found.items()]
 
 
 SIZES = {"records": st.integers(1, 60), "groups": st.integers(1, 70), "laps": st.integers(1, 3), "without": st.integers(-1, 60)}
@@ -123,7 +124,7 @@ SIZES = {"records": st.integers(1, 60), "groups": st.integers(1, 70), "laps": st
 
 @given(**SIZES)
 def test_wrong_groups_of_a_right_count_are_none(records: int, groups: int, laps: int, without: int) -> None:
-    told = _Groups(records, groups, laps, counted(records, groups, laps, without))
+    told = Groups(records, groups, laps, counted(records, groups, laps, without))
 
     assert wrong_groups(told, without=without) == 0
 
@@ -135,14 +136,14 @@ def test_wrong_groups_each_is_counted_once(records: int, groups: int, laps: int,
         at %= len(found)
         one = found[at]
         changed = {
-            "count": [_Group(one.key, one.count + 1, one.value_sum)],
-            "sum": [_Group(one.key, one.count, one.value_sum - 1)],
+            "count": [Group(one.key, one.count + 1, one.value_sum)],
+            "sum": [Group(one.key, one.count, one.value_sum - 1)],
             "missing": [],
-            "beyond": [one, _Group("nobody's", 1, 0)],
+            "beyond": [one, Group("nobody's", 1, 0)],
         }[how]
         found[at : at + 1] = changed
 
-        assert wrong_groups(_Groups(records, groups, laps, found), without=without) == 1
+        assert wrong_groups(Groups(records, groups, laps, found), without=without) == 1
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------------------------
@@ -254,7 +255,7 @@ def test_options_each_has_a_meaning_and_reaches_the_stream() -> None:
     assert set(MEANINGS) == set(DEFAULTS)
     assert (first["records"], first["chunk_size"], first["fail_id"], first["measure_records"]) == (7, 3, 2, 5)
     assert "measure_records" not in second
-    assert "min_demand" not in first
+    assert not {"min_demand", "watch", "demand"} & set(first)
     assert batches_of(build("pulled", {}))
 
 

@@ -6,30 +6,33 @@ a length (u32), a kind (u8) and a body, all little-endian:
 
     to the host    1 OPEN handle, JSON   2 CLOSE handle   3 ASK handle, count   4 NAME handle, name
                    5 OFFER token u64, count, handles, lengths, records   6 REPORT unasked, groups checked, groups wrong   7 STATISTICS
+                   8 SEEN what u8, number u64 (of `Seen`)
     from the host  65 OPENED handle   66 REJECTED handle, why   67 CLOSED handle   68 ENDED handle, why   69 ROWS handle, length, records
                    70 GROUPS handle, JSON   71 TAKEN tokens u64   72 REFUSED token u64, why   7 STATISTICS JSON
 
 Numbers without a type are u32; handles are each connection's own. What the stream must not do is checked here, outside of it: `demand`
 records are asked for, and again when all of them have come, so that every record beyond is known to be unasked; and the groups of a stream
 that has ended are compared with what follows from the number of its records (row i has `value` 10 i and belongs to group i modulo
-`groups`). What was found goes back to the host, where `statistics` reads it together with the host's own figures.
+`groups`). How long a stream's first record takes from the asking is timed here too, and with `watch` what the host acknowledges is compared
+with what was asked for and what has come (`drained.py`). What was found goes back to the host, where `statistics` reads it together with
+the host's own figures.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import struct
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, cast
-from urllib.parse import urlsplit
+from typing import Any, ClassVar
 
 import msgspec
 
 from floodmark.core.errors import UsageError
 from floodmark.drivers.base import BaseDriver, Connection, Encoding, Options, RefusedError, Sink, Wanted, take_options
-from floodmark.drivers.sockets import CLOSE_LIMIT_S, network_reason
+from floodmark.drivers.drained import Groups, Watch, wrong_groups
+from floodmark.drivers.streams import TcpConnection, open_tcp
 from floodmark.ledger.block import Block
 
 FRAME_BYTES_MAX = 64 * 1024 * 1024
@@ -39,13 +42,14 @@ STATISTICS_LIMIT_S = 90.0
 class Kind:
     """What a frame is."""
 
-    OPEN, CLOSE, ASK, NAME, OFFER, REPORT, STATISTICS = range(1, 8)
+    OPEN, CLOSE, ASK, NAME, OFFER, REPORT, STATISTICS, SEEN = range(1, 9)
     OPENED, REJECTED, CLOSED, ENDED, ROWS, GROUPS, TAKEN, REFUSED = range(65, 73)
 
 
 _HEAD = struct.Struct("<IB")
 _ONE, _TWO, _THREE = struct.Struct("<I"), struct.Struct("<II"), struct.Struct("<III")
 _OFFER = struct.Struct("<QI")
+_SEEN = struct.Struct("<BQ")
 
 DEFAULTS: Options = {
     "demand": 1000,
@@ -62,6 +66,7 @@ DEFAULTS: Options = {
     "query_failures": 0,
     "query_failures_of": 5,
     "pause_s": 0.0,
+    "watch": False,
     "measure_records": 0,
     "measure_chunk": 1000,
     "measure_groups": 1000,
@@ -82,74 +87,48 @@ MEANINGS: dict[str, str] = {
     "query_failures": "so many of every `query_failures_of` queries fail",
     "query_failures_of": "see there",
     "pause_s": "seconds that the drain takes over each batch",
+    "watch": "whether what is acknowledged is compared with what was asked for and what has come, by the agent that both publishes to a "
+    "channel and drains it",
     "measure_records": "rows of one stream beside the others whose speed is measured inside the host; 0: none",
     "measure_chunk": "rows of one query of that stream",
     "measure_groups": "its groups",
 }
 
 
-class _Group(msgspec.Struct, frozen=True, array_like=True):
-    key: str
-    count: int
-    value_sum: int
+class Seen:
+    """What a SEEN frame tells."""
 
-
-class _Groups(msgspec.Struct, frozen=True):
-    records: int
-    groups: int
-    laps: int
-    found: list[_Group]
-
-
-def wrong_groups(told: _Groups, *, without: int = -1) -> int:
-    """Count the groups that are not what the number of records makes them: those that are missing or should not be are wrong too.
-
-    `without` is a record that is left out, if it is one of them.
-
-    >>> wrong_groups(_Groups(3, 2, 1, [_Group("group_0", 2, 20), _Group("group_1", 2, 10)]))
-    1
-    """
-    records, groups = told.records, told.groups
-    wanted: dict[str, tuple[int, int]] = {}
-    for number in range(min(groups, records)):
-        count = (records - number + groups - 1) // groups
-        ids_sum = number * count + groups * count * (count - 1) // 2
-        if 0 <= without < records and without % groups == number:
-            count, ids_sum = count - 1, ids_sum - without
-        if not count:
-            continue
-        wanted[f"group_{number}"] = (count * told.laps, 10 * ids_sum * told.laps)
-    found = {group.key: (group.count, group.value_sum) for group in told.found}
-    twice = len(told.found) - len(found)
-    return twice + sum(1 for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+    FIRST_NS = 1
+    """Of one stream: from the asking to its first record."""
+    AHEAD = 2
+    """Records taken on beyond those asked for: the most so far of a channel."""
+    IN_FLIGHT = 3
+    """Records taken on that have not come out: the most so far of a channel."""
 
 
 class _Drain:
     """What is known of a channel that is drained."""
 
-    __slots__ = ("channel", "outstanding_count", "slot")
+    __slots__ = ("channel", "outstanding_count", "slot", "watch")
 
-    def __init__(self, slot: int, channel: str) -> None:
+    def __init__(self, slot: int, channel: str, watch: Watch) -> None:
         self.slot = slot
         self.channel = channel
+        self.watch = watch
         self.outstanding_count = 0
 
 
-class PulledConnection(asyncio.Protocol):
+class PulledConnection(TcpConnection):
     """One TCP connection to a host; see the module's docstring."""
 
     def __init__(self, driver: PulledDriver, url: str, sink: Sink | None) -> None:
-        self.writable = True
+        super().__init__(url, sink)
         self._driver = driver
-        self._url = url
         self._sink = sink
-        self._transport: asyncio.Transport | None = None
         self._rest = bytearray()
-        self._failure = ""
-        self._handed_over = False
-        self._lost = asyncio.Event()
         self._handles: dict[str, int] = {}
         self._drains: dict[int, _Drain] = {}
+        self._offered: dict[int, Counter[str]] = {}
         self._answers: dict[tuple[int, int], asyncio.Future[str]] = {}
         self._next_handle = 1
         self._statistics: asyncio.Future[dict[str, float]] | None = None
@@ -162,7 +141,7 @@ class PulledConnection(asyncio.Protocol):
         for one in wanted:
             handle = self._next_handle
             self._next_handle += 1
-            self._drains[handle] = _Drain(one.slot, one.channel)
+            self._drains[handle] = _Drain(one.slot, one.channel, self._driver.watch(one.channel))
             waiting.append((handle, self._answer(Kind.OPENED, handle)))
             options = self._driver.stream_options(one.channel)
             self._send(Kind.OPEN, _ONE.pack(handle), msgspec.json.encode({"channel": one.channel, "options": options}))
@@ -171,11 +150,11 @@ class PulledConnection(asyncio.Protocol):
             why = await answer
             if why:
                 refusal = refusal or why
-                self._drains.pop(handle, None)
+                self._forget(handle)
             else:
                 self._ask(handle, self._drains[handle])
         if refusal:
-            raise RefusedError(self._url, f"refused a stream: {refusal}")
+            raise RefusedError(self.url, f"refused a stream: {refusal}")
 
     async def unsubscribe(self, slots: Iterable[int]) -> None:
         """Stop streams; returns once nothing of them is left."""
@@ -183,26 +162,27 @@ class PulledConnection(asyncio.Protocol):
         handles = [handle for handle, drain in self._drains.items() if drain.slot in chosen]
         waiting = [self._answer(Kind.CLOSED, handle) for handle in handles]
         for handle in handles:
+            self._driver.unwatch(self._drains[handle].channel)  # what is offered from now on is taken on and dropped
             self._send(Kind.CLOSE, _ONE.pack(handle))
         for handle, answer in zip(handles, waiting, strict=True):
             await answer
-            self._drains.pop(handle, None)
+            self._forget(handle)
 
     def publish(self, channel: str, payload: bytes, token: int) -> None:
         """HOT: offer one record."""
+        if self._driver.watches and token:
+            self._offered[token] = Counter((channel,))
         self._send(Kind.OFFER, _OFFER.pack(token, 1), _TWO.pack(self._handle(channel), len(payload)), payload)
 
     def publish_batch(self, items: Sequence[tuple[str, bytes]], token: int) -> None:
         """HOT: offer many; they are acknowledged when all of them were taken on."""
+        if self._driver.watches:
+            self._offered[token] = Counter(channel for channel, _ in items)
         handle = self._handle
         handles = [handle(channel) for channel, _ in items]
         payloads = [payload for _, payload in items]
         numbers = struct.pack(f"<{2 * len(items)}I", *handles, *map(len, payloads))
         self._send(Kind.OFFER, _OFFER.pack(token, len(items)), numbers, *payloads)
-
-    def resume_point(self, frame: bytes) -> int | None:
-        """A stream has none: what it has given it does not give again."""
-        return None
 
     async def statistics(self) -> dict[str, float]:
         """Ask for the host's figures."""
@@ -220,11 +200,16 @@ class PulledConnection(asyncio.Protocol):
 
     def _ask(self, handle: int, drain: _Drain) -> None:
         drain.outstanding_count = self._driver.demand
+        drain.watch.asked(drain.outstanding_count, time.monotonic_ns())
         self._send(Kind.ASK, _TWO.pack(handle, drain.outstanding_count))
 
+    def _forget(self, handle: int) -> None:
+        drain = self._drains.pop(handle, None)
+        if drain is not None:
+            self._driver.unwatch(drain.channel)
+
     def _answer(self, kind: int, handle: int) -> asyncio.Future[str]:
-        if self._transport is None:
-            raise RefusedError(self._url, self._failure or "closed the connection")
+        self.require_open()
         answer = self._answers[kind, handle] = asyncio.get_running_loop().create_future()
         return answer
 
@@ -251,7 +236,7 @@ class PulledConnection(asyncio.Protocol):
                 self._take(kind, bytes(memoryview(rest)[at + _HEAD.size : end]), received_ns)
                 at = end
         except (ValueError, KeyError, struct.error, msgspec.MsgspecError) as exc:
-            self._fail(f"sent a frame that its driver could not read ({type(exc).__name__}: {exc})")
+            self.fail(f"sent a frame that its driver could not read ({type(exc).__name__}: {exc})")
             return
         del rest[:at]
         if self._sink is not None:
@@ -265,9 +250,13 @@ class PulledConnection(asyncio.Protocol):
                 assert self._sink is not None
                 for (token,) in struct.iter_unpack("<Q", body):
                     self._sink.acknowledged(token)
+                    if token in self._offered:
+                        self._watch_taken(self._offered.pop(token))
             case Kind.REFUSED:
                 assert self._sink is not None
-                self._sink.refused(struct.unpack_from("<Q", body)[0], body[8:].decode(errors="replace"))
+                (token,) = struct.unpack_from("<Q", body)
+                self._offered.pop(token, None)
+                self._sink.refused(token, body[8:].decode(errors="replace"))
             case Kind.OPENED | Kind.CLOSED:
                 self._settle(kind, _ONE.unpack(body)[0], "")
             case Kind.REJECTED:
@@ -276,7 +265,7 @@ class PulledConnection(asyncio.Protocol):
                 assert self._sink is not None
                 self._sink.ended(self._drains[_ONE.unpack_from(body)[0]].slot, body[4:].decode(errors="replace"))
             case Kind.GROUPS:
-                told = msgspec.json.decode(body[4:], type=_Groups)
+                told = msgspec.json.decode(body[4:], type=Groups)
                 self._report(checked=told.groups, wrong=wrong_groups(told, without=self._driver.fail_id))
             case Kind.STATISTICS:
                 if self._statistics is not None and not self._statistics.done():
@@ -301,6 +290,9 @@ class PulledConnection(asyncio.Protocol):
         else:
             for at in range(0, len(data), length):
                 sink.put((drain.slot, data[at : at + length], received_ns))
+        first_ns = drain.watch.received(count, received_ns)
+        if first_ns is not None:
+            self._seen(Seen.FIRST_NS, first_ns)
         drain.outstanding_count -= count
         if drain.outstanding_count <= 0:
             if drain.outstanding_count < 0:
@@ -310,81 +302,29 @@ class PulledConnection(asyncio.Protocol):
     def _report(self, *, unasked: int = 0, checked: int = 0, wrong: int = 0) -> None:
         self._send(Kind.REPORT, _THREE.pack(unasked, checked, wrong))
 
+    def _watch_taken(self, counts: Counter[str]) -> None:
+        for channel, count in counts.items():
+            watch = self._driver.watched(channel)
+            if watch is not None and watch.taken(count):
+                self._seen(Seen.AHEAD, watch.ahead_max)
+                self._seen(Seen.IN_FLIGHT, watch.in_flight_max)
+
+    def _seen(self, what: int, number: int) -> None:
+        self._send(Kind.SEEN, _SEEN.pack(what, number))
+
     def _settle(self, kind: int, handle: int, reason: str) -> None:
         answer = self._answers.pop((kind, handle), None)
         if answer is not None and not answer.done():
             answer.set_result(reason)
 
-    def _fail(self, reason: str) -> None:
-        self._failure = self._failure or reason
-        self.abort()
-
-    # -- the socket
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember the transport."""
-        self._transport = cast("asyncio.Transport", transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End every wait and tell the sink."""
-        reason = self._failure = self._failure or ("closed the connection" if exc is None else f"broke the connection off ({exc})")
-        self._transport = None
-        self.writable = False
-        self._lost.set()
+    def on_lost(self, reason: str) -> None:
+        """End every wait; nothing that this connection drains is watched any more."""
         for waiting in (*self._answers.values(), self._statistics):
             if waiting is not None and not waiting.done():
-                waiting.set_exception(RefusedError(self._url, reason))
+                waiting.set_exception(RefusedError(self.url, reason))
         self._answers.clear()
-        if self._handed_over and self._sink is not None:
-            self._sink.closed(self, reason)
-
-    def pause_writing(self) -> None:
-        """The system takes no more: its back-pressure."""
-        self.writable = False
-
-    def resume_writing(self) -> None:
-        """It takes more again."""
-        self.writable = self._transport is not None
-
-    @property
-    def os_socket(self) -> socket.socket | None:
-        """The socket underneath, for faults that end it in a way of their own; None when it is gone."""
-        raw: socket.socket | None = self._transport.get_extra_info("socket") if self._transport is not None else None
-        return raw
-
-    def pause_reading(self) -> None:
-        """Stop reading the socket."""
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Read again."""
-        if self._transport is not None:
-            self._transport.resume_reading()
-
-    async def close(self) -> None:
-        """Send what is left, then close."""
-        if self._transport is not None:
-            self._failure = self._failure or "was left by us"
-            self._transport.close()
-            try:
-                async with asyncio.timeout(CLOSE_LIMIT_S):
-                    await self._lost.wait()
-            except TimeoutError:
-                self.abort()
-
-    def abort(self) -> None:
-        """Drop the connection at once."""
-        if self._transport is not None:
-            self._failure = self._failure or "was left by us"
-            self._transport.abort()
-
-    def hand_over(self) -> Connection:
-        """Give the connection to whoever asked for it. Raises: RefusedError when it was lost meanwhile."""
-        if self._transport is None or self._transport.is_closing():
-            raise RefusedError(self._url, self._failure or "closed the connection")
-        self._handed_over = True
-        return self
+        for drain in self._drains.values():
+            self._driver.unwatch(drain.channel)
 
 
 class PulledDriver(BaseDriver):
@@ -401,7 +341,9 @@ class PulledDriver(BaseDriver):
         if self.demand < 1:
             raise UsageError(f"option 'demand' of driver 'pulled' must be at least 1, got {self.demand}")
         self.fail_id = int(self.options["fail_id"])
+        self.watches = bool(self.options["watch"])
         self._records = _lengths(str(self.options["records"]))
+        self._watched: dict[str, Watch] = {}
 
     def stream_options(self, channel: str) -> dict[str, Any]:
         """The options of a channel's streams, for the host."""
@@ -409,13 +351,32 @@ class PulledDriver(BaseDriver):
         given: dict[str, Any] = {
             name: value
             for name, value in self.options.items()
-            if name not in ("demand", "records", "measure_records", "measure_chunk", "measure_groups")
+            if name not in ("demand", "records", "watch", "measure_records", "measure_chunk", "measure_groups")
             and not (name in ("min_demand", "fail_id") and value == -1)
         }
         if not number and self.options["measure_records"]:
             given |= {name: self.options[name] for name in ("measure_records", "measure_chunk", "measure_groups")}
-        given["records"] = self._records[number % len(self._records)]
+        given["records"] = self.records_of(channel)
         return given
+
+    def records_of(self, channel: str) -> int:
+        """How long the streams of a channel are."""
+        return self._records[_number(channel) % len(self._records)]
+
+    def watch(self, channel: str) -> Watch:
+        """Begin to watch a channel, which this agent drains. Streams that leave out a record cannot be told apart by counting."""
+        watch = Watch(self.records_of(channel) if self.fail_id < 0 else 0)
+        if self.watches:
+            self._watched[channel] = watch
+        return watch
+
+    def watched(self, channel: str) -> Watch | None:
+        """The watch of a channel; None where nobody of this agent drains it, and what is taken on cannot be compared."""
+        return self._watched.get(channel)
+
+    def unwatch(self, channel: str) -> None:
+        """The drain has gone."""
+        self._watched.pop(channel, None)
 
     async def connect(self, url: str, channel: str, sink: Sink, *, limit_s: float, local_host: str | None = None) -> Connection:
         """Open a connection. `channel` is not needed: frames name their channels."""
@@ -434,21 +395,7 @@ class PulledDriver(BaseDriver):
             return None
 
     async def _connect(self, url: str, sink: Sink | None, *, limit_s: float, local_host: str | None) -> PulledConnection:
-        parts = urlsplit(url)
-        if not parts.hostname or not parts.port:
-            raise UsageError(f"driver 'pulled' needs a URL like tcp://127.0.0.1:7000, got {url!r}")
-        options: dict[str, Any] = {"local_addr": (local_host, 0)} if local_host is not None else {}
-        try:
-            async with asyncio.timeout(limit_s) as limit:
-                _, made = await asyncio.get_running_loop().create_connection(
-                    lambda: PulledConnection(self, url, sink), parts.hostname, parts.port, **options
-                )
-        except TimeoutError as exc:
-            why = f"took no connection within {limit_s:g} s" if limit.expired() else "did not answer on the network (ETIMEDOUT)"
-            raise RefusedError(url, why) from exc
-        except OSError as exc:
-            raise RefusedError(url, network_reason(exc)) from exc
-        return made
+        return await open_tcp("'pulled'", url, lambda: PulledConnection(self, url, sink), limit_s=limit_s, local_host=local_host)
 
 
 def _lengths(text: str) -> list[int]:

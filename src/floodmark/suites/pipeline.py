@@ -142,12 +142,14 @@ def backpressure(scale: float) -> Scenario:
         driver="pulled",
         driver_options={
             **{"records": "10000", "demand": buffer, "buffer_size": buffer, "max_demand": demand, "min_demand": 10},
-            **{"chunk_size": demand, "pause_s": 0.001},
+            **{"chunk_size": demand, "pause_s": 0.001, "watch": True},
         },
         population=Population(connections=1),
         phases=(Phase(arrival=Constant(rate_hz=100_000), messages=10_000, payload_bytes=100),),
         criteria=criteria(
             *("delivered == 10000", f"target.in_flight_max <= {buffer + demand}", "target.ahead_max < 50", "target.groups_wrong == 0"),
+            # The same from outside, by the acknowledgements.
+            *(f"target.in_flight_seen <= {buffer + demand}", "target.ahead_seen < 50"),
             # Offered within 100 ms: that the last is taken on later than that shows that the source was left alone until somebody asked.
             *("ack_latency_max > 100ms", *EXACT, *ASKED, *NOTHING_LEFT),
         ),
@@ -300,24 +302,25 @@ def throughput_wide(scale: float) -> Scenario:
 
 
 def first_record(scale: float) -> Scenario:
-    """IN-20: of fifty streams one after another, half give their first record within 20 ms of their start, and every one within 100 ms."""
-    streams = scaled(50, scale, least=10)
+    """IN-20: two hundred streams one after another, and each gives its drain its first record within 20 ms of the asking.
+
+    The drain's own clock says so. The records are always there beforehand: they are offered faster than they are asked for, and the
+    source holds up whoever offers. What the end of the stream before costs counts as well; the first stream has nothing to wait for yet
+    but the load, and is not among those timed.
+    """
+    streams = scaled(200, scale, least=20)
     return Scenario(
         id="pipeline.first-record",
-        title=f"the first record of {streams} streams",
+        title=f"the first record of {streams} streams, from the asking to the drain",
         plan="IN-20",
         target=PIPELINE,
         driver="pulled",
         driver_options={"records": "100", "chunk_size": 100, "demand": 100},
         population=Population(connections=1),
-        phases=(Phase(arrival=Constant(rate_hz=5_000), messages=streams * 100, payload_bytes=100),),
+        phases=(Phase(arrival=Constant(rate_hz=50_000), messages=streams * 100, payload_bytes=100),),
         criteria=criteria(
-            *(
-                "target.first_record_median_s < 20ms",
-                "target.first_record_s < 100ms",
-                f"target.completed == {streams}",
-                f"delivered == {streams * 100}",
-            ),
+            *("target.first_seen_s < 20ms", f"target.first_seen_count == {streams - 1}"),
+            *(f"target.completed == {streams}", f"delivered == {streams * 100}"),
             *("target.groups_wrong == 0", *EXACT, *ASKED, *NOTHING_LEFT),
         ),
         warmup=False,

@@ -210,6 +210,49 @@ async def test_measured_stream_is_in_the_statistics_and_its_groups_are_checked(t
     assert (figures["groups_checked"], figures["groups_wrong"]) == (7, 0)
 
 
+@on_loop
+async def test_what_nobody_has_measured_is_not_in_the_statistics(tmp_path: Path) -> None:
+    async with hosted(tmp_path) as host:
+        connection = await host.connect({"records": "10", "watch": True})
+
+        figures = await host.statistics()
+        await connection.close()
+
+    assert figures["subscriptions"] == 1
+    assert not [name for name in figures if name.startswith(("first_", "ahead_", "in_flight_", "measured_"))]
+
+
+@on_loop
+async def test_drain_times_the_first_record_of_every_stream_but_the_first(tmp_path: Path) -> None:
+    async with hosted(tmp_path) as host:
+        connection = await host.connect({"records": "20", "demand": 10, "chunk_size": 10})
+
+        connection.publish_batch(offers(records(100)), 1)
+        await host.came(100)
+        await eventually(lambda: host.server.figures.completed == 5)
+        figures = await host.statistics()
+        await connection.close()
+
+    assert (figures["first_record_count"], figures["first_seen_count"]) == (5, 4)
+    assert 0 < figures["first_seen_median_s"] <= figures["first_seen_p99_s"] == figures["first_seen_s"] < 5
+
+
+@on_loop
+async def test_records_taken_on_are_watched_from_outside(tmp_path: Path) -> None:
+    async with hosted(tmp_path) as host:
+        connection = await host.connect({"records": "100", "demand": 20, "chunk_size": 20, "max_demand": 20, "watch": True})
+
+        for number, payload in enumerate(records(100), 1):
+            connection.publish_batch(offers([payload]), number)
+        await host.came(100)
+        await eventually(lambda: len(host.recorder.acks) == 100)
+        figures = await host.statistics()
+        await connection.close()
+
+    assert figures["ahead_seen"] == 0
+    assert figures["in_flight_seen"] == 20
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -219,6 +262,7 @@ async def test_measured_stream_is_in_the_statistics_and_its_groups_are_checked(t
         pytest.param(wire.frame(wire.OFFER, wire.OFFER_HEAD.pack(1, 1), wire.TWO.pack(1, 10), b"short"), id="lengths-that-do-not-add-up"),
         pytest.param(wire.frame(wire.OFFER, b"cut"), id="a-frame-cut-short"),
         pytest.param(struct.pack("<I", 0), id="an-empty-frame"),
+        pytest.param(wire.frame(wire.SEEN, wire.SEEN_BODY.pack(9, 1)), id="something-unknown-seen"),
     ],
 )
 @on_loop

@@ -9,7 +9,7 @@ import pytest
 
 from floodmark.core.errors import UsageError
 from floodmark.systems.pipeline.host.figures import Figures
-from floodmark.systems.pipeline.host.lies import LIES, Lies
+from floodmark.systems.pipeline.host.lies import LATE_S, LIES, Lies
 from tests.drivers.harness import eventually, on_loop
 from tests.systems.pipeline.host.hosted import hosted, offers, records
 
@@ -72,6 +72,20 @@ async def test_ahead_takes_so_many_that_nobody_asked_for(tmp_path: Path) -> None
 
     assert figures.ahead_max == 33
     assert payloads == records(COUNT)
+
+
+@on_loop
+async def test_late_holds_first_records_back_without_telling(tmp_path: Path) -> None:
+    async with hosted(tmp_path, "late=2") as host:
+        connection = await host.connect({"records": "20", "demand": 20, "chunk_size": 20})
+        connection.publish_batch(offers(records(100)), 1)
+        await host.came(100)
+        await eventually(lambda: host.server.figures.completed == 5)
+        figures = await host.statistics()
+        await connection.close()
+
+    assert figures["first_seen_s"] > LATE_S > figures["first_record_s"]  # the first two are held back; the second of them is timed
+    assert figures["first_seen_median_s"] < LATE_S
 
 
 @pytest.mark.parametrize("text", ["", "skip", "skip=0", "skip=-1", "skip=1x", "skpi=1", "skip=1=2"])

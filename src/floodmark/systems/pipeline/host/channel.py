@@ -22,7 +22,7 @@ from floodmark.systems.pipeline.host.edges import EdgeSource
 from floodmark.systems.pipeline.host.feed import TABLE, FeedSource, spool
 from floodmark.systems.pipeline.host.figures import Figures, Group, Groups, groups_of
 from floodmark.systems.pipeline.host.intake import Intake
-from floodmark.systems.pipeline.host.lies import Lies
+from floodmark.systems.pipeline.host.lies import LATE_S, Lies
 from floodmark.systems.pipeline.host.options import Options
 from floodmark.systems.pipeline.source.base import Source
 
@@ -141,7 +141,9 @@ class Channel:
         options, figures = self.options, self._figures
         batch = await stream.receive()
         if batch is not None:
-            figures.note_first_record((time.monotonic_ns() - started_ns) / 1e9)
+            figures.first_record.note((time.monotonic_ns() - started_ns) / 1e9)
+            if self._lies.tell("late"):
+                await asyncio.sleep(LATE_S)  # the lie itself
         while batch is not None:
             payloads = [record["payload"] for record in batch.records()] if not batch.has_frame else batch.frame()["payload"].to_list()
             self._drained_count += len(payloads)
@@ -168,8 +170,8 @@ class Channel:
         """The pipeline has fetched so many records."""
         self._taken_count += count
         figures = self._figures
-        figures.ahead_max = max(figures.ahead_max, self._taken_count - self._asked_count)
-        figures.in_flight_max = max(figures.in_flight_max, self._taken_count - self._drained_count)
+        figures.ahead_max = max(figures.ahead_max or 0, self._taken_count - self._asked_count)
+        figures.in_flight_max = max(figures.in_flight_max or 0, self._taken_count - self._drained_count)
 
     def _transform(self, record: dict[str, Any]) -> Mapping[str, Any]:
         if record["id"] == self.options.fail_id:

@@ -5,6 +5,7 @@
     ahead=K     fetches K records more than anybody has asked for, and keeps them ready
     overemit=K  gives K records beyond the demand, once
     miscount=K  counts one record too many in K groups
+    late=K      holds the first records of K streams back for LATE_S, when its own clock has stopped
 
 Acting on it is the matter of `edges.py` (what is fetched) and `channel.py` (what is given). The bookkeeping at both edges of the pipeline
 does not lie, so that a liar can be caught.
@@ -17,7 +18,8 @@ from collections.abc import Iterable
 
 from floodmark.core.errors import UsageError
 
-LIES = ("skip", "repeat", "ahead", "overemit", "miscount")
+LIES = ("skip", "repeat", "ahead", "overemit", "miscount", "late")
+LATE_S = 0.1
 _LIE = re.compile(r"([a-z]+)=([1-9]\d{0,8})")
 
 

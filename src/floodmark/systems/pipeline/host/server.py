@@ -312,8 +312,22 @@ class Connection(asyncio.Protocol):
                 self._server.take_report(*wire.THREE.unpack(body))
             case wire.STATISTICS:
                 self._server.answer_statistics(self)
+            case wire.SEEN:
+                self._seen(*wire.SEEN_BODY.unpack(body))
             case _:
                 raise BrokenProtocolError(f"an unknown kind of frame, {kind}")
+
+    def _seen(self, what: int, number: int) -> None:
+        figures = self._server.figures
+        match what:
+            case wire.SEEN_FIRST:
+                figures.first_seen.note(number / 1e9)
+            case wire.SEEN_AHEAD:
+                figures.ahead_seen = max(figures.ahead_seen or 0, number)
+            case wire.SEEN_IN_FLIGHT:
+                figures.in_flight_seen = max(figures.in_flight_seen or 0, number)
+            case _:
+                raise BrokenProtocolError(f"something unknown was seen, {what}")
 
     def _open(self, body: bytes) -> None:
         (handle,) = wire.ONE.unpack_from(body)

@@ -8,6 +8,8 @@ From the client:
     OFFER       token u64, count u32, count handles u32, count lengths u32, the records: one after the other. Answer: TAKEN or REFUSED.
     REPORT      unasked u32, groups checked u32, groups wrong u32: what a drain found since its last report, for STATISTICS.
     STATISTICS  nothing. Answer: STATISTICS.
+    SEEN        what u8, number u64: what the client has seen for itself, for STATISTICS. 1: the nanoseconds from its asking to the first
+                record of a stream; 2: the most records taken on beyond those asked for; 3: the most taken on that had not come out.
 From the host:
     OPENED      handle u32.
     REJECTED    handle u32, then why.
@@ -33,8 +35,10 @@ ONE = struct.Struct("<I")
 TWO = struct.Struct("<II")
 THREE = struct.Struct("<III")
 OFFER_HEAD = struct.Struct("<QI")
+SEEN_BODY = struct.Struct("<BQ")
 
-OPEN, CLOSE, ASK, NAME, OFFER, REPORT, STATISTICS = range(1, 8)
+OPEN, CLOSE, ASK, NAME, OFFER, REPORT, STATISTICS, SEEN = range(1, 9)
+SEEN_FIRST, SEEN_AHEAD, SEEN_IN_FLIGHT = 1, 2, 3
 OPENED, REJECTED, CLOSED, ENDED, ROWS, GROUPS, TAKEN, REFUSED = range(65, 73)
 
 
