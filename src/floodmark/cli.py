@@ -80,6 +80,23 @@ def serve_tokens(
     tokens(host=host, port=port, rate=rate, per_chunk=per_chunk, max_streams=max_streams, lie=lie)
 
 
+@serve.command("conductor")
+def serve_conductor(
+    *,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 lets the OS choose.")] = 0,
+    backend: Annotated[str, typer.Option(help="Where answers come from: mock, openai or ollama.")] = "mock",
+    url: Annotated[str, typer.Option(help="Where the backend is; empty: its usual place.")] = "",
+    model: Annotated[str, typer.Option(help="The model to ask for; empty: the backend's own choice.")] = "",
+    api_key_env: Annotated[str, typer.Option(help="The environment variable that holds the backend's API key.")] = "",
+    channel: Annotated[int, typer.Option(help="Events that may wait for a surface.")] = 10_000,
+    lie: Annotated[list[str] | None, typer.Option(help="Break a promise, such as skip=1 or no-end=2; repeatable.")] = None,
+) -> None:
+    """Host conductors, for the driver `conductor`, until SIGTERM or SIGINT."""
+    from floodmark.systems.conductor.host.command import host  # here: no other command needs it
+
+    host(port=port, backend=backend, url=url, model=model, api_key_env=api_key_env, channel=channel, lie=lie)
+
+
 app.add_typer(serve, name="serve")
 
 
