@@ -15,6 +15,7 @@ from types import ModuleType
 
 from floodmark.core.errors import UsageError
 from floodmark.drivers.base import Driver, Options
+from floodmark.drivers.conductor import ConductorDriver
 from floodmark.drivers.graphql_ws import GraphQLDriver
 from floodmark.drivers.pulled import PulledDriver
 from floodmark.drivers.sse import SSEDriver
@@ -30,6 +31,10 @@ DRIVERS: dict[str, tuple[Callable[[Options], Driver], str]] = {
     "sse": (
         SSEDriver,
         "streams of server-sent events over HTTP: any OpenAI-compatible server, plain ones by options; asks and checks answers",
+    ),
+    "conductor": (
+        ConductorDriver,
+        "a surface of a conductor over its socket: conversations side by side, each answer checked token by token",
     ),
 }
 

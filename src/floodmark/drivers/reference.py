@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from floodmark.core.errors import UsageError
-from floodmark.drivers import DRIVERS, graphql_ws, pulled, sse, websocket
+from floodmark.drivers import DRIVERS, conductor, graphql_ws, pulled, sse, websocket
 from floodmark.drivers.base import Options
 
 MARKER = "<!-- Below this line: written from the code by `python -m floodmark.drivers.reference docs`; edits are lost. -->\n\n"
@@ -20,6 +20,7 @@ TABLES: dict[str, tuple[Options, Mapping[str, str]]] = {
     "websocket": (websocket.DEFAULTS, websocket.MEANINGS),
     "pulled": (pulled.DEFAULTS, pulled.MEANINGS),
     "sse": (sse.DEFAULTS, sse.MEANINGS),
+    "conductor": (conductor.DEFAULTS, conductor.MEANINGS),
 }
 _KINDS = {str: "text", int: "a whole number", float: "a number", bool: "`true` or `false`"}
 
