@@ -73,6 +73,7 @@ class Streaming:
         self._work = asyncio.Event()
         self._gone = asyncio.Event()
         self._streams = StreamManager(self.settings.streams, self.clock, self._work.set)
+        self._streams.focus_id = self.conversations.focused.id
         self.output.on_room(self._work.set)
 
     # ---- moving tokens
