@@ -111,6 +111,41 @@ async def test_stats_and_metrics_are_summed_over_the_hubs() -> None:
 
 
 @scenario
+async def test_stats_with_a_fallback_are_summed_and_one_process_still_answers_when_the_bus_is_down() -> None:
+    async with (
+        EmbeddedNats() as server,
+        Hub(over(server, bus_fallback="memory", breaker_failures=1)) as left,
+        Hub(over(server, bus_fallback="memory", breaker_failures=1)) as right,
+        connected(left.url),
+        connected(right.url),
+    ):
+        both = (await left.stats())["activeConnections"], (await right.stats())["activeConnections"]
+        assert server.process is not None
+        server.process.kill()
+        await server.process.wait()
+        await left.publish("x", 1)
+        alone = await left.stats()
+
+        assert both == (2, 2)
+        assert (alone["totalEvents"], alone["mode"]) == (1, "in-memory (fallback)")
+
+
+@scenario
+async def test_stats_are_summed_too_once_a_bus_comes_up_that_was_down_at_the_start() -> None:
+    async with EmbeddedNats(keep=True, again_after_s=4.0) as server:
+        assert server.process is not None
+        server.process.kill()
+        await server.process.wait()
+        async with Hub(over(server, bus_fallback="memory")) as left, Hub(over(server, bus_fallback="memory")) as right:
+            async with connected(left.url), connected(right.url):
+                at_once = left.snapshot().mode
+
+                await eventually(lambda: all(hub.snapshot().stats()["activeConnections"] == 2 for hub in (left, right)), 20)
+
+            assert at_once == "in-memory (fallback)"
+
+
+@scenario
 async def test_slow_subscriber_of_one_hub_holds_back_a_publisher_of_another() -> None:
     slow = {"queue_events": 10, "write_buffer_bytes": 16_384, "socket_send_bytes": 16_384}
     async with (

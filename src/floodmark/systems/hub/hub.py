@@ -17,6 +17,7 @@ from typing import Any, Self
 import msgspec
 import picows
 from graphql import ExecutionResult, execute
+from nats.aio.client import Client
 
 from floodmark.core.breaker import CircuitBreaker
 from floodmark.core.errors import UsageError
@@ -83,7 +84,6 @@ class Hub:
         self._server: asyncio.Server | None = None
         self._peers: Peers | None = None
         self._nats: EmbeddedNats | None = None
-        self._stream_bus: JetStreamBus | None = None
         self.departures = Departures()
         self._sweep = Sweep(self)
         self._tasks: set[asyncio.Task[None]] = set()  # general operations under way; stop() cancels them
@@ -111,9 +111,6 @@ class Hub:
             self.bus = await self._make_bus(self.settings.bus)
             await self.bus.start()
             await self._listen()
-            if self._stream_bus is not None and not self.settings.bus_fallback:
-                self._peers = Peers(self._stream_bus.client, self._own_snapshot)
-                await self._peers.start()
         except BaseException:
             await self._stop_bus()
             raise
@@ -133,14 +130,25 @@ class Hub:
             name = (await self._nats.__aenter__()).url
         if not name.startswith("nats://"):
             raise UsageError(f"there is no bus {name!r}; use memory, nats or nats://host:port")
-        self._stream_bus = JetStreamBus(name, self.dispatcher, intake, seed=settings.seed)
+        stream_bus = JetStreamBus(name, self.dispatcher, intake, seed=settings.seed)
+        stream_bus.on_up = self._meet_peers
         breaker = CircuitBreaker(
             failure_limit=settings.breaker_failures, success_limit=settings.breaker_successes, open_s=settings.breaker_open_s
         )
         fallback = MemoryBus(self.dispatcher, intake, offsets_apart=SLOTS) if settings.bus_fallback else None
-        return GuardedBus(self._stream_bus, fallback, breaker)
+        return GuardedBus(stream_bus, fallback, breaker)
+
+    async def _meet_peers(self, client: Client) -> None:
+        """The stream is there for the first time: sum up figures with the other processes on it from now on."""
+        peers = Peers(client, self._own_snapshot)
+        await peers.start()
+        self._peers = peers
+        if self.draining:  # we are leaving already
+            await peers.stop()
 
     async def _stop_bus(self) -> None:
+        if self._peers is not None:
+            await self._peers.stop()
         if hasattr(self, "bus"):
             await self.bus.stop()
         if self._nats is not None:
@@ -185,8 +193,6 @@ class Hub:
             task.cancel()
         self._sweep.stop()
         self.departures.stop()
-        if self._peers is not None:
-            await self._peers.stop()
         await self._stop_bus()
         self._server = None
 

@@ -19,6 +19,7 @@ import contextlib
 import random
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -102,6 +103,8 @@ class JetStreamBus:
         self._back = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._last_seq = 0
+        self.on_up: Callable[[Client], Awaitable[None]] | None = None
+        """Told of the connection once, when it has come up; others may speak over it too. Its failing is the bus's."""
 
     @property
     def client(self) -> Client:
@@ -134,6 +137,8 @@ class JetStreamBus:
             try:
                 async with asyncio.timeout(_CONNECT_LIMIT_S):  # the client itself would try for ever, and hide why
                     await self._connect()
+                    if self.on_up is not None:
+                        await self.on_up(self.client)
                 break
             except (OSError, TimeoutError, nats.errors.Error) as exc:
                 await self._disconnect()
