@@ -7,6 +7,8 @@ from pathlib import Path
 
 from floodmark.systems.hub import Hub, HubSettings
 from floodmark.systems.hub.bus import past
+from floodmark.systems.hub.bus.guarded import GuardedBus
+from floodmark.systems.hub.bus.jetstream import JetStreamBus
 from floodmark.systems.hub.embedded_nats import EmbeddedNats
 from floodmark.systems.hub.testing import EVENTS, PUBLISH, Gone, HubClient, connected, eventually, scenario
 from tests.systems.hub.test_bus import service
@@ -69,8 +71,9 @@ async def test_past_beyond_what_is_kept_is_cut_off_and_no_more() -> None:
             async with Hub(settings) as hub:
                 for number in range(100):
                     await hub.publish("x", number)
-                stream = hub._stream_bus
-                assert stream is not None
+                assert isinstance(hub.bus, GuardedBus)
+                stream = hub.bus._first
+                assert isinstance(stream, JetStreamBus)
 
                 async def held() -> int:
                     return (await stream._js.stream_info("floodmark_hub")).state.messages
