@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import math
 import pickle
 import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -21,13 +22,25 @@ from floodmark.systems.pipeline import Pipeline
 from floodmark.systems.pipeline.aggregate import FUNCTIONS, Aggregates, Grouping, Snapshot, partitioned
 from floodmark.systems.pipeline.aggregate.partitioned import PartitionedAggregates, WorkerGoneError
 from floodmark.systems.pipeline.aggregate.worker import packed, packed_frame, serve
-from floodmark.systems.pipeline.errors import PipelineError, StreamFailedError
+from floodmark.systems.pipeline.errors import CallTimeoutError, PipelineError, StreamFailedError
+from floodmark.systems.pipeline.source.iterable import IterableSource
 
+LIMIT_S = 30.0
 GROUPINGS = (
     Grouping(group_by=("k",), aggregations=FUNCTIONS, max_groups=30),
     Grouping(group_by=("j", "k"), aggregations=("sum", "avg", "count"), fields=("x", "deep.y")),
     Grouping(group_by=("j",), aggregations=("count",), max_groups=2, sort="desc"),
 )
+
+
+def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test in an event loop, for no longer than LIMIT_S."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **named: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(*args, **named), LIMIT_S))
+
+    return run
 
 
 def frame_of(seed: int, count: int) -> pl.DataFrame:
@@ -146,17 +159,142 @@ def test_partitioned_worker_that_dies_is_told_with_its_exit_code() -> None:
 
 
 def test_partitioned_worker_that_stands_still_is_told_and_killed_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partitioned, "STOP_LIMIT_S", 0.05)
     with PartitionedAggregates(["sum"], GROUPINGS, partition_count=1) as aggregates:
         aggregates.update(frame_of(1, 100))
         aggregates.snapshot()
         worker = aggregates._workers[0]
         worker.send_signal(signal.SIGSTOP)
         monkeypatch.setattr(partitioned, "ANSWER_LIMIT_S", 0.05)
-        with pytest.raises(WorkerGoneError, match="does not answer"):
+        with pytest.raises(WorkerGoneError, match=r"has not moved for 0\.05 s"):
             aggregates.snapshot()
 
     assert worker.returncode == -signal.SIGKILL
+
+
+@in_loop
+async def test_gathered_from_a_worker_that_stands_still_leaves_the_loop_free_and_ends_at_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    with PartitionedAggregates(["sum"], GROUPINGS, partition_count=2) as aggregates:
+        aggregates.update(frame_of(1, 100))
+        await aggregates.gathered()
+        monkeypatch.setattr(partitioned, "ANSWER_LIMIT_S", 0.3)
+        aggregates._workers[1].send_signal(signal.SIGSTOP)
+        gaps_s: list[float] = []
+        watching = asyncio.create_task(watched_gaps(gaps_s))
+        with pytest.raises(WorkerGoneError, match=r"aggregation worker 1 has not moved for 0\.3 s"):
+            await aggregates.gathered()
+        watching.cancel()
+        with pytest.raises(WorkerGoneError):  # at once: it is not waited for a second time
+            await asyncio.wait_for(aggregates.gathered(), 0.1)
+
+    assert len(gaps_s) > 10
+    assert max(gaps_s) < 0.15
+
+
+async def watched_gaps(gaps_s: list[float]) -> None:
+    """Note how long the loop is away, again and again."""
+    loop = asyncio.get_running_loop()
+    while True:
+        before_s = loop.time()
+        await asyncio.sleep(0.01)  # what is measured, not waited for
+        gaps_s.append(loop.time() - before_s)
+
+
+@in_loop
+async def test_settled_until_a_worker_that_slept_has_taken_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partitioned, "ROWS_SENT", 1)
+    batches = [frame_of(seed, 20_000) for seed in range(3)]
+    with PartitionedAggregates(["sum"], GROUPINGS, partition_count=1) as aggregates:
+        aggregates.update(batches[0])
+        await aggregates.settled()
+        aggregates._workers[0].send_signal(signal.SIGSTOP)
+        aggregates.update(batches[1])
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await aggregates.settled()
+        aggregates._workers[0].send_signal(signal.SIGCONT)
+        await aggregates.settled()
+        aggregates.update(batches[2])
+        found = await aggregates.gathered()
+
+    assert found == alone(batches, GROUPINGS, ["sum"])[1]
+
+
+@in_loop
+async def test_peek_at_a_worker_that_stands_still_is_soon_refused_and_exact_when_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partitioned, "PEEK_LIMIT_S", 0.05)
+    with PartitionedAggregates(["sum"], GROUPINGS, partition_count=2) as aggregates:
+        aggregates.update(frame_of(1, 100))
+        await aggregates.gathered()
+        aggregates._workers[0].send_signal(signal.SIGSTOP)
+        aggregates.update(frame_of(2, 100))
+        for _ in range(2):
+            with pytest.raises(CallTimeoutError, match=r"took longer than 0\.05 s"):
+                aggregates.peek()
+        aggregates._workers[0].send_signal(signal.SIGCONT)
+        found = await aggregates.gathered()
+        monkeypatch.setattr(partitioned, "PEEK_LIMIT_S", 10.0)
+        peeked = aggregates.peek()
+
+    assert found == peeked == alone([frame_of(1, 100), frame_of(2, 100)], GROUPINGS, ["sum"])[1]
+
+
+@in_loop
+async def test_gathered_by_several_at_once_is_exact_for_each() -> None:
+    batches = [frame_of(seed, 500) for seed in range(4)]
+    with PartitionedAggregates(["sum"], GROUPINGS, partition_count=2) as aggregates:
+        aggregates.update(batches[0])
+        tasks = [asyncio.create_task(aggregates.gathered()) for _ in range(4)]
+        found = await asyncio.gather(*tasks)
+
+    assert found == [alone(batches[:1], GROUPINGS, ["sum"])[1]] * 4
+
+
+@in_loop
+async def test_close_while_somebody_waits_ends_the_wait() -> None:
+    aggregates = PartitionedAggregates(["sum"], GROUPINGS, partition_count=1)
+    aggregates.update(frame_of(1, 100))
+    await aggregates.gathered()
+    aggregates._workers[0].send_signal(signal.SIGSTOP)
+    waiting = asyncio.create_task(aggregates.gathered())
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    aggregates.close()
+
+    with pytest.raises(PipelineError, match="closed"):
+        await asyncio.wait_for(waiting, 5)
+
+
+def test_pipeline_with_a_worker_that_stands_still_fails_in_time_and_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> tuple[float, str, list[psutil.Process]]:
+        loop = asyncio.get_running_loop()
+        async with Pipeline() as pipeline:
+            source = IterableSource(pl.concat([frame_of(seed, 5000) for seed in range(20)]))
+            stream_id, stream = await pipeline.start_pipeline(
+                source=source, query="rows", aggregations=["sum"], partition_count=2, chunk_size=5000, max_demand=5000
+            )
+            taken = 0
+            async for batch in stream.batches():
+                taken += len(batch)
+                if taken >= 40_000:
+                    break
+            workers = [child for child in psutil.Process().children() if "floodmark.systems.pipeline.aggregate" in child.cmdline()]
+            await pipeline.get_aggregation_state(stream_id)  # the workers are there and at work
+            monkeypatch.setattr(partitioned, "ANSWER_LIMIT_S", 0.3)
+            workers[0].suspend()
+            began_s = loop.time()
+            with pytest.raises(StreamFailedError, match="aggregation worker 0 has not moved"):
+                async for _ in stream.batches():
+                    pass
+            await source.close()
+            return loop.time() - began_s, str(pipeline.get_pipeline_info(stream_id).status.value), workers
+
+    took_s, status, workers = asyncio.run(run())
+
+    assert took_s < 10
+    assert status == "failed"
+    assert len(workers) == 2
+    assert not any(worker.is_running() for worker in workers)
 
 
 def test_partitioned_more_rows_than_a_pipe_holds_wait_for_the_worker_and_none_is_lost() -> None:

@@ -173,13 +173,16 @@ class Line:
         if self._task is not None and self._task is not asyncio.current_task():
             await asyncio.wait({self._task})
 
-    def _last_figures(self) -> Snapshot | None:
+    async def _last_figures(self) -> Snapshot | None:
         """The last state of the aggregates, whose processes end with it; None if it is lost."""
         aggregates = self.stage.aggregates
         if aggregates is None:
             return None
         try:
-            return aggregates.snapshot()
+            if self.stage.last_figures is not None:
+                return self.stage.last_figures
+            async with asyncio.timeout(self._supervisor.shutdown_s):  # a worker that hangs must not hold up whoever waits for the end
+                return await aggregates.gathered()
         except Exception as exc:
             log.warning("stream %s: the last state of the aggregates is lost: %s", self.stream_id, reason_of(exc))
             return None
@@ -225,7 +228,7 @@ class Line:
             await self._supervisor.stop(*self._stages)
             self.producer.release()
             self.stage.release()
-            self._record.result = self._last_figures()
+            self._record.result = await self._last_figures()
             self._record.total_count = self.producer.total_count
             self._record.memory_usage_bytes = 0
             self._record.error = None  # its traceback holds rows

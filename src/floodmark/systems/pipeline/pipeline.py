@@ -267,7 +267,10 @@ class Pipeline:
     # -- aggregates
 
     def get_aggregation_snapshot(self, stream_id: str) -> AggregationSnapshot:
-        """The aggregates and the progress of a stream, running or ended. Raises: UnknownStreamError, NoStageError.
+        """The aggregates and the progress of a stream, running or ended.
+
+        Raises: UnknownStreamError, NoStageError; with `partition_count` above 1 CallTimeoutError when a process does not answer soon,
+        and WorkerGoneError when one has gone.
 
         Ask every 0.5 to 1 s if it is to be shown, and no more often than every 0.1 s: it works off what the aggregates have put aside.
         """
@@ -320,7 +323,7 @@ class Pipeline:
 
 
 def _snapshot(line: Line) -> Snapshot | None:
-    return None if line.stage.aggregates is None else line.stage.aggregates.snapshot()
+    return None if line.stage.aggregates is None else line.stage.aggregates.peek()
 
 
 def _percent(processed_count: int, total_count: int | None, status: Status) -> float | None:

@@ -39,7 +39,9 @@ class Aggregating(Protocol):
     def size_bytes(self) -> int: ...
     def update(self, rows: pl.DataFrame | Sequence[Mapping[str, Any]]) -> Update: ...
     def fold(self) -> None: ...
-    def snapshot(self) -> Snapshot: ...
+    def peek(self) -> Snapshot: ...
+    async def settled(self) -> None: ...
+    async def gathered(self) -> Snapshot: ...
     def close(self) -> None: ...
 
 
@@ -74,6 +76,7 @@ class Stage:
         self._limits_told: set[tuple[str, ...]] = set()
         self._conversion_told = False
         self.aggregates = aggregates
+        self.last_figures: Snapshot | None = None  # once the producer has ended
         self.buffer_size = settings.buffer_size
         self.records_in = 0
         self.records_out = 0
@@ -119,22 +122,30 @@ class Stage:
                 self._in_hand = await self._upstream.receive()
             if self._in_hand is None:
                 if self.aggregates is not None:
-                    self.aggregates.fold()  # fails if figures are lost, which must not pass for complete
+                    self.aggregates.fold()
+                    self.last_figures = await self.aggregates.gathered()  # fails if figures are lost, which must not pass for complete
                 self._on_end()
                 self._downstream.end()
                 return
             try:
                 self._work(self._in_hand)
+                if self.aggregates is not None:
+                    await self._settle(self.aggregates)
             except RecoverableError:
                 raise
             except Exception as exc:
-                self._telemetry.emit("producer_consumer.error", {"records": len(self._in_hand)}, reason=reason_of(exc))
+                records_count = 0 if self._in_hand is None else len(self._in_hand)
+                self._telemetry.emit("producer_consumer.error", {"records": records_count}, reason=reason_of(exc))
                 raise
             self.top_up()
 
     async def settled_snapshot(self) -> Snapshot:
         """The state of the aggregates between two batches."""
-        return Snapshot(records=self.records_in, aggregations={}, groupings=()) if self.aggregates is None else self.aggregates.snapshot()
+        return (
+            Snapshot(records=self.records_in, aggregations={}, groupings=())
+            if self.aggregates is None
+            else await self.aggregates.gathered()
+        )
 
     def release(self) -> None:
         """Drop the batch in hand: the stream has ended before it."""
@@ -160,6 +171,18 @@ class Stage:
         self._on_batch(in_count)
         rejected_count = self._rejected(update)
         self._tell(in_count, len(done), failed_count, rejected_count, self._clock.now_s() - started_s)
+
+    async def _settle(self, aggregates: Aggregating) -> None:
+        """Wait until the aggregates can take another batch, and tell of them if somebody listens."""
+        await aggregates.settled()
+        if self._telemetry.wants("producer_consumer.aggregation_computed"):
+            snapshot = await aggregates.gathered()
+            self._telemetry.emit(
+                "producer_consumer.aggregation_computed",
+                {"records_processed": self.records_in},
+                aggregations=snapshot.aggregations,
+                grouped_aggregations=snapshot.groupings,
+            )
 
     def _converted(self, batch: Batch) -> Batch:
         if self._convert is None:
@@ -213,13 +236,5 @@ class Stage:
             )
         if telemetry.wants("throughput"):
             telemetry.emit("throughput", {"records_per_second": out_count / max(duration_s, SHORTEST_S)})
-        if self.aggregates is not None and telemetry.wants("producer_consumer.aggregation_computed"):
-            snapshot = self.aggregates.snapshot()
-            telemetry.emit(
-                "producer_consumer.aggregation_computed",
-                {"records_processed": self.records_in},
-                aggregations=snapshot.aggregations,
-                grouped_aggregations=snapshot.groupings,
-            )
         if buffered_count > self.buffer_size * BUFFER_WARNING_RATIO:
             telemetry.emit("producer_consumer.buffer_full", {"buffer_size": self.buffer_size, "records_buffered": buffered_count})

@@ -200,6 +200,17 @@ class Aggregates:
             ),
         )
 
+    def peek(self) -> Snapshot:
+        """The figures now; the same as `snapshot` here, where nothing has to be waited for."""
+        return self.snapshot()
+
+    async def settled(self) -> None:
+        """Wait until another batch can be taken: always, here."""
+
+    async def gathered(self) -> Snapshot:
+        """The figures now; in PartitionedAggregates they have to be waited for."""
+        return self.snapshot()
+
     def close(self) -> None:
         """Give back what is held besides memory: nothing here, processes in PartitionedAggregates."""
 

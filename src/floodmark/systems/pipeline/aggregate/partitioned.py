@@ -8,19 +8,23 @@ A record goes to the worker that its key in the first grouping hashes to; withou
 rejects is decided here, in the order of the records, before they are spread: so limits are exact, which they could not be if each
 worker counted for itself. Groups of the further groupings may live in several workers: their figures add up exactly all the same.
 
-Rows wait here until ROWS_SENT of them are there; a worker whose pipe is full holds `update` up, as a fold would: memory is bounded. Nothing
-here awaits, so it takes the place of `Aggregates` anywhere; what it blocks for is bounded by ANSWER_LIMIT_S. Worth it only where
-aggregation itself is the bottleneck (many functions and fields) and cores are free: spreading a row costs about as much as summing some
-numbers. The processes start with the first rows.
+Rows wait here until ROWS_SENT of them are there, then go as far as the pipes take them; before the next ones go, those have to be gone, so
+memory is bounded. In an event loop, `await settled()` after an update and `await gathered()` for the figures wait without holding it up,
+and `peek` does for no longer than PEEK_LIMIT_S. Elsewhere `update` and `snapshot` wait by themselves. A worker that neither takes nor gives
+a byte for ANSWER_LIMIT_S is a WorkerGoneError. Worth it only where aggregation itself is the bottleneck (many functions and fields) and
+cores are free: spreading a row costs about as much as summing some numbers. The processes start with the first rows.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import select
 import subprocess
 import sys
+import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -37,12 +41,14 @@ from floodmark.systems.pipeline.aggregate.paths import root
 from floodmark.systems.pipeline.aggregate.projection import Projection
 from floodmark.systems.pipeline.aggregate.snapshot import GroupingUpdate, Snapshot, Update
 from floodmark.systems.pipeline.aggregate.worker import ACCEPTED, HEAD, packed, packed_frame
-from floodmark.systems.pipeline.errors import PipelineError
+from floodmark.systems.pipeline.errors import CallTimeoutError, PipelineError
 
 WORKER = "floodmark.systems.pipeline.aggregate"
 ROWS_SENT = 16_384
-STOP_LIMIT_S = 5.0
-ANSWER_LIMIT_S = 60.0  # for a worker to take or give the next bytes
+EXIT_LIMIT_S = 1.0  # for a worker that has closed its pipes to be gone
+ANSWER_LIMIT_S = 20.0  # for a worker to take or give the next bytes
+PEEK_LIMIT_S = 0.5  # that an event loop may be held up for
+READ_BYTES = 262_144
 
 
 class WorkerGoneError(PipelineError):
@@ -55,8 +61,34 @@ class WorkerGoneError(PipelineError):
         self.worker, self.exit_code_of_worker = worker, exit_code
 
     def __str__(self) -> str:
-        end = "does not answer" if self.exit_code_of_worker is None else f"has ended (exit code {self.exit_code_of_worker})"
+        end = (
+            f"has not moved for {ANSWER_LIMIT_S:g} s"
+            if self.exit_code_of_worker is None
+            else f"has ended (exit code {self.exit_code_of_worker})"
+        )
         return f"aggregation worker {self.worker} {end}; its share of the figures is lost: start the stream again"
+
+
+class _Request:
+    """The figures that the workers were asked for, and what goes with them: the counts of that moment."""
+
+    __slots__ = ("answers", "record_count", "rejected", "workers_count")
+
+    def __init__(self, workers_count: int, record_count: int, rejected: Sequence[int]) -> None:
+        self.workers_count, self.record_count, self.rejected = workers_count, record_count, tuple(rejected)
+        self.answers: dict[int, bytearray] = {number: bytearray() for number in range(workers_count)}
+
+    def lacks(self, number: int) -> int:
+        """How many bytes of a worker's answer are missing, as far as is known."""
+        got = self.answers.get(number)
+        if got is None:
+            return 0
+        return HEAD.size - len(got) if len(got) < HEAD.size else HEAD.size + int(HEAD.unpack(got[: HEAD.size])[0]) - len(got)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all workers have answered."""
+        return not any(map(self.lacks, self.answers))
 
 
 class PartitionedAggregates:
@@ -74,10 +106,15 @@ class PartitionedAggregates:
         self._door = Aggregates((), [msgspec.structs.replace(each, aggregations=("count",)) for each in self.groupings])
         self._rejected = [0] * len(self.groupings)
         self._workers: list[subprocess.Popen[bytes]] = []
+        self._outboxes: list[deque[memoryview]] = []  # on their way to each worker
+        self._request: _Request | None = None  # that the workers have not answered yet
+        self._lost: WorkerGoneError | None = None
         self._waiting: list[tuple[pl.DataFrame, Mapping[str, str]]] = []
         self._waiting_rows = 0
         self._turn = 0
         self._is_closed = False
+        self._lock = asyncio.Lock()  # a pipe can be watched for one task at a time
+        self._woken: asyncio.Future[None] | None = None
 
     @property
     def columns(self) -> tuple[str, ...] | None:
@@ -96,30 +133,29 @@ class PartitionedAggregates:
         self.close()
 
     def close(self) -> None:
-        """End the workers, by force where one does not end within STOP_LIMIT_S; figures that were not asked for are lost."""
+        """End the workers; figures that were not asked for are lost. At once, for there is nothing else that they could lose."""
         workers, self._workers, self._is_closed = self._workers, [], True
-        self._waiting, self._waiting_rows = [], 0
+        self._waiting, self._waiting_rows, self._outboxes, self._request = [], 0, [], None
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+        self._unwatch(workers)
         for worker in workers:
-            assert worker.stdin is not None
-            worker.stdin.close()
-        for worker in workers:
-            assert worker.stdout is not None
-            try:
-                worker.wait(STOP_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
-            worker.stdout.close()
+            worker.kill()
+            worker.wait()
+            for pipe in (worker.stdin, worker.stdout):
+                assert pipe is not None
+                pipe.close()
 
     def _start(self) -> None:
-        if self._is_closed:
-            raise PipelineError("the aggregation workers are gone: these aggregates have been closed")
         for number in range(len(self._workers), self.partition_count):
             command = [sys.executable, "-m", WORKER]
             worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
             assert worker.stdin is not None
+            assert worker.stdout is not None
             os.set_blocking(worker.stdin.fileno(), False)
+            os.set_blocking(worker.stdout.fileno(), False)
             self._workers.append(worker)
+            self._outboxes.append(deque())
             self._send(number, packed("settings", self.functions, self.groupings))
 
     def update(self, rows: Rows) -> Update:
@@ -155,20 +191,64 @@ class PartitionedAggregates:
                 raise self._gone(number)
 
     def snapshot(self) -> Snapshot:
-        """Merge the workers' figures. Raises: WorkerGoneError."""
+        """Merge the workers' figures, and wait for them. Raises: WorkerGoneError."""
         self._spread()
-        merged = Aggregates(self.functions, self.groupings, limited=False)
+        return self._merged(self._answered(None))
+
+    def peek(self) -> Snapshot:
+        """Merge the workers' figures if they come soon. Raises: WorkerGoneError, CallTimeoutError after PEEK_LIMIT_S: ask again."""
+        deadline_s = time.monotonic() + PEEK_LIMIT_S
+        self._drain(deadline_s)
+        self._spread()
+        return self._merged(self._answered(deadline_s))
+
+    async def settled(self) -> None:
+        """Wait until the rows that were sent are with the workers: the next update will not have to. Raises: WorkerGoneError."""
+        while any(self._outboxes):
+            async with self._lock:
+                await self._moved(None)
+
+    async def gathered(self) -> Snapshot:
+        """Merge the workers' figures, as of now, and wait for them. Raises: WorkerGoneError."""
+        await self.settled()
+        self._spread()
+        while self._request is not None and not self._request.is_complete:  # somebody else's
+            async with self._lock:
+                await self._moved(self._request)
+        request = self._ask()
+        while not request.is_complete:
+            async with self._lock:
+                await self._moved(request)
+        return self._merged(request)
+
+    def _ask(self) -> _Request:
+        """Ask every worker for its figures."""
+        self._check()
+        request = self._request = _Request(len(self._workers), self.record_count, self._rejected)
         for number in range(len(self._workers)):
             self._send(number, packed("states"))
-        for number in range(len(self._workers)):
-            record_count, states = pickle.loads(self._read(number, HEAD.unpack(self._read(number, HEAD.size))[0]))
+        self._move()
+        return request
+
+    def _answered(self, deadline_s: float | None) -> _Request:
+        """Ask and wait, once what was asked for before has come."""
+        if self._request is not None:
+            self._drain(deadline_s, self._request)
+        request = self._ask()
+        self._drain(deadline_s, request)
+        return request
+
+    def _merged(self, request: _Request) -> Snapshot:
+        merged = Aggregates(self.functions, self.groupings, limited=False)
+        for answer in request.answers.values():
+            record_count, states = pickle.loads(memoryview(answer)[HEAD.size :])
             merged.merge_states(states, record_count)
         found = merged.snapshot()
         return msgspec.structs.replace(
             found,
-            records=self.record_count,
+            records=request.record_count,
             groupings=tuple(
-                msgspec.structs.replace(each, rejected=number) for each, number in zip(found.groupings, self._rejected, strict=True)
+                msgspec.structs.replace(each, rejected=number) for each, number in zip(found.groupings, request.rejected, strict=True)
             ),
         )
 
@@ -185,7 +265,9 @@ class PartitionedAggregates:
 
     def _spread(self) -> None:
         """Send the rows that wait, each to its worker."""
+        self._check()
         if self._waiting:
+            self._drain(None)
             self._start()
         waiting, self._waiting, self._waiting_rows = self._waiting, [], 0
         while waiting:
@@ -195,6 +277,7 @@ class PartitionedAggregates:
             frame = pl.concat([each for each, _ in alike], rechunk=True)
             for number, share in self._shares(frame):
                 self._send(number, packed("rows", packed_frame(share), dict(alike[0][1])))
+        self._move()
 
     def _shares(self, frame: pl.DataFrame) -> list[tuple[int, pl.DataFrame]]:
         """Divide rows among the workers."""
@@ -208,37 +291,93 @@ class PartitionedAggregates:
         return [(number, share) for number, share in shares if share.height]
 
     def _send(self, number: int, message: bytes) -> None:
-        worker = self._workers[number]
-        assert worker.stdin is not None
-        left = memoryview(message)
+        self._outboxes[number].append(memoryview(message))
+
+    def _check(self) -> None:
+        if self._lost is not None:
+            raise self._lost
+        if self._is_closed:
+            raise PipelineError("the aggregation workers are gone: these aggregates have been closed")
+
+    def _move(self) -> list[tuple[int, int, int]]:
+        """Write and read what can be without waiting. Returns: what there is to wait for: worker, descriptor, event of `poll`."""
+        self._check()
+        waits: list[tuple[int, int, int]] = []
+        for number, (worker, outbox) in enumerate(zip(self._workers, self._outboxes, strict=True)):
+            assert worker.stdin is not None
+            assert worker.stdout is not None
+            try:
+                while outbox:
+                    outbox[0] = outbox[0][os.write(worker.stdin.fileno(), outbox[0]) :]
+                    if not outbox[0]:
+                        outbox.popleft()
+            except BlockingIOError:
+                waits.append((number, worker.stdin.fileno(), select.POLLOUT))
+            except BrokenPipeError as exc:
+                raise self._gone(number) from exc
+            try:
+                while self._request is not None and (missing := self._request.lacks(number)):
+                    more = os.read(worker.stdout.fileno(), min(missing, READ_BYTES))
+                    if not more:
+                        raise self._gone(number)
+                    self._request.answers[number] += more
+            except BlockingIOError:
+                waits.append((number, worker.stdout.fileno(), select.POLLIN))
+        return waits
+
+    def _drain(self, deadline_s: float | None, request: _Request | None = None) -> None:
+        """Wait here and now until everything is sent, or a request is answered."""
+        while any(self._outboxes) or (request is not None and not request.is_complete):
+            poll = select.poll()
+            waits = self._move()
+            for _, descriptor, event in waits:
+                poll.register(descriptor, event)
+            limit_s = ANSWER_LIMIT_S if deadline_s is None else max(deadline_s - time.monotonic(), 0.0)
+            if waits and not poll.poll(limit_s * 1000):
+                if deadline_s is not None:
+                    raise CallTimeoutError("the state of the aggregates", PEEK_LIMIT_S)
+                raise self._stuck(waits[0][0])
+
+    async def _moved(self, request: _Request | None) -> None:
+        """Wait, with the lock, until something has moved on or been closed."""
+        waits = self._move() if request is None or not request.is_complete else []
+        if not waits:
+            return
+        loop = asyncio.get_running_loop()
+        woken = self._woken = loop.create_future()
+
+        def wake() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        for _, descriptor, event in waits:
+            (loop.add_writer if event == select.POLLOUT else loop.add_reader)(descriptor, wake)
         try:
-            while left:
-                self._await(number, worker.stdin.fileno(), select.POLLOUT)
-                left = left[os.write(worker.stdin.fileno(), left) :]
-        except BrokenPipeError as exc:
-            raise self._gone(number) from exc
+            async with asyncio.timeout(ANSWER_LIMIT_S) as limit:
+                await woken
+        except TimeoutError as exc:
+            if not limit.expired():
+                raise
+            raise self._stuck(waits[0][0]) from exc
+        finally:
+            self._unwatch(self._workers)
 
-    def _read(self, number: int, size: int) -> bytes:
-        worker = self._workers[number]
-        assert worker.stdout is not None
-        got = bytearray()
-        while len(got) < size:
-            self._await(number, worker.stdout.fileno(), select.POLLIN)
-            more = os.read(worker.stdout.fileno(), size - len(got))
-            if not more:
-                raise self._gone(number)
-            got += more
-        return bytes(got)
+    def _unwatch(self, workers: Sequence[subprocess.Popen[bytes]]) -> None:
+        woken, self._woken = self._woken, None
+        if woken is not None:
+            for worker in workers:
+                assert worker.stdin is not None
+                assert worker.stdout is not None
+                woken.get_loop().remove_writer(worker.stdin.fileno())
+                woken.get_loop().remove_reader(worker.stdout.fileno())
 
-    def _await(self, number: int, descriptor: int, event: int) -> None:
-        """Wait until a worker's pipe can be used, or has been closed."""
-        poll = select.poll()
-        poll.register(descriptor, event)
-        if not poll.poll(ANSWER_LIMIT_S * 1000):
-            raise self._gone(number)
+    def _stuck(self, number: int) -> WorkerGoneError:
+        self._lost = WorkerGoneError(number, None)
+        return self._lost
 
     def _gone(self, number: int) -> WorkerGoneError:
         try:
-            return WorkerGoneError(number, self._workers[number].wait(STOP_LIMIT_S))
+            self._lost = WorkerGoneError(number, self._workers[number].wait(EXIT_LIMIT_S))
         except subprocess.TimeoutExpired:
-            return WorkerGoneError(number, None)
+            self._lost = WorkerGoneError(number, None)
+        return self._lost
