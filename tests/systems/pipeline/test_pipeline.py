@@ -6,12 +6,15 @@ import asyncio
 import re
 import sys
 import time
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
 
 import polars as pl
 import pytest
 import uvloop
+from opentelemetry.metrics import Meter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 
 from floodmark.core.clock import settle
 from floodmark.core.errors import UsageError
@@ -32,9 +35,11 @@ from floodmark.systems.pipeline.settings import stream_settings
 from floodmark.systems.pipeline.telemetry import EVENTS, export_to_opentelemetry
 from tests.systems.pipeline.fixtures import Bench, FakeSource, consume_with_monitoring, sample_frame, sample_records
 
+Given = TypeVar("Given")
 
-def run(main: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(main)
+
+def run(main: Coroutine[Any, Any, Given]) -> Given:
+    return asyncio.run(main)
 
 
 # -- starting
@@ -530,35 +535,65 @@ def test_every_event_carries_what_the_table_of_events_says() -> None:
     run(main())
 
 
-def test_export_records_every_measurement_with_its_texts_as_attributes() -> None:
-    class Meter:
-        def __init__(self) -> None:
-            self.recorded: list[tuple[str, float, dict[str, str]]] = []
+def points_of(reader: InMemoryMetricReader) -> dict[str, list[HistogramDataPoint]]:
+    """What the SDK has collected, by metric."""
+    told = reader.get_metrics_data()
+    metrics = [metric for resource in told.resource_metrics for scope in resource.scope_metrics for metric in scope.metrics] if told else []
+    return {metric.name: [point for point in metric.data.data_points if isinstance(point, HistogramDataPoint)] for metric in metrics}
 
-        def create_histogram(self, name: str) -> Any:
-            meter = self
 
-            class Histogram:
-                def record(self, value: float, attributes: dict[str, str]) -> None:
-                    meter.recorded.append((name, value, attributes))
+@pytest.fixture
+def metrics() -> Iterator[tuple[InMemoryMetricReader, Meter]]:
+    """The real SDK, collecting into memory."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider(metric_readers=[reader])
+    yield reader, provider.get_meter("test")
+    provider.shutdown()
 
-            return Histogram()
+
+def test_export_records_every_measurement_in_the_sdk(metrics: tuple[InMemoryMetricReader, Meter]) -> None:
+    reader, meter = metrics
 
     async def main() -> None:
-        meter = Meter()
         async with Bench() as bench:
             end = export_to_opentelemetry(bench.bus, meter)
+            for _ in range(3):
+                stream = await bench.start(sample_frame(250), chunk_size=100, aggregations=["sum"])
+                _ = [record async for record in stream]
+            end()
             stream = await bench.start(sample_frame(10))
             _ = [record async for record in stream]
-            end()
-            count = len(meter.recorded)
-            await bench.start(sample_frame(10))
-
-            recorded = [each for each in meter.recorded if each[0] == "floodmark.pipeline.producer.chunk_fetched.records"]
-            assert recorded == [("floodmark.pipeline.producer.chunk_fetched.records", 10, {"stream_id": stream.stream_id})]
-            assert len(meter.recorded) == count
 
     run(main())
+
+    points = points_of(reader)
+    (fetched,) = points["floodmark.pipeline.producer.chunk_fetched.records"]  # one series for all streams
+    assert (fetched.count, fetched.sum, fetched.min, fetched.max) == (9, 750, 50, 100)
+    assert dict(fetched.attributes or {}) == {}
+    (stopped,) = points["floodmark.pipeline.pipeline.stop.records_processed"]
+    assert (stopped.count, stopped.sum, dict(stopped.attributes or {})) == (3, 750, {"status": "completed"})
+    known = {f"floodmark.pipeline.{event}.{name}" for event, told in EVENTS.items() for name in told.measurements}
+    assert set(points) <= known
+    assert all(point.count and point.sum >= 0 for several in points.values() for point in several)
+
+
+def test_export_by_stream_tells_streams_apart(metrics: tuple[InMemoryMetricReader, Meter]) -> None:
+    reader, meter = metrics
+
+    async def main() -> dict[str, int]:
+        found = {}
+        async with Bench() as bench:
+            export_to_opentelemetry(bench.bus, meter, by_stream=True)
+            for count in (10, 20):
+                stream = await bench.start(sample_frame(count))
+                _ = [record async for record in stream]
+                found[stream.stream_id] = count
+        return found
+
+    sent = run(main())
+
+    points = points_of(reader)["floodmark.pipeline.producer.chunk_fetched.records"]
+    assert {str((point.attributes or {})["stream_id"]): point.sum for point in points} == sent
 
 
 def test_export_without_opentelemetry_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,10 +94,13 @@ class Telemetry:
             self._bus.emit(name, measurements, {**self._stream, **metadata})
 
 
-def export_to_opentelemetry(bus: TelemetryBus, meter: Any = None) -> Callable[[], None]:
+def export_to_opentelemetry(bus: TelemetryBus, meter: Any = None, *, by_stream: bool = False) -> Callable[[], None]:
     """Record every measurement as an OpenTelemetry histogram, with the texts of its metadata as attributes.
 
-    Args: meter: an OpenTelemetry meter; None takes the global one.
+    Args:
+        meter: an OpenTelemetry meter; None takes the global one.
+        by_stream: keep each stream's id as an attribute. A time series for each stream is what an exporter holds on to for good, so this
+            is for few streams that live long.
     Returns: a function that ends the export.
     Raises: UsageError where OpenTelemetry is not installed.
     """
@@ -107,10 +110,10 @@ def export_to_opentelemetry(bus: TelemetryBus, meter: Any = None) -> Callable[[]
         except ImportError as exc:
             raise UsageError("OpenTelemetry is not installed; install floodmark[otel], or pass a meter") from exc
         meter = metrics.get_meter(PREFIX)
-    instruments: dict[str, Any] = {}
+    instruments: dict[str, Any] = {}  # INVARIANT: no more than EVENTS has measurements
 
     def record(event: str, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-        attributes = {name: value for name, value in metadata.items() if isinstance(value, str)}
+        attributes = {name: value for name, value in metadata.items() if isinstance(value, str) and (by_stream or name != "stream_id")}
         for name, value in measurements.items():
             if value is None:
                 continue
