@@ -9,10 +9,10 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import adbc_driver_postgresql.dbapi
 import polars as pl
@@ -25,8 +25,8 @@ from floodmark.systems.pipeline.relations import Loader
 from floodmark.systems.pipeline.source.base import Cursor, Source
 from floodmark.systems.pipeline.source.postgres import PostgresSource
 from tests.live.conftest import require
+from tests.systems.pipeline.fixtures import with_source
 
-Given = TypeVar("Given")
 LIMIT_S = 60
 USER = "floodmark"
 ROWS_COUNT = 20_000
@@ -101,17 +101,6 @@ def execute(address: str, text: str) -> None:
         for statement in text.split(";\n"):
             if statement.strip():
                 cursor.execute(statement)
-
-
-def with_source(source: Source, work: Callable[[Source], Awaitable[Given]]) -> Given:
-    async def run() -> Given:
-        async with asyncio.timeout(LIMIT_S):
-            try:
-                return await work(source)
-            finally:
-                await source.close()
-
-    return asyncio.run(run())
 
 
 async def drained(cursor: Cursor, count: int = 999) -> pl.DataFrame:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import polars as pl
@@ -19,9 +19,24 @@ import polars as pl
 from floodmark.core.clock import Clock, ManualClock
 from floodmark.core.telemetry import TelemetryBus
 from floodmark.systems.pipeline import Pipeline, PipelineSettings, Query, Snapshot, Stream
+from floodmark.systems.pipeline.source.base import Source
 
 LIMIT_S = 20.0  # of any wait in a test
+Given = TypeVar("Given")
 TERRITORIES = ("north", "south", "east", "west")
+
+
+def with_source(source: Source, work: Callable[[Source], Awaitable[Given]], *, limit_s: float = LIMIT_S) -> Given:
+    """Do something with a source in an event loop, and close it."""
+
+    async def run() -> Given:
+        async with asyncio.timeout(limit_s):
+            try:
+                return await work(source)
+            finally:
+                await source.close()
+
+    return asyncio.run(run())
 
 
 def sample_records(count: int, groups: int = 10, *, start: int = 1) -> list[dict[str, Any]]:

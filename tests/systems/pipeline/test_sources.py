@@ -10,12 +10,12 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import duckdb
@@ -35,20 +35,9 @@ from floodmark.systems.pipeline.source.sqlite import SqliteSource
 from floodmark.systems.pipeline.source.steady import Steady, joined
 from floodmark.systems.pipeline.source.testing import Faults, FaultySource
 from floodmark.systems.pipeline.source.threads import Lane, Threads, ThreadsGoneError
+from tests.systems.pipeline.fixtures import with_source
 
-Given = TypeVar("Given")
 LIMIT_S = 20
-
-
-def with_source(source: Source, work: Callable[[Source], Awaitable[Given]]) -> Given:
-    async def run() -> Given:
-        async with asyncio.timeout(LIMIT_S):
-            try:
-                return await work(source)
-            finally:
-                await source.close()
-
-    return asyncio.run(run())
 
 
 async def drained(cursor: Cursor, count: int = 100, *, before: int = 0) -> pl.DataFrame:

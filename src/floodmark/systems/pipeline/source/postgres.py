@@ -25,26 +25,15 @@ import polars as pl
 from floodmark.core.errors import UsageError
 from floodmark.systems.pipeline.errors import PipelineError, QueryError, QueryRefusedError, nearest
 from floodmark.systems.pipeline.query import Query
+from floodmark.systems.pipeline.source import statement as sql
 from floodmark.systems.pipeline.source.adbc import asked, parameters
 from floodmark.systems.pipeline.source.base import Cursor, Pager
 from floodmark.systems.pipeline.source.forward import ForwardCursor
 from floodmark.systems.pipeline.source.pager import after, last_of
-from floodmark.systems.pipeline.source.statement import (
-    Column,
-    Dialect,
-    Plan,
-    Statement,
-    Term,
-    plan,
-    quoted,
-    quoted_path,
-    source_text,
-    unknown,
-)
 from floodmark.systems.pipeline.source.steady import Steady
 from floodmark.systems.pipeline.source.threads import SHARED, Lane
 
-DIALECT = Dialect(numbered=True)
+DIALECT = sql.Dialect(numbered=True)
 NO_COPY = {"adbc.postgresql.use_copy": "false"}  # FETCH is no query that COPY could wrap
 COUNTED_ROWS = 10_000
 CONNECTIONS_MAX = 20
@@ -160,7 +149,7 @@ class PostgresSource:
         if not is_kept:
             _closed(connection)
 
-    def _run(self, checked: Plan, last: tuple[Any, ...] | None) -> _ServerRun:
+    def _run(self, checked: sql.Plan, last: tuple[Any, ...] | None) -> _ServerRun:
         connection = self._borrowed()
         try:
             return _ServerRun(connection, checked.whole(after(checked.terms, last)), give_back=self._given_back)
@@ -168,25 +157,25 @@ class PostgresSource:
             self._given_back(connection, is_good=False)
             raise error(exc) from exc
 
-    def _checked(self, query: Query) -> tuple[Plan, Steady, int | None]:
+    def _checked(self, query: Query) -> tuple[sql.Plan, Steady, int | None]:
         connection = self._borrowed()
-        columns: dict[str, Column] = {}
+        columns: dict[str, sql.Column] = {}
         is_good = False
         try:
             with connection.cursor() as cursor:
                 cursor.adbc_statement.set_options(**NO_COPY)
                 key: list[str] = []
                 if query.table is not None:
-                    source: tuple[str, tuple[Any, ...]] = (quoted_path(query.table), ())
+                    source: tuple[str, tuple[Any, ...]] = (sql.quoted_path(query.table), ())
                     columns, key = _table(query.table, source[0], cursor)
                     place, scope = f"table {query.table!r}", source[0]
                 elif query.sql is not None:
-                    source, place, scope = source_text(query), "the query's columns", "given"
+                    source, place, scope = sql.source_text(query), "the query's columns", "given"
                     columns = _described(source, cursor)
                 else:
                     raise QueryRefusedError(f"{self.name} holds tables; name one, or give SQL text")
                 terms = {name: _term(column, scope) for name, column in columns.items()}
-                checked = plan(
+                checked = sql.plan(
                     query,
                     dialect=DIALECT,
                     source=source,
@@ -207,7 +196,7 @@ class PostgresSource:
         scales = {name: SCALED.fullmatch(columns[name].declared) for name in checked.names}
         return checked, Steady({name: pl.Decimal(38, int(found[2])) for name, found in scales.items() if found}, is_typed=True), total
 
-    def _total(self, query: Query, checked: Plan, cursor: Any) -> int | None:
+    def _total(self, query: Query, checked: sql.Plan, cursor: Any) -> int | None:
         if not query.counted:
             return None
         most = self._counted_rows + 1
@@ -221,7 +210,7 @@ class PostgresSource:
 class _ServerRun:
     """A cursor on the server, in a transaction of its own."""
 
-    def __init__(self, connection: Any, statement: Statement, *, give_back: Any) -> None:
+    def __init__(self, connection: Any, statement: sql.Statement, *, give_back: Any) -> None:
         self._connection = connection
         self._give_back = give_back
         self._is_good = True
@@ -272,40 +261,40 @@ def without_password(uri: str) -> str:
     return urlunsplit((parts.scheme, user.split(":")[0] + at + host, parts.path, "", ""))
 
 
-def _table(name: str, path: str, cursor: Any) -> tuple[dict[str, Column], list[str]]:
+def _table(name: str, path: str, cursor: Any) -> tuple[dict[str, sql.Column], list[str]]:
     rows = asked(cursor, COLUMNS, (path,))
     if not rows.height:
-        raise unknown("table", name, [str(found) for found in asked(cursor, TABLES, ())["name"]], "the database")
+        raise sql.unknown("table", name, [str(found) for found in asked(cursor, TABLES, ())["name"]], "the database")
     columns = {row["name"]: _column(row["name"], row["declared"], nullable=not row["is_given"]) for row in rows.iter_rows(named=True)}
     return columns, [str(found) for found in asked(cursor, KEY, (path,))["name"]]
 
 
-def _described(source: tuple[str, tuple[Any, ...]], cursor: Any) -> dict[str, Column]:
+def _described(source: tuple[str, tuple[Any, ...]], cursor: Any) -> dict[str, sql.Column]:
     """The columns of a SQL text: the server plans it twice and runs it never, as nothing is joined to the one row."""
     empty = DIALECT.finished(f"SELECT * FROM {source[0]} LIMIT 0", source[1])
     names = asked(cursor, empty.text, empty.values).columns
-    types = ", ".join(f"pg_typeof(given.{quoted(name)})::text AS {quoted(name)}" for name in names)
+    types = ", ".join(f"pg_typeof(given.{sql.quoted(name)})::text AS {sql.quoted(name)}" for name in names)
     typed = DIALECT.finished(f"SELECT {types} FROM (SELECT 1) AS one LEFT JOIN {source[0]} ON false", source[1])
     row = asked(cursor, typed.text, typed.values).row(0)
     return {name: _column(name, declared) for name, declared in zip(names, row, strict=True)}
 
 
-def _column(name: str, declared: str, *, nullable: bool = True) -> Column:
+def _column(name: str, declared: str, *, nullable: bool = True) -> sql.Column:
     selected_as = ""
     if declared == "numeric":
-        selected_as = f"{quoted(name)}::float8 AS {quoted(name)}"
+        selected_as = f"{sql.quoted(name)}::float8 AS {sql.quoted(name)}"
     elif not PLAIN.fullmatch(declared.removesuffix("[]")):
-        selected_as = f"{quoted(name)}::text AS {quoted(name)}"
-    return Column(name=name, declared=declared, nullable=nullable, selected_as=selected_as)
+        selected_as = f"{sql.quoted(name)}::text AS {sql.quoted(name)}"
+    return sql.Column(name=name, declared=declared, nullable=nullable, selected_as=selected_as)
 
 
-def _term(column: Column, scope: str) -> Term:
+def _term(column: sql.Column, scope: str) -> sql.Term:
     """Key values travel as text: that is exact for every type, and the server knows how to read it again.
 
     The name is qualified, or ORDER BY would take it for the column that comes out, which may be a text of the one that is meant.
     """
-    name = f"{scope}.{quoted(column.name)}"
-    return Term(expression=name, nullable=column.nullable, placeholder=f"?::text::{column.declared}", selected_as=f"{name}::text")
+    name = f"{scope}.{sql.quoted(column.name)}"
+    return sql.Term(expression=name, nullable=column.nullable, placeholder=f"?::text::{column.declared}", selected_as=f"{name}::text")
 
 
 def _closed(connection: Any) -> None:
@@ -313,7 +302,7 @@ def _closed(connection: Any) -> None:
         connection.close()
 
 
-def error(exc: Exception, columns: dict[str, Column] | None = None) -> PipelineError:
+def error(exc: Exception, columns: dict[str, sql.Column] | None = None) -> PipelineError:
     """Tell what may pass from what will not, by SQLSTATE, or by the words where the driver has lost it."""
     said = str(exc).split("\n\nQuery was")[0].split(". SQLSTATE")[0].rsplit("ERROR:", 1)[-1].strip()
     state = getattr(exc, "sqlstate", None)
