@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from textual.theme import BUILTIN_THEMES
 
@@ -56,9 +56,10 @@ def test_page_answer_goes_on_above_what_was_said_meanwhile() -> None:
     assert lines(page) == ["model", "First.", "", "Second.", "", "Third.", "done", "", "a notice"]
 
 
+@settings(max_examples=20)
 @given(cuts=st.lists(st.integers(1, 30), min_size=1, max_size=20))
 def test_page_any_pieces_give_the_lines_of_the_whole(cuts: list[int]) -> None:
-    text = "# Head\n\n" + "Some *text* goes on and on. " * 5 + "\n\n- a\n- b\n\n```py\nx = 1\n```\nThe end\n"
+    text = "# Head\n\n" + "Some *text* goes on and on. " * 3 + "\n\n- a\n- b\n\n```py\nx = 1\n```\nThe end\n"
     whole, pieces = Page(), Page()
     for page in (whole, pieces):
         page.begin("m", "model")
@@ -94,14 +95,14 @@ def test_page_without_time_shows_the_end_first_and_the_rest_later() -> None:
 def test_page_place_on_the_screen_is_found_again_in_another_width() -> None:
     page = numbered_page(200)
     lines(page, width=40)
-    found = page.at(100)
+    found = page.at(101)
     assert found is not None
-    before = page.line(100 - found[1])
+    before = page.line(101)
 
-    complete = page.lay(Painter(PALETTE, 20), limit_s=0.0, down_to=found[0])
+    complete = page.lay(Painter(PALETTE, 20), limit_s=0.0, hold=found[0])
 
-    after = page.line(page.place(*found) - found[1])
-    assert not complete  # what is above the place is painted later
+    after = page.line(page.place(*found))
+    assert not complete  # the rest is painted later
     assert before is not None
     assert after is not None
     assert before.text.strip() == after.text.strip()
@@ -119,7 +120,7 @@ def test_page_more_text_than_it_keeps_drops_the_oldest_and_counts_it(monkeypatch
 
     assert text.endswith(page.text)
     assert 4_000 < len(page.text) <= 5_000
-    assert page.dropped_chars > 10_000
+    assert page.dropped_chars == len("you" + "old question" + "model" + text) - len(page.text)
     assert "old question" not in "\n".join(lines(page))
 
 
@@ -130,7 +131,7 @@ def test_page_cleared_in_mid_answer_goes_on_with_it() -> None:
     page.push("m", " and more\n")
     page.absorb()
 
-    assert lines(page) == ["Paragraph 1", "", "Paragraph 2 and more"] or lines(page) == ["Paragraph 2 and more"]
+    assert lines(page) == ["Paragraph 2 and more"]
 
 
 def test_page_ending_an_answer_that_was_never_open_changes_nothing() -> None:

@@ -63,6 +63,8 @@ class Splitter:
             self._shorten()
             self._line(self._partial)
         self._partial = last
+        if self._blank and last and not last[0].isspace() and not self._fence:
+            self._close()  # however this line goes on, it begins a block
         self._shorten()
 
     def take(self) -> list[Block]:

@@ -11,6 +11,7 @@ import itertools
 import time
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Iterable
 
 from textual.strip import Strip
 
@@ -170,32 +171,25 @@ class Page:
 
     # Where it stands
 
-    def lay(self, painter: Painter, *, limit_s: float, down_to: Part | None = None) -> bool:
-        """Paint what is not painted, from the newest part upwards, and work out where everything stands.
+    def lay(self, painter: Painter, *, limit_s: float, hold: Part | None = None) -> bool:
+        """Paint what is not painted, and work out where everything stands.
 
         Args:
-            limit_s: after this time no further part is begun, unless
-            down_to: a part that is on the screen, is not painted yet.
-        Returns: whether all is painted; if not, the older parts stand nowhere yet.
+            limit_s: after this time no further part is begun; one part is painted in any case.
+            hold: the part to begin with, then down to the end, then upwards: what is being read. None: from the end upwards.
+        Returns: whether all is painted; if not, the other parts stand nowhere yet and follow in later calls.
         """
         self.dirty = False
         end_s = time.perf_counter() + limit_s
-        must = down_to is not None and down_to.painter is not painter and down_to in self._parts
-        laid: list[Part] = []
-        painted = False  # one part at least, so that it comes to an end whatever the limit
-        for part in reversed(self._parts):
-            if part.painter is not painter:
-                if painted and not must and time.perf_counter() > end_s:
-                    break
-                part.strips = painter.paint(part.kind, part.prefix + part.source) if part.source else []
-                part.painter, painted = painter, True
-                must = must and part is not down_to
-            laid.append(part)
-        laid.reverse()
-        self._laid = laid
-        heights = ((part.gap if number else 0) + len(part.strips) if part.strips else 0 for number, part in enumerate(laid))
+        parts = list(self._parts)
+        at = parts.index(hold) if hold is not None and hold in self._parts else len(parts)
+        brush = _Brush(painter, end_s)
+        below = brush.paint(parts[at:])
+        above = brush.paint(reversed(parts[:at]))
+        self._laid = [*reversed(above), *below]
+        heights = ((part.gap if number else 0) + len(part.strips) if part.strips else 0 for number, part in enumerate(self._laid))
         self._starts = [0, *itertools.accumulate(heights)]
-        return len(laid) == len(self._parts)
+        return len(self._laid) == len(parts)
 
     @property
     def height(self) -> int:
@@ -226,3 +220,25 @@ class Page:
             return 0
         height = self._starts[number + 1] - self._starts[number]
         return self._starts[number] + min(below, max(height - 1, 0))
+
+
+class _Brush:
+    """Paints parts until its time is over, one in any case."""
+
+    __slots__ = ("_end_s", "_painter", "_used")
+
+    def __init__(self, painter: Painter, end_s: float) -> None:
+        self._painter, self._end_s, self._used = painter, end_s, False
+
+    def paint(self, parts: Iterable[Part]) -> list[Part]:
+        """Return the parts, in this order, up to the first that there was no time for; painted ones take none."""
+        done: list[Part] = []
+        for part in parts:
+            if part.painter is not self._painter:
+                if self._used and time.perf_counter() > self._end_s:
+                    break
+                part.strips = self._painter.paint(part.kind, part.prefix + part.source) if part.source else []
+                part.painter = self._painter
+                self._used = True
+            done.append(part)
+        return done

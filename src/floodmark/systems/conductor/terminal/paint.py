@@ -69,7 +69,7 @@ class Palette:
             return Color.parse(variables[name])
 
         background, foreground = colour("background"), colour("foreground")
-        muted = background.blend(foreground, 0.62)
+        muted = _legible(background.blend(foreground, 0.6), background, foreground)
         code_ground = background.blend(foreground, 0.07)
         primary, secondary, accent = (_legible(colour(name), background, foreground) for name in ("primary", "secondary", "accent"))
         success, warning, error = (_legible(colour(name), background, foreground) for name in ("success", "warning", "error"))

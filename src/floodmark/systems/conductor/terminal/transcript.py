@@ -84,7 +84,7 @@ class Transcript(ScrollView, can_focus=True):
             return
         top = None if self.following else self._page.at(self.scroll_offset.y)
         self._shown_with = painter
-        self._complete = self._page.lay(painter, limit_s=LAY_LIMIT_S, down_to=top[0] if top else None)
+        self._complete = self._page.lay(painter, limit_s=LAY_LIMIT_S, hold=top[0] if top else None)
         self._moving = True
         try:
             self.virtual_size = Size(painter.width, self._page.height)
