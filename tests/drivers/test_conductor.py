@@ -488,7 +488,7 @@ async def test_statistics_are_asked_without_a_handshake() -> None:
     assert [event["kind"] for event in played.heard] == ["statistics"]
 
 
-@pytest.mark.parametrize("url", ["tcp://127.0.0.1", "http://", "tcp://h:99999"])
+@pytest.mark.parametrize("url", ["tcp://127.0.0.1", "http://"])
 @on_loop
 async def test_url_of_another_kind_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="driver 'conductor' needs a URL"):

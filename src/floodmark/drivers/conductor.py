@@ -15,21 +15,18 @@ Memory: answers under way, and the last ENDED_COUNT that have ended, so that wha
 from __future__ import annotations
 
 import asyncio
-import socket
 import struct
 import time
 import zlib
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, cast
-from urllib.parse import urlsplit
 
 import msgspec
 
-from floodmark.core.errors import UsageError
 from floodmark.drivers.asking import ASKING_DEFAULTS, ASKING_MEANINGS, ERROR_EVENT, REFUSED, Ask, AskingDriver, AskingSink, reason_of
 from floodmark.drivers.base import Connection, Options, RefusedError, Sink, Wanted, take_options
-from floodmark.drivers.sockets import network_reason
+from floodmark.drivers.streams import TcpConnection, open_tcp
 
 FRAME_BYTES_MAX = 10 * 1024 * 1024
 ENDED_COUNT = 256
@@ -83,19 +80,14 @@ _decoder = msgspec.json.Decoder(_Event | list[_Event])
 _encode = msgspec.json.encode
 
 
-class ConductorConnection(asyncio.Protocol):
+class ConductorConnection(TcpConnection):
     """One surface. See `AskingConnection`."""
 
     def __init__(self, url: str, sink: AskingSink | None, *, coalesce: bool = False) -> None:
-        self.writable = True
-        self._url = url
+        super().__init__(url, sink)
         self._sink = sink
         self._coalesce = coalesce
-        self._transport: asyncio.Transport | None = None
         self._rest = bytearray()
-        self._failure = ""
-        self._is_handed_over = False
-        self._gone = asyncio.Event()
         self._greeted: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._statistics: asyncio.Future[dict[str, float]] | None = None
         self._event_number = 0
@@ -115,14 +107,13 @@ class ConductorConnection(asyncio.Protocol):
         self._say("handshake", protocol_version=PROTOCOL_VERSION, surface_type="headless", capabilities=capabilities)
         refusal = await self._greeted
         if refusal:
-            raise RefusedError(self._url, f"refused the handshake: {refusal}")
+            raise RefusedError(self.url, f"refused the handshake: {refusal}")
 
     async def subscribe(self, wanted: Sequence[Wanted]) -> None:
         """Open a conversation for each; the first one on a connection is the main one, which is there already."""
         opening: list[tuple[int, asyncio.Future[str]]] = []
         for one in wanted:
-            if self._transport is None:
-                raise RefusedError(self._url, self._failure or "closed the connection")
+            self.require_open()
             if MAIN_ID not in self._conversations.values():
                 self._conversations[one.slot] = MAIN_ID
                 continue
@@ -227,7 +218,7 @@ class ConductorConnection(asyncio.Protocol):
                     self._take(events if isinstance(events, list) else [events], received_ns)
                     at = end
         except (ValueError, msgspec.MsgspecError) as exc:
-            self._fail(f"sent a frame that its driver could not read ({exc})")
+            self.fail(f"sent a frame that its driver could not read ({exc})")
             return
         del rest[:at]
         if self._sink is not None:
@@ -319,7 +310,7 @@ class ConductorConnection(asyncio.Protocol):
         """A notice that says why an event was not taken."""
         waiting = self._waiting.pop(event.event_id, None)
         if waiting is not None and not waiting.done():
-            waiting.set_exception(RefusedError(self._url, f"refused a conversation: {event.text}"))
+            waiting.set_exception(RefusedError(self.url, f"refused a conversation: {event.text}"))
         answer = self._asked.pop(event.event_id, None)
         if answer is not None:
             self._close_answer(answer)
@@ -360,87 +351,41 @@ class ConductorConnection(asyncio.Protocol):
         if token and self._sink is not None:
             self._sink.odd(token, what)
         elif not self._last_token:
-            self._fail(f"spoke of an answer that nobody had asked for ({what})")
+            self.fail(f"spoke of an answer that nobody had asked for ({what})")
 
-    def _fail(self, reason: str) -> None:
-        self._failure = self._failure or reason
-        self.abort()
+    # -- its end
 
-    # -- the socket
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember the transport."""
-        self._transport = cast("asyncio.Transport", transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End every wait and tell the sink; that ends every answer under way."""
-        reason = self._failure = self._failure or ("closed the connection" if exc is None else f"broke the connection off ({exc})")
-        self._transport = None
-        self.writable = False
-        self._gone.set()
+    def on_lost(self, reason: str) -> None:
+        """End every wait; the loss ends every answer under way, and the sink is told of it once."""
         for waiting in (self._greeted, self._statistics, *self._waiting.values()):
             if waiting is not None and not waiting.done():
-                waiting.set_exception(RefusedError(self._url, reason))
+                waiting.set_exception(RefusedError(self.url, reason))
                 waiting.exception()  # whoever does not wait any more need not hear of it
         self._waiting.clear()
         self._under_way.clear()
-        if self._is_handed_over and self._sink is not None:
-            self._sink.closed(cast("Connection", self), reason)
-
-    def pause_writing(self) -> None:
-        """The conductor takes no more."""
-        self.writable = False
-
-    def resume_writing(self) -> None:
-        """It takes more again."""
-        self.writable = self._transport is not None
-
-    @property
-    def os_socket(self) -> socket.socket | None:
-        """The socket underneath, for faults that end it in a way of their own; None when it is gone."""
-        raw: socket.socket | None = self._transport.get_extra_info("socket") if self._transport is not None else None
-        return raw
-
-    def pause_reading(self) -> None:
-        """Stop reading the socket, as a surface that is slow to draw does."""
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Read again."""
-        if self._transport is not None:
-            self._transport.resume_reading()
 
     async def close(self) -> None:
         """Ask the conductor to quit, and wait until it has said so and closed; bounded in time."""
         if self._transport is not None:
+            self._failure = self._failure or "was left by us"
             self._leave()
             self._transport.resume_reading()  # a slow reader must hear the answer, too
             self._say("quit_requested", event_id=self._event_id())
             try:
                 async with asyncio.timeout(CLOSE_LIMIT_S):
-                    await self._gone.wait()
+                    await self._lost.wait()
             except TimeoutError:
                 self.abort()
 
     def abort(self) -> None:
         """Drop the connection at once."""
-        if self._transport is not None:
-            self._leave()
-            self._transport.abort()
+        self._leave()
+        super().abort()
 
     def _leave(self) -> None:
-        """Whatever ends from now on ends because of us."""
-        self._failure = self._failure or "was left by us"
+        """Whatever ends from now on ends because of us, or nobody hears of it."""
         for answer in (*self._under_way.values(), *self._asked.values()):
             answer.token = 0
-
-    def hand_over(self) -> ConductorConnection:
-        """Give the connection to whoever asked for it. Raises: RefusedError when it was lost meanwhile."""
-        if self._transport is None or self._transport.is_closing():
-            raise RefusedError(self._url, self._failure or "closed the connection")
-        self._is_handed_over = True
-        return self
 
 
 class ConductorDriver(AskingDriver):
@@ -463,7 +408,7 @@ class ConductorDriver(AskingDriver):
         except BaseException:
             connection.abort()
             raise
-        return cast("Connection", connection.hand_over())
+        return connection.hand_over()
 
     async def statistics(self, url: str) -> dict[str, float] | None:
         """The host's figures, over all surfaces."""
@@ -478,27 +423,7 @@ class ConductorDriver(AskingDriver):
             return None
 
     async def _connect(self, url: str, sink: AskingSink | None, *, limit_s: float, local_host: str | None) -> ConductorConnection:
-        host, port = _place(url)
-        options: dict[str, Any] = {"local_addr": (local_host, 0)} if local_host is not None else {}
-        try:
-            async with asyncio.timeout(limit_s) as limit:
-                _, made = await asyncio.get_running_loop().create_connection(
-                    lambda: ConductorConnection(url, sink, coalesce=bool(self.options["coalesce"])), host, port, **options
-                )
-        except TimeoutError as exc:
-            why = f"took no connection within {limit_s:g} s" if limit.expired() else "did not answer on the network (ETIMEDOUT)"
-            raise RefusedError(url, why) from exc
-        except OSError as exc:
-            raise RefusedError(url, network_reason(exc)) from exc
-        return made
-
-
-def _place(url: str) -> tuple[str, int]:
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host or not port:
-        raise UsageError(f"driver 'conductor' needs a URL like tcp://127.0.0.1:7000, got {url!r}")
-    return host, port
+        coalesce = bool(self.options["coalesce"])
+        return await open_tcp(
+            "'conductor'", url, lambda: ConductorConnection(url, sink, coalesce=coalesce), limit_s=limit_s, local_host=local_host
+        )
