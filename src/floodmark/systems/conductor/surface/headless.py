@@ -90,31 +90,33 @@ class HeadlessSurface:
         self.events_count += len(events)
         seen: Seen | None = None
         seen_id = ""
-        tokens = chars = 0
+        tokens = chars = pieces = 0
         for event in events:
             if isinstance(event, _TOKENS):
                 if event.message_id != seen_id:
-                    self._add(seen, tokens, chars)
-                    tokens = chars = 0
+                    self._add(seen, tokens, chars, pieces)
+                    tokens = chars = pieces = 0
                     seen_id = event.message_id
                     seen = self._seen(seen_id)
                 text = event.text
                 tokens += event.count
                 chars += len(text)
+                pieces += 1
                 if self._keep_texts and seen is not None:
                     seen.texts.append(text)
             else:
-                self._add(seen, tokens, chars)
-                tokens = chars = 0
+                self._add(seen, tokens, chars, pieces)
+                tokens = chars = pieces = 0
                 seen, seen_id = None, ""
                 self._other(event)
-        self._add(seen, tokens, chars)
+        self._add(seen, tokens, chars, pieces)
 
-    def _add(self, seen: Seen | None, tokens: int, chars: int) -> None:
+    def _add(self, seen: Seen | None, tokens: int, chars: int, pieces: int) -> None:
         if seen is None:
             return
         seen.tokens_count += tokens
         seen.chars_count += chars
+        seen.events_count += pieces
         if seen.ends_count:
             seen.late_count += tokens
         self.tokens_count += tokens
