@@ -81,7 +81,7 @@ def test_app_scrolled_back_stays_where_it_is_read_and_follows_again_at_the_end()
         async with stage() as shown:
             await shown.ask()
             await shown.script.tokens(LONG, size=50)
-            await shown.until(lambda: "Line 199 " in shown.screen)
+            await shown.until(lambda: shown.app.board.shown.page.height > 400 and "Line 199 " in shown.screen)
             for _ in range(3):
                 await shown.pilot.press("pageup")
             await shown.until(lambda: not shown.app.transcript.following)
@@ -105,7 +105,7 @@ def test_app_scrolled_down_to_the_end_follows_again() -> None:
         async with stage() as shown:
             await shown.ask()
             await shown.script.tokens(LONG, size=50)
-            await shown.until(lambda: "Line 199 " in shown.screen)
+            await shown.until(lambda: shown.app.board.shown.page.height > 400 and "Line 199 " in shown.screen)
             await shown.pilot.press("pageup")
             await shown.until(lambda: not shown.app.transcript.following)
             await shown.pilot.press("pagedown", "pagedown")
@@ -122,7 +122,7 @@ def test_app_resized_while_scrolled_back_keeps_the_place() -> None:
         async with stage(size=(80, 24)) as shown:
             await shown.ask()
             await shown.script.tokens(LONG, size=50)
-            await shown.until(lambda: "Line 199 " in shown.screen)
+            await shown.until(lambda: shown.app.board.shown.page.height > 400 and "Line 199 " in shown.screen)
             for _ in range(5):
                 await shown.pilot.press("pageup")
             await shown.until(lambda: not shown.app.transcript.following)
@@ -344,7 +344,7 @@ def test_app_quit_in_mid_stream_is_quick_and_has_its_exit_code(keys: list[str], 
         async with stage() as shown:
             await shown.ask()
             await shown.script.tokens(LONG, size=50)
-            await shown.until(lambda: "Line 199 " in shown.screen)
+            await shown.until(lambda: shown.app.board.shown.page.height > 400 and "Line 199 " in shown.screen)
             for key in keys[:-1]:
                 await shown.pilot.press(key)
             before_s = time.monotonic()
