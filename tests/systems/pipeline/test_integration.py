@@ -174,6 +174,7 @@ def test_in_04_order_is_kept_through_every_stage(database: Path, pager: str) -> 
     run(main())
 
 
+@pytest.mark.alone
 def test_in_05_ten_thousand_records_stay_within_half_as_much_memory_again(database: Path) -> None:
     async def main() -> None:
         baseline_bytes, peak_bytes, count, _ = await rss_of(database, 10_000)
@@ -199,6 +200,7 @@ async def rss_of(database: Path, count: int) -> tuple[int, int, int, int]:
         return baseline_bytes, peak_bytes, seen_count, stream.figures().held_bytes_max
 
 
+@pytest.mark.alone
 def test_in_06_hundred_thousand_records_come_at_more_than_1000_per_second(database: Path) -> None:
     async def main() -> None:
         async with Pipeline() as pipeline:
@@ -419,6 +421,7 @@ def test_in_18_memory_is_the_same_for_1k_10k_and_100k(database: Path) -> None:
     run(main())
 
 
+@pytest.mark.alone
 def test_in_19_throughput_of_ten_thousand_is_more_than_1000_per_second(database: Path) -> None:
     async def main() -> None:
         async with Pipeline() as pipeline:
@@ -432,6 +435,7 @@ def test_in_19_throughput_of_ten_thousand_is_more_than_1000_per_second(database:
     run(main())
 
 
+@pytest.mark.alone
 def test_in_20_first_record_comes_within_100_ms(database: Path) -> None:
     async def first_record_s() -> float:
         async with Pipeline() as pipeline:

@@ -9,6 +9,8 @@ import math
 import pickle
 import random
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from decimal import Decimal
 from typing import Any
@@ -375,3 +377,16 @@ def test_pipeline_that_loses_a_worker_fails_and_is_never_taken_for_complete(monk
 
     with pytest.raises(StreamFailedError, match="aggregation worker"):
         asyncio.run(scenario())
+
+
+def test_worker_process_reads_from_stdin_and_ends_with_it() -> None:
+    frame = pl.DataFrame({"k": ["a", "b", "a"], "n": [1, 2, 3], "accepted:0": [True, True, True]})
+    told = packed("settings", ("sum",), GROUPINGS[:1]) + packed("rows", packed_frame(frame), {}) + packed("states")
+
+    done = subprocess.run([sys.executable, "-m", partitioned.WORKER], input=told, capture_output=True, timeout=LIMIT_S, check=True)
+
+    record_count, states = pickle.loads(done.stdout[8:])
+    merged = Aggregates(("sum",), GROUPINGS[:1], limited=False)
+    merged.merge_states(states, record_count)
+    assert merged.snapshot().aggregations["sum"]["n"] == 6
+    assert set(merged.snapshot().groupings[0].groups) == {"a", "b"}
