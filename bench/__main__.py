@@ -1,6 +1,6 @@
 """`python -m bench [NAME ...]`: run the benchmarks and print one table. Progress goes to stderr, the table to stdout.
 
-`leak`, `proxy` and those of the pipeline print tables of their own, take options of their own, and run only by name, alone:
+`leak`, `proxy`, `conductor` and those of the pipeline print tables of their own, take options of their own, and run only by name, alone:
 `python -m bench leak --live 20`.
 Exit code 1 when floodmark itself has no figure in one of them; a peer that is not installed only says so in its row.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import connections, fanout, leak, pipeline, pipeline_pdf, pipeline_sources, proxy, receive
+from bench import conductor, connections, fanout, leak, pipeline, pipeline_pdf, pipeline_sources, proxy, receive
 from bench.measure import Outcome
 from bench.table import markdown, replaced, terminal
 from floodmark.report.machine import fingerprint
@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, Callable[..., Outcome]] = {
     "fanout-10": fanout.runner(10),
 }
 ALONE: dict[str, Callable[[list[str]], int]] = {
+    "conductor": conductor.main,
     "leak": leak.main,
     "proxy": proxy.main,
     "pipeline": pipeline.main,
