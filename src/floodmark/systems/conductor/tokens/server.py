@@ -27,7 +27,7 @@ from floodmark.systems.conductor.tokens.wire import MODEL, ChatRequest, ChunkWri
 BODY_BYTES: Final = 10_000_000  # of a request
 WHOLE_BYTES: Final = 64_000_000  # of an answer that is not streamed
 BACKLOG_COUNT: Final = 4096
-CLOSE_LIMIT_S: Final = 0.5  # for what is in its last steps when the server stops
+CLOSE_LIMIT_S: Final = 0.1  # for what is in its last steps when the server stops
 _SSE = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
