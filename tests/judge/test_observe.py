@@ -195,6 +195,7 @@ AWAY: list[tuple[dict[str, Any], set[str]]] = [
         },
     ),
     ({"target": msgspec.structs.replace(TARGET, end=None)}, {"rss_end", "rss_growth", "rss_kept", "rss_per_delivery"}),
+    ({"target": msgspec.structs.replace(TARGET, starts=2)}, {"rss_growth", "rss_kept", "rss_per_delivery", "rss_kept_per_connection"}),
     ({"target": msgspec.structs.replace(TARGET, before_connect=None)}, {"rss_per_connection", "rss_kept_per_connection"}),
     ({"harness": None}, {"harness_rss_peak", "harness_rss_per_connection"}),
     ({"harness": Memory(peak=1)}, {"harness_rss_per_connection"}),

@@ -63,7 +63,7 @@ def evidence_of(trace: Trace, *, swollen: tuple[int, int] | None = None, swollen
         evidence.blows.append(blow)
     stand_in: Any = types.SimpleNamespace
     evidence.watch = stand_in(rows=lambda: rows)
-    evidence.target = stand_in(pid=1)
+    evidence.target = stand_in(pid=1, starts_count=1)
     evidence.timeline = stand_in(progress=lambda: list(zip(trace.t_ns, trace.messages or (), strict=True)))
     return evidence
 

@@ -325,6 +325,13 @@ def test_fault_in_the_clients_excuses_no_ended_subscription() -> None:
     assert evidence.outcomes[0].figures["ended"] == 1
 
 
+@pytest.mark.parametrize("reconnect", [None, RESUMING])
+def test_fault_whose_victims_stay_away_has_brought_nobody_back(reconnect: Reconnect | None) -> None:
+    evidence = settled([blow(0, 5 * S, hits=3)], [Loss(at_ns=S, number=0)], reconnect=reconnect)
+
+    assert (evidence.blows[0].away, evidence.blows[0].back, evidence.fault_back) == (1, 0, 0)
+
+
 def test_fault_in_the_clients_excuses_no_loss() -> None:
     evidence = settled([blow(0, 5 * S, kind="disconnect")], [Loss(at_ns=S, number=0, back_ns=2 * S)])
 

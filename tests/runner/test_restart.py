@@ -97,6 +97,15 @@ def test_restart_comes_back_where_it_was_with_one_log_and_all_its_figures(tmp_pa
     assert result.metrics["target_exits"] == 0
 
 
+def test_restart_leaves_unknown_what_compares_the_memory_of_two_processes(tmp_path: Path) -> None:
+    texts = ("rss_growth < 100x", "rss_kept < 1GB", "leak_bytes_per_message < 1KB", "rss_peak < 1GB")
+
+    result = play(tmp_path, scenario(RESTART, reconnect=PLAIN, criteria=texts))
+
+    assert broken(result) == dict.fromkeys(texts[:3], "UNKNOWN")
+    assert "two processes" in next(criterion.note for criterion in result.criteria if criterion.text == texts[0])
+
+
 @pytest.mark.parametrize("reconnect", [None, RESUMING])
 def test_kill_without_restart_fails_with_a_plain_note_and_does_not_hang(reconnect: Reconnect | None, tmp_path: Path) -> None:
     started_s = time.monotonic()

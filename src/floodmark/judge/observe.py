@@ -23,6 +23,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     peak: int | None = None
     end: int | None = None
     left: int | None = None  # after all connections have left
+    starts: int = 1  # of the process; after more than one, what it has at the end says nothing about what it had at the beginning
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +84,7 @@ CLOCKS = {
 _PERCENTILES = ("p50", "p90", "p99", "p999", "max")
 _NO_TARGET = "floodmark did not start the target, so its process cannot be seen"
 _UNREADABLE = "it could not be read at that moment"
+_TWO_PROCESSES = "it was started again, so what it had at first and what it has at the end are of two processes"
 _REASONS = {
     "delivery_ratio": "nothing was acknowledged",
     "error_ratio": "no operation was tried",
@@ -230,7 +232,7 @@ def _memory(record: Record, values: dict[str, float], missing: dict[str, str]) -
         _target_memory(record, target, values)
         for name in names:
             if name not in values:
-                missing[name] = f"the target's memory: {_UNREADABLE}"
+                missing[name] = f"the target's memory: {_UNREADABLE if target.starts == 1 else _TWO_PROCESSES}"
     harness = record.harness
     if harness is not None:
         if harness.peak is not None:
@@ -249,8 +251,9 @@ def _target_memory(record: Record, target: Memory, values: dict[str, float]) -> 
         "rss_total_peak": record.total_peak_bytes,
     }
     values |= {name: float(value) for name, value in optional.items() if value is not None}
+    alone = target.starts == 1
     if target.connected:
-        if target.end is not None:
+        if target.end is not None and alone:
             values["rss_growth"] = target.end / target.connected
             values["rss_kept"] = target.end - target.connected
             if record.delivery.delivered:
@@ -259,7 +262,7 @@ def _target_memory(record: Record, target: Memory, values: dict[str, float]) -> 
             values["rss_rise"] = target.peak - target.connected
         if target.before_connect is not None and record.connected:
             values["rss_per_connection"] = (target.connected - target.before_connect) / record.connected
-    if target.left is not None and target.before_connect is not None and record.connected:
+    if alone and target.left is not None and target.before_connect is not None and record.connected:
         values["rss_kept_per_connection"] = (target.left - target.before_connect) / record.connected
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MEMORY, DESCRIPTORS, THREADS = "leak_bytes_per_message", "leak_descriptors_per_thousand", "leak_threads_per_thousand"
 SLOPES = ("leak_slope", "leak_slope_lower", "leak_slope_upper")
-UNSEEN = "the target's memory could not be followed over the load"
+UNSEEN = "no one process of the target could be followed over all of the load"
 ANY_BYTES = 10.0  # the limit where only the slope or another column is asked for
 
 
@@ -36,10 +36,12 @@ def require_limits(scenario: Scenario) -> None:
 
 
 def leak_of(scenario: Scenario, evidence: Evidence) -> LeakResult | None:
-    """Judge the target over the load, or both; None when no criterion asks or the target cannot be seen."""
+    """Judge the target over the load, or both; None when no criterion asks or no one process of it was there to be seen all the time."""
     asked = {criterion.metric for criterion in scenario.criteria}
     watch, target = evidence.watch, evidence.target
     if asked.isdisjoint((MEMORY, DESCRIPTORS, THREADS, *SLOPES)) or watch is None or target is None or target.pid is None:
+        return None
+    if target.starts_count > 1:
         return None
     if not evidence.load_end_ns:
         return None

@@ -33,10 +33,9 @@ def settle(scenario: Scenario, evidence: Evidence) -> None:
         blow.reconnects, blow.away, blow.worst_s = 0, 0, None
     strikes = [blow.struck_ns for blow in blows]
     evidence.outcomes = [_settled(outcome, blows, strikes, come_back=scenario.reconnect is not None) for outcome in evidence.outcomes]
-    if scenario.reconnect is not None:
-        for blow in blows:
-            if blow.healed:
-                blow.back = 0 if blow.away else blow.hits
+    for blow in blows:
+        if blow.healed:
+            blow.back = 0 if blow.away else blow.hits
     if evidence.target_gone:
         for blow in blows:
             if blow.ended_target:

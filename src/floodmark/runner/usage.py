@@ -34,6 +34,7 @@ def memory(evidence: Evidence, tree: Tree) -> Memory | None:
         end=_resident(watch, END, tree),
         left=_resident(watch, LEFT, tree),
         peak=peak.resident_bytes if peak is not None else None,
+        starts=evidence.target.starts_count if tree == "target" and evidence.target is not None else 1,
     )
 
 
