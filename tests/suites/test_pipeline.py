@@ -32,6 +32,7 @@ PLANS = {
     "varying-load": "P000-8",
     "sustained": "P000-9",
     "network-failure": "P000-D",
+    "network-cut": "P000-D",
     "constant-memory": "IN-18",
     "throughput": "IN-19",
     "throughput-wide": "IN-06",
@@ -91,6 +92,8 @@ def test_scenario_against_the_honest_pipeline_passes(name: str, tmp_path: Path) 
         ("backpressure", "ahead=200", "target.ahead_seen < 50"),
         ("backpressure", "overemit=1", "target.unasked == 0"),
         ("network-failure", "repeat=1", "duplicated == 0"),
+        ("network-cut", "repeat=1", "duplicated == 0"),
+        ("network-cut", "skip=1", "lost == 0"),
         ("rapid-cycles", "skip=1", "delivered == 500"),
         ("varying-load", "skip=1", "lost == 0"),
         ("throughput", "miscount=1", "target.groups_wrong == 0"),
@@ -125,3 +128,23 @@ def test_lie_is_caught_with_the_exact_count_and_its_twin_cleared(name: str, tmp_
 
     assert broken(result) == {}
     assert result.verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("options", "verdict"),
+    [
+        pytest.param({"network": "latency=1ms limit=1GB reset=1h"}, Verdict.FAIL, id="a network that cuts nothing"),
+        pytest.param({"store": "memory", "network": ""}, Verdict.UNKNOWN, id="no network"),
+    ],
+)
+def test_network_cut_without_a_cut_is_no_pass(options: dict[str, str], verdict: Verdict, tmp_path: Path) -> None:
+    scenario = built("network-cut")
+    harmless = msgspec.structs.replace(scenario, driver_options={**scenario.driver_options, **options})
+
+    result, _ = play(tmp_path, harmless)
+
+    told = {criterion.metric: criterion.verdict for criterion in result.criteria}
+    assert result.verdict is not Verdict.PASS
+    assert told["target.network_limit_hits"] is told["target.network_reset_hits"] is verdict
+    assert result.delivery is not None
+    assert (result.delivery.lost, result.delivery.duplicated) == (0, 0)

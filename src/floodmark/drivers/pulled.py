@@ -56,6 +56,7 @@ DEFAULTS: Options = {
     "records": "1000",
     "groups": 10,
     "store": "memory",
+    "network": "",
     "pager": "keyset",
     "chunk_size": 1000,
     "max_demand": 500,
@@ -76,7 +77,10 @@ MEANINGS: dict[str, str] = {
     "records": "records of each stream; a channel runs one stream after another. `2x100 5x1000` gives channels in "
     "turn streams of differing lengths",
     "groups": "groups that the records of a stream fall into",
-    "store": "`memory`: the stream takes records as they are offered; `sqlite`: they go into a table, which is queried once all are there",
+    "store": "`memory`: the stream takes records as they are offered; `sqlite`: they go into a table, which is queried once all are there; "
+    "`http`: the same, and the rows come page by page over HTTP from a process of its own, through the fault proxy",
+    "network": "with the store `http`: faults of the [proxy](proxy.md) on the way of the pages, such as `limit=60KB,direction=downstream`; "
+    "several with blanks between them",
     "pager": "`keyset` or `offset`: how a table is paged",
     "chunk_size": "rows of one query",
     "max_demand": "records that a stage asks of the one before at once",

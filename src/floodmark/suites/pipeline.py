@@ -246,6 +246,37 @@ def network_failure(scale: float) -> Scenario:
     )
 
 
+def network_cut(scale: float) -> Scenario:
+    """P000-D: rows come page by page over HTTP, and connections are cut in mid-page or reset; nothing is missing, nothing comes twice.
+
+    One connection in two is closed after 100 KB, in the midst of its fourth or fifth page; every one that has lived for 150 ms is reset,
+    whatever it is doing. The page server is a process of its own, the fault proxy in front of it another.
+    """
+    pages = scaled(200, scale, least=60)
+    least = pages // 50  # of each kind: a slow machine resets more and cuts less, a fast one the other way round
+    return Scenario(
+        id="pipeline.network-cut",
+        title=f"{pages} pages over connections that are cut in mid-page or reset",
+        plan="P000-D",
+        target=PIPELINE,
+        driver="pulled",
+        driver_options={
+            **{"records": str(pages * 100), "chunk_size": 100, "store": "http"},
+            "network": "latency=5ms,direction=downstream limit=100KB,direction=downstream,share=50% reset=150ms",
+        },
+        population=Population(connections=1),
+        phases=(Phase(arrival=Constant(rate_hz=20_000), messages=pages * 100, payload_bytes=100),),
+        criteria=criteria(
+            *(f"delivered == {pages * 100}", f"target.network_limit_hits >= {least}", f"target.network_reset_hits >= {least}"),
+            *(f"target.retries >= {2 * least}", "target.queries_failed == 0", "target.failed == 0", "target.completed == 1"),
+            *("target.groups_checked == 10", "target.groups_wrong == 0", *EXACT, *ASKED, *NOTHING_LEFT),
+        ),
+        warmup=False,
+        drain_limit_s=30.0,
+        scale=scale,
+    )
+
+
 def constant_memory(scale: float) -> Scenario:
     """IN-18: one stream of ten million records, in and out over sockets; at its end the process is hardly larger than before its first."""
     records = scaled(10_000_000, scale, least=100_000)
@@ -345,6 +376,7 @@ SCENARIOS: tuple[Entry, ...] = (
     entry(varying_load, "varying-load", "P000-8"),
     entry(sustained, "sustained", "P000-9"),
     entry(network_failure, "network-failure", "P000-D"),
+    entry(network_cut, "network-cut", "P000-D"),
     entry(constant_memory, "constant-memory", "IN-18"),
     entry(throughput, "throughput", "IN-19"),
     entry(throughput_wide, "throughput-wide", "IN-06"),

@@ -8,9 +8,8 @@ added up, its groups go to the client, and the registry forgets it.
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,15 +18,17 @@ import msgspec
 from floodmark.systems.pipeline import Grouping, Pipeline, Query, Status, Stream
 from floodmark.systems.pipeline.errors import PipelineError
 from floodmark.systems.pipeline.host.edges import EdgeSource
-from floodmark.systems.pipeline.host.feed import TABLE, FeedSource, spool
+from floodmark.systems.pipeline.host.feed import WRITTEN_COUNT, FeedSource, spool
 from floodmark.systems.pipeline.host.figures import Figures, Group, Groups, groups_of
 from floodmark.systems.pipeline.host.intake import Intake
 from floodmark.systems.pipeline.host.lies import LATE_S, Lies
+from floodmark.systems.pipeline.host.network import Network, table_name
 from floodmark.systems.pipeline.host.options import Options
+from floodmark.systems.pipeline.host.rows import TABLE
 from floodmark.systems.pipeline.source.base import Source
 
-STALL_S = 3600.0  # records come when the feeder sends them: a stream that waits for them has not stalled
 LEAST_INTAKE_COUNT = 1000
+STALL_S = 3600.0  # records come when the feeder sends them: a stream that waits for them has not stalled
 
 
 class Drain(Protocol):
@@ -50,16 +51,28 @@ class Channel:
     """See the module's docstring."""
 
     def __init__(
-        self, name: str, options: Options, *, pipeline: Pipeline, drain: Drain, figures: Figures, lies: Lies, folder: Path
+        self,
+        name: str,
+        options: Options,
+        *,
+        pipeline: Pipeline,
+        drain: Drain,
+        figures: Figures,
+        lies: Lies,
+        folder: Path,
+        network: Callable[[], Network | None],
     ) -> None:
         self.name = name
         self.options = options
-        self.intake = Intake(max(2 * options.chunk_size, LEAST_INTAKE_COUNT, lies.left("ahead") + options.chunk_size))
+        least_count = LEAST_INTAKE_COUNT if options.store == "memory" else WRITTEN_COUNT
+        # What is waited for at once must fit: a chunk, or what is written into a table in one transaction.
+        self.intake = Intake(max(2 * options.chunk_size, least_count, lies.left("ahead") + options.chunk_size))
         self._pipeline = pipeline
         self._drain = drain
         self._figures = figures
         self._lies = lies
         self._folder = folder
+        self._network = network
         self._stream: Stream | None = None
         self._demanded = asyncio.Event()
         self._asked_count = 0  # over all streams, as are the next two
@@ -94,14 +107,23 @@ class Channel:
             await self.intake.wait(min(options.chunk_size, options.records))
             await self._play(FeedSource(self.intake, records=options.records, groups=options.groups))
             return
-        from floodmark.systems.pipeline.source.sqlite import SqliteSource
-
-        path = self._folder / f"{secrets.token_hex(8)}.db"  # a client names the channel, but no files
+        name = table_name()
+        path = self._folder / f"{name}.db"
         try:
             await spool(self.intake, path, records=options.records, groups=options.groups)
-            await self._play(SqliteSource(str(path)))
+            await self._play(self._table(name, path))
         finally:
             path.unlink(missing_ok=True)
+
+    def _table(self, name: str, path: Path) -> Source:
+        if self.options.store == "http":
+            network = self._network()
+            if network is None:
+                raise PipelineError("there is no network to the rows")
+            return network.source(name)
+        from floodmark.systems.pipeline.source.sqlite import SqliteSource
+
+        return SqliteSource(str(path))
 
     async def _play(self, inner: Source) -> None:
         try:

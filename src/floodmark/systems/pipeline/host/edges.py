@@ -86,7 +86,11 @@ class EdgeCursor:
             self._has_failed = False
             return self._last
         self._has_failed = False
-        rows = await self._fetch(count)
+        try:
+            rows = await self._fetch(count)
+        except QueryError:
+            self._has_failed = True
+            raise
         while len(rows) == count and self._lies.tell("skip"):
             rows = await self._fetch(count)
         self._last = rows

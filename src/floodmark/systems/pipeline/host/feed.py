@@ -14,12 +14,11 @@ import polars as pl
 
 from floodmark.systems.pipeline.errors import QueryRefusedError
 from floodmark.systems.pipeline.host.intake import Intake, answer
-from floodmark.systems.pipeline.host.rows import COLUMNS, rows_of
+from floodmark.systems.pipeline.host.rows import COLUMNS, TABLE, rows_of
 from floodmark.systems.pipeline.query import Query
 from floodmark.systems.pipeline.source.base import Cursor, Pager
 
 WRITTEN_COUNT = 2000  # records that go into the table in one transaction
-TABLE = "records"
 
 
 class FeedSource:

@@ -15,10 +15,9 @@ import polars as pl
 from floodmark.systems.pipeline import Pipeline, Query
 from floodmark.systems.pipeline.errors import QueryRefusedError
 from floodmark.systems.pipeline.host.channel import grouping
-from floodmark.systems.pipeline.host.feed import TABLE
 from floodmark.systems.pipeline.host.figures import Groups, groups_of
 from floodmark.systems.pipeline.host.options import Options
-from floodmark.systems.pipeline.host.rows import rows_of
+from floodmark.systems.pipeline.host.rows import TABLE, rows_of
 from floodmark.systems.pipeline.source.base import Cursor, Pager
 
 LAP_COUNT = 100_000

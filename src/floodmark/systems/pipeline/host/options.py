@@ -12,6 +12,7 @@ import msgspec
 
 from floodmark.core.errors import UsageError
 from floodmark.systems.pipeline.aggregate import FUNCTIONS
+from floodmark.systems.pipeline.host.network import checked_faults
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -19,7 +20,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     records: int = 1000
     groups: int = 10
-    store: Literal["memory", "sqlite"] = "memory"  # sqlite: a stream begins when all of its records are in a table
+    store: Literal["memory", "sqlite", "http"] = "memory"  # sqlite, http: a stream begins when all of its records are in a table
+    network: str = ""  # faults of the proxy that such a stream's pages come through (network.py)
     pager: Literal["keyset", "offset"] = "keyset"
     chunk_size: int = 1000
     max_demand: int = 500
@@ -44,6 +46,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise UsageError(f"query_failures must be below query_failures_of ({self.query_failures_of}), got {self.query_failures}")
         if not 0 <= self.pause_s < 60 or self.measure_records < 0:
             raise UsageError("pause_s must be from 0 to 60 s, and measure_records not negative")
+        if checked_faults(self.network) and self.store != "http":
+            raise UsageError(f"network is for the store 'http', whose rows come over one; the store is {self.store!r}")
         for function in self.aggregations:
             if function not in FUNCTIONS:
                 raise UsageError(f"no aggregation {function!r}; there are: {', '.join(FUNCTIONS)}")

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 BEGIN = datetime.datetime(2026, 1, 1)
+TABLE = "records"
 COLUMNS = ("id", "name", "value", "amount", "category", "timestamp", "payload")
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from floodmark.systems.pipeline import Pipeline
 from floodmark.systems.pipeline.host.channel import grouping
-from floodmark.systems.pipeline.host.feed import TABLE, write_rows
-from floodmark.systems.pipeline.host.rows import rows_of
+from floodmark.systems.pipeline.host.feed import write_rows
+from floodmark.systems.pipeline.host.rows import TABLE, rows_of
 
 GROUPS = 10
 ROWS_COUNT = 20_000  # so many chunks that every thread has taken its memory

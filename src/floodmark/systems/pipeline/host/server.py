@@ -27,6 +27,7 @@ from floodmark.systems.pipeline.host.figures import Figures, Groups
 from floodmark.systems.pipeline.host.intake import Ticket
 from floodmark.systems.pipeline.host.lies import Lies
 from floodmark.systems.pipeline.host.measure import measure
+from floodmark.systems.pipeline.host.network import Network, NetworkError, checked_faults
 from floodmark.systems.pipeline.host.options import Options
 from floodmark.systems.pipeline.host.run_in import run_in_table
 
@@ -60,6 +61,8 @@ class Server:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._measuring: asyncio.Task[None] | None = None
         self._running_in: asyncio.Task[None] | None = None
+        self._connecting: asyncio.Task[str] | None = None
+        self._network: Network | None = None
         self._reported = asyncio.Event()
         self.groups_told = 0  # to drains that are to check them
         self._measured: dict[str, float] = {}
@@ -73,7 +76,7 @@ class Server:
                 ready(listener.sockets[0].getsockname()[1])
                 await stop.wait()
                 listener.close()
-                for task in (*self._running.values(), self._measuring, self._running_in):
+                for task in (*self._running.values(), self._measuring, self._running_in, self._connecting):
                     if task is not None:
                         task.cancel()
         finally:
@@ -81,13 +84,22 @@ class Server:
             for connection in tuple(self.connections):
                 connection.cut()
             await self._pipeline.aclose()
+            if self._network is not None:
+                await self._network.close()
 
     def open(self, ask: Open, drain: DrainEnd) -> Channel:
         """Begin a channel. Raises: FloodmarkError when it is drained already."""
         if ask.channel in self.channels:
             raise BrokenProtocolError(f"the channel {ask.channel!r} is drained already")
         channel = Channel(
-            ask.channel, ask.options, pipeline=self._pipeline, drain=drain, figures=self.figures, lies=self._lies, folder=self._folder
+            ask.channel,
+            ask.options,
+            pipeline=self._pipeline,
+            drain=drain,
+            figures=self.figures,
+            lies=self._lies,
+            folder=self._folder,
+            network=lambda: self._network,
         )
         assert self._group is not None
         self.channels[ask.channel] = channel
@@ -96,15 +108,34 @@ class Server:
             self._measuring = self._group.create_task(self._measure(ask.options, drain))
         return channel
 
-    def when_ready(self, options: Options, then: Callable[[], None]) -> None:
-        """Call `then` when whatever such streams use has been used once."""
-        if options.store != "sqlite":
-            then()
+    def when_ready(self, options: Options, then: Callable[[str], None]) -> None:
+        """Call `then` when whatever such streams use has been used once, or with the reason why they cannot be."""
+        if options.store == "memory":
+            then("")
             return
-        if self._running_in is None:
-            assert self._group is not None
-            self._running_in = self._group.create_task(run_in_table(self._pipeline, self._folder))
-        self._running_in.add_done_callback(lambda _: then())
+        assert self._group is not None
+        if options.store == "sqlite":
+            if self._running_in is None:
+                self._running_in = self._group.create_task(run_in_table(self._pipeline, self._folder))
+            self._running_in.add_done_callback(lambda _: then(""))
+            return
+        if self._connecting is None:
+            self._connecting = self._group.create_task(self._connect(options))
+        self._connecting.add_done_callback(lambda task: then("the host ends" if task.cancelled() else task.result()))
+
+    async def _connect(self, options: Options) -> str:
+        """Put up the network that pages come over; why it could not be, or nothing."""
+        network = Network(self._folder, checked_faults(options.network))
+        try:
+            await network.start()
+        except NetworkError as exc:
+            await network.close()
+            return str(exc)
+        except BaseException:
+            await network.close()
+            raise
+        self._network = network
+        return ""
 
     def close(self, name: str, then: Callable[[], None]) -> None:
         """End a channel, and call `then` when nothing of it is left. From now on nobody drains it."""
@@ -142,7 +173,8 @@ class Server:
                 while self.figures.groups_checked < self.groups_told:
                     self._reported.clear()
                     await self._reported.wait()
-        connection.send(wire.STATISTICS, msgspec.json.encode(self.statistics(connection)))
+        network = {} if self._network is None else await self._network.figures()
+        connection.send(wire.STATISTICS, msgspec.json.encode({**self.statistics(connection), **network}))
 
     def statistics(self, asking: Connection) -> dict[str, float]:
         """Every figure by its name; the connection that asks is left out."""
@@ -338,7 +370,15 @@ class Connection(asyncio.Protocol):
             self.send(wire.REJECTED, body[: wire.ONE.size], str(exc).encode())
             return
         self._drained[handle] = ask.channel
-        self._server.when_ready(ask.options, lambda: self.send(wire.OPENED, body[: wire.ONE.size]))
+        self._server.when_ready(ask.options, lambda why: self._opened(handle, why))
+
+    def _opened(self, handle: int, why: str) -> None:
+        if not why:
+            self.send(wire.OPENED, wire.ONE.pack(handle))
+            return
+        self.send(wire.REJECTED, wire.ONE.pack(handle), why.encode())
+        if handle in self._drained:
+            self._server.close(self._drained.pop(handle), lambda: None)
 
     def _offer(self, body: bytes) -> None:
         """HOT: once per offer."""

@@ -139,6 +139,9 @@ class HttpSource:
             raise QueryRefusedError(f"{self.name}: {exc}") from exc
         except (OSError, http.client.HTTPException) as exc:
             raise QueryError(f"{self.name}: {type(exc).__name__}: {exc}") from exc
+        # A read of at most so many bytes does not say by itself that the connection has ended before the body.
+        if response.length and len(body) <= self._page_bytes_max:
+            raise QueryError(f"{self.name} broke off an answer {response.length:,} bytes before its end")
         if response.status >= 500 or response.status in PASSING_STATUSES:
             raise QueryError(f"{self.name} answered {response.status} {response.reason}")
         if response.status != 200:
