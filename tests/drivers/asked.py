@@ -17,12 +17,15 @@ class Answer:
 
     def __init__(self) -> None:
         self.accepted = 0
-        self.text = b""
         self.chunks: list[bytes] = []
         self.declared: list[int] = []
         self.finished: list[int] = []
         self.failed: list[str] = []
         self.odd: list[str] = []
+
+    @property
+    def text(self) -> bytes:
+        return b"".join(self.chunks)
 
     @property
     def ended(self) -> bool:
@@ -43,9 +46,9 @@ class AskingRecorder(Recorder):
         self.of(token).accepted += 1
 
     def text(self, token: int, data: bytes, chunk_tokens: int, received_ns: int) -> None:
-        self.of(token).chunks.append(data)
-        self.of(token).text += data
-        self.of(token).declared.append(chunk_tokens)
+        answer = self.of(token)
+        answer.chunks.append(data)
+        answer.declared.append(chunk_tokens)
 
     def chunks(self, token: int, texts: list[bytes], received_ns: int) -> None:
         for text in texts:

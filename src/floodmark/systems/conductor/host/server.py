@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from floodmark.systems.conductor.backend.base import Backend
 from floodmark.systems.conductor.conductor import Conductor
@@ -33,6 +33,7 @@ class Server:
         self._lies = lies
         self._sessions: set[Session] = set()  # those with a socket
         self._conversing: set[Session] = set()  # those with a conductor
+        self._earlier: set[asyncio.Task[Any]] = set()  # tasks that are none of ours
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[asyncio.Task[None], Session] = {}
         self._past = Figures()
@@ -40,6 +41,7 @@ class Server:
 
     async def serve(self, host: str, port: int, ready: Callable[[int], None], stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then say goodbye to every surface. Closes the backend."""
+        self._earlier = asyncio.all_tasks()
         listener = await asyncio.get_running_loop().create_server(lambda: Session(self), host, port, backlog=1024)
         try:
             async with asyncio.TaskGroup() as group:
@@ -124,6 +126,6 @@ class Server:
         told["delivered"] += self._lies.overstated_count
         told["connections"] = float(len(self._conversing))
         told["lies_told"] = float(sum(self._lies.told.values()))
-        expected = 1 + sum(session.tasks_count for session in self._tasks.values()) + int(numbers["streams_live"])
-        told["tasks_left"] = float(max(0, len(asyncio.all_tasks()) - expected))
+        expected = sum(session.tasks_count for session in self._tasks.values()) + int(numbers["streams_live"])
+        told["tasks_left"] = float(max(0, len(asyncio.all_tasks() - self._earlier) - expected))
         return told

@@ -12,11 +12,20 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from floodmark.core.errors import FloodmarkError
-from floodmark.systems.conductor.vocabulary import ConductorEvent, FromSurface, SurfaceEvent
+from floodmark.systems.conductor.vocabulary import (
+    ConductorEvent,
+    ConversationStreamEnd,
+    FromSurface,
+    StateSnapshot,
+    StreamEnd,
+    SurfaceEvent,
+)
 
 FRAME_BYTES_MAX: Final = 10 * 1024 * 1024
+TEXT_CHARS_MAX: Final = FRAME_BYTES_MAX // 8  # a character takes 6 bytes of JSON at most
 _HEAD = struct.Struct(">II")
 _decoder = msgspec.json.Decoder(FromSurface)
 _encoder = msgspec.json.Encoder()
@@ -73,14 +82,28 @@ def frame(body: bytes) -> bytes:
 
 
 def frames(events: Sequence[ConductorEvent]) -> list[bytes]:
-    """HOT: write events as one frame, or as several when they are too long for one. Raises: ValueError for an event that is.
+    """HOT: write events as one frame, or as several when they are too long for one. Raises: ValueError for a token that is.
 
+    What repeats what the surface has had already, the end of an answer and a snapshot, is shortened to its newest part where it must be.
     Args: events: at least one.
     """
     body = _encoder.encode(events)
     if len(body) <= FRAME_BYTES_MAX:
         return [frame(body)]
     if len(events) == 1:
-        raise ValueError(f"an event of {len(body):,} bytes fits in no frame ({type(events[0]).__name__})")
+        return frames([_shortened(events[0])])
     half = len(events) // 2
     return [*frames(events[:half]), *frames(events[half:])]
+
+
+def _shortened(event: ConductorEvent) -> ConductorEvent:
+    """A shorter event in place of one that fits in no frame."""
+    match event:
+        case StreamEnd() | ConversationStreamEnd() if len(event.final_content) > TEXT_CHARS_MAX:
+            return replace(event, final_content=event.final_content[-TEXT_CHARS_MAX:], truncated=True)
+        case StateSnapshot() if len(event.messages) > 1:
+            return replace(event, messages=event.messages[len(event.messages) // 2 :])
+        case StateSnapshot() if event.messages:
+            return replace(event, messages=())
+        case _:
+            raise ValueError(f"an event of more than {FRAME_BYTES_MAX:,} bytes fits in no frame ({type(event).__name__})")
