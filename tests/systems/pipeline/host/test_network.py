@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from floodmark.core.errors import UsageError
-from floodmark.drivers.base import RefusedError
+from floodmark.drivers.base import Options, RefusedError
 from floodmark.systems.pipeline.errors import QueryError
 from floodmark.systems.pipeline.host.feed import write_rows
 from floodmark.systems.pipeline.host.network import Network, NetworkError, checked_faults
@@ -19,7 +19,7 @@ from floodmark.systems.pipeline.query import Query
 from tests.drivers.harness import on_loop
 from tests.systems.pipeline.host.hosted import hosted, offers, records
 
-OPTIONS = {"records": "2000", "chunk_size": 100, "demand": 100, "max_demand": 100, "store": "http"}
+OPTIONS: Options = {"records": "2000", "chunk_size": 100, "demand": 100, "max_demand": 100, "store": "http"}
 CUTS = "limit=50KB,direction=downstream"
 
 
