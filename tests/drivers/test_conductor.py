@@ -96,7 +96,9 @@ async def opened(url: str, sink: AskingRecorder, *channels: str, options: Option
     return connection
 
 
-async def heard(*events: Json, then: Callable[[AskingRecorder], bool] = lambda sink: sink.of(1).ended) -> AskingRecorder:
+async def heard(
+    *events: Json, then: Callable[[AskingRecorder], bool] = lambda sink: sink.of(1).ended, options: Options | None = None
+) -> AskingRecorder:
     """Ask once on a connection that then hears these events; what the sink heard."""
     sink = AskingRecorder()
 
@@ -105,7 +107,7 @@ async def heard(*events: Json, then: Callable[[AskingRecorder], bool] = lambda s
             say(*events)
 
     async with tcp_server(Played(answer).behaviour()) as url:
-        connection = await opened(url, sink)
+        connection = await opened(url, sink, options=options)
         connection.ask(ask(1))
         await eventually(lambda: then(sink))
         await connection.close()
@@ -125,12 +127,13 @@ async def test_answer_reaches_the_sink_in_order_with_its_count() -> None:
     assert sink.closings == ["was left by us"]
 
 
+@pytest.mark.parametrize(("coalesce", "declared"), [(True, [1, 3, 1]), (False, [0, 0, 0])])
 @on_loop
-async def test_tokens_that_were_coalesced_are_told_with_their_count() -> None:
-    sink = await heard(token("a"), token("bcd", count=3), token("e"), token(""), end(5))
+async def test_tokens_declare_their_count_to_a_surface_that_lets_them_be_coalesced(coalesce: bool, declared: list[int]) -> None:
+    sink = await heard(token("a"), token("bcd", count=3), token(""), token("e"), end(5), options={"coalesce": coalesce})
 
     assert sink.of(1).chunks == [b"a", b"bcd", b"e"]
-    assert sink.of(1).declared == [0, 3, 0]
+    assert sink.of(1).declared == declared
 
 
 @on_loop

@@ -8,7 +8,8 @@ the event.
 What a conductor must not say is checked here: tokens or an end for an answer that it has not acknowledged, for one that has ended, or in
 another conversation than the question's are odd. A frame with a wrong checksum, or one that cannot be read, ends the connection.
 
-HOT: tokens of one answer that follow one another are handed on together; a Token that declares more than one goes on its own.
+HOT: tokens of one answer that follow one another are handed on together. Only a surface that lets them be coalesced hands on one event at
+a time, with the count that it declares.
 Memory: answers under way, and the last ENDED_COUNT that have ended, so that whatever comes late for them is known.
 """
 
@@ -226,7 +227,7 @@ class ConductorConnection(TcpConnection):
 
     def _take(self, events: list[_Event], received_ns: int) -> None:
         """HOT: once per frame."""
-        sink, answers = self._sink, self._answers
+        sink, answers, coalesced = self._sink, self._answers, self._coalesce
         run: list[bytes] = []
         run_of: _Answer | None = None
         for event in events:
@@ -236,24 +237,22 @@ class ConductorConnection(TcpConnection):
                 if answer is None or answer.ended or answer.conversation_id != (event.conversation_id or MAIN_ID):
                     self._odd_token(answer, event)
                     continue
+                if not answer.token or not event.text:
+                    continue
+                if coalesced:
+                    sink.text(answer.token, event.text.encode(), event.count, received_ns)
+                    continue
                 if answer is not run_of:
-                    if run_of is not None and run and run_of.token:
+                    if run_of is not None:
                         sink.chunks(run_of.token, run, received_ns)
                     run, run_of = [], answer
-                if event.count == 1:
-                    if event.text:
-                        run.append(event.text.encode())
-                elif answer.token and event.text:
-                    if run:
-                        sink.chunks(answer.token, run, received_ns)
-                        run = []
-                    sink.text(answer.token, event.text.encode(), event.count, received_ns)
+                run.append(event.text.encode())
                 continue
-            if run_of is not None and run and run_of.token and sink is not None:
+            if run_of is not None and sink is not None:
                 sink.chunks(run_of.token, run, received_ns)
-            run, run_of = [], None
+                run_of = None
             self._take_rare(event)
-        if run_of is not None and run and run_of.token and sink is not None:
+        if run_of is not None and sink is not None:
             sink.chunks(run_of.token, run, received_ns)
 
     def _odd_token(self, answer: _Answer | None, event: _Event) -> None:
