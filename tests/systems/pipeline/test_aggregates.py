@@ -20,6 +20,8 @@ from floodmark.core.errors import UsageError
 from floodmark.systems.pipeline.aggregate import FUNCTIONS, Aggregates, Grouping, Snapshot
 from floodmark.systems.pipeline.aggregate import aggregates as aggregates_module
 from floodmark.systems.pipeline.aggregate import totals as totals_module
+from floodmark.systems.pipeline.aggregate.aggregates import LARGE_ROWS
+from floodmark.systems.pipeline.aggregate.groups import Groups
 
 Record = Mapping[str, Any]
 
@@ -681,3 +683,35 @@ def test_grouping_that_makes_no_sense_is_a_usage_error_that_says_why(wrong: dict
 def test_aggregates_of_an_unknown_function_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="no aggregate function 'median'"):
         Aggregates(["median"])
+
+
+@pytest.mark.parametrize(
+    "key", [pl.Series([1, 2, None]), pl.Series(["a", "b", "c"]), pl.Series([float("nan"), 0.0, -0.0]), pl.Series([[1], [2], [1]])]
+)
+def test_update_large_batches_near_the_limit_are_judged_as_small_ones_are(key: pl.Series) -> None:
+    rows = LARGE_ROWS * 2
+    keys = key.gather(pl.Series([index % 3 for index in range(rows)]))
+    frame = pl.DataFrame({"k": keys, "n": range(rows)})
+    grouping = Grouping(group_by=("k",), aggregations=("sum", "count"), max_groups=2)
+    large, small = Aggregates((), [grouping]), Aggregates((), [grouping])
+
+    told = large.update(frame)
+    told_small = [small.update(part) for part in frame.iter_slices(100)]
+
+    assert told.groupings[0].rejected == sum(each.groupings[0].rejected for each in told_small)
+    assert same(large.snapshot().groupings[0].groups, small.snapshot().groupings[0].groups)
+
+
+def test_update_large_batches_of_few_keys_are_not_looked_at_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = pl.DataFrame({"k": [f"g{index % 10}" for index in range(LARGE_ROWS)]})
+    aggregates = Aggregates((), [Grouping(group_by=("k",), aggregations=("count",), max_groups=100)])
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("looked at")
+
+    monkeypatch.setattr(Groups, "admit", refuse)
+    monkeypatch.setattr(Groups, "admit_all", refuse)
+    for _ in range(40):  # 400 groups at most, were they not folded on the way
+        aggregates.update(frame)
+
+    assert aggregates.snapshot().groupings[0].groups["g3"] == {"count": 40 * len([n for n in range(LARGE_ROWS) if n % 10 == 3])}

@@ -29,7 +29,7 @@ from floodmark.systems.pipeline.aggregate.snapshot import GroupingUpdate, GroupS
 from floodmark.systems.pipeline.aggregate.totals import Totals
 
 GROUP_BYTES = 600  # planned for, per group
-LARGE_ROWS = 4096  # from here on finding the distinct keys costs less per row than a look at each
+LARGE_ROWS = 4096  # from here on counting the distinct keys costs less per row than a look at each
 
 Rows = pl.DataFrame | Sequence[Mapping[str, Any]]
 
@@ -51,23 +51,27 @@ class View:
     def take(self, frame: pl.DataFrame, projection: Projection) -> pl.Series | None:
         """Take a batch into account, as far as there is room for its groups; gives who was accepted, None for everybody."""
         cut = projection(frame)
-        if self.groups.may_exceed(frame.height) and self.groups.unseen_rows:
+        most_count = frame.height  # groups that it can found
+        is_large = most_count >= LARGE_ROWS and not self._rejected_last
+        if is_large and self.groups.may_exceed(most_count):
+            most_count = self.groups.distinct_count(cut)
+        if self.groups.unseen_count and self.groups.may_exceed(most_count):
             self.totals.fold()
-        looked_at = self.groups.may_exceed(frame.height)
-        at_once = looked_at and frame.height >= LARGE_ROWS and not self._rejected_last and self.groups.admit_all(cut)
+        looked_at = self.groups.may_exceed(most_count)
+        at_once = looked_at and is_large and self.groups.admit_all(cut)
         accepted = self.groups.admit(cut) if looked_at and not at_once else None
         self._rejected_last = accepted is not None
-        self._add(cut, projection, frame.height, accepted, unseen=not looked_at)
+        self._add(cut, projection, frame.height, accepted, unseen_count=0 if looked_at else most_count)
         return accepted
 
     def take_accepted(self, frame: pl.DataFrame, projection: Projection, accepted: pl.Series | None) -> None:
         """Take into account those whom somebody else has accepted."""
-        self._add(projection(frame), projection, frame.height, accepted, unseen=True)
+        self._add(projection(frame), projection, frame.height, accepted, unseen_count=frame.height)
 
-    def _add(self, cut: pl.DataFrame, projection: Projection, row_count: int, accepted: pl.Series | None, *, unseen: bool) -> None:
+    def _add(self, cut: pl.DataFrame, projection: Projection, row_count: int, accepted: pl.Series | None, *, unseen_count: int) -> None:
         if accepted is not None:
             cut, row_count = cut.filter(accepted), int(accepted.sum())
-        self.totals.add(cut, projection.fields, row_count, unseen=unseen)
+        self.totals.add(cut, projection.fields, row_count, unseen_count=unseen_count)
 
 
 class Aggregates:

@@ -1,7 +1,7 @@
 """Which groups there are, and which records may found a new one: the limit `max_groups`, exact to the record.
 
 A group has a number, given when it is first seen. Records are admitted in order: one that would found a group beyond the limit is
-rejected, one of a known group never is. As long as the groups known and the rows not yet looked at cannot exceed the limit together,
+rejected, one of a known group never is. As long as the groups known and those of rows not yet looked at cannot exceed the limit together,
 `may_exceed` is False and nothing needs to be looked at: their keys are learned later, when the rows are folded.
 
 Keys: the value itself for one field, a tuple for several. None and a missing field are the same key; NaN is one key.
@@ -50,18 +50,23 @@ class Groups:
         self.rejected_count = 0
         self._key_count = key_count
         self._max_groups = max_groups
-        self.unseen_rows = 0  # accepted without a look and not learned yet: each may found a group
+        self.unseen_count = 0  # groups that rows may found which were accepted without a look and not learned yet
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def may_exceed(self, row_count: int) -> bool:
-        """Whether so many more rows could found a group beyond the limit, as far as one can tell without a look at them."""
-        return self._max_groups is not None and len(self.numbers) + self.unseen_rows + row_count > self._max_groups
+    def may_exceed(self, most_count: int) -> bool:
+        """Whether rows that found so many groups at most could found one beyond the limit, as far as one can tell without a look."""
+        return self._max_groups is not None and len(self.numbers) + self.unseen_count + most_count > self._max_groups
+
+    def distinct_count(self, keyed: pl.DataFrame) -> int:
+        """How many groups a batch has at most: its distinct keys, where they are counted at a fraction of the cost of naming them."""
+        column = keyed.get_column(KEY_PREFIX + "0")
+        return keyed.height if self._key_count > 1 or column.dtype.is_nested() or column.dtype == pl.Object else column.n_unique()
 
     def admit_all(self, keyed: pl.DataFrame) -> bool:
         """Found all groups of a batch if there is room for all of them, else none, and say which: a look at each distinct key only."""
-        assert not self.unseen_rows
+        assert not self.unseen_count
         keys = keys_of(keyed.select(key_names(self._key_count)).unique(), self._key_count)
         if self._max_groups is not None and len(self.numbers) + len(set(keys).difference(self.numbers)) > self._max_groups:
             return False
@@ -83,7 +88,7 @@ class Groups:
             keyed: a projected frame. INVARIANT: no accepted row is unseen.
         Returns: which rows are accepted, or None for all of them.
         """
-        assert not self.unseen_rows
+        assert not self.unseen_count
         numbers = self.numbers
         limit = math.inf if self._max_groups is None else self._max_groups
         keys = keys_of(keyed, self._key_count)

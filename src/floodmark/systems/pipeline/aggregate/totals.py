@@ -64,14 +64,14 @@ class Totals:
         """Whether numbers are looked at, or records only counted."""
         return self._sums or self._least or self._greatest
 
-    def add(self, projected: pl.DataFrame, fields: dict[str, str], row_count: int, *, unseen: bool) -> None:
+    def add(self, projected: pl.DataFrame, fields: dict[str, str], row_count: int, *, unseen_count: int) -> None:
         """Take rows into account, now or at the next fold.
 
         Args:
             projected: the key columns `key:0`... and the value columns, nothing else.
             fields: by value column, the field whose numbers stand in it.
             row_count: of `projected`, which cannot tell when it has no columns.
-            unseen: whether the rows were accepted without a look at their keys.
+            unseen_count: groups that the rows may found, where they were accepted without a look at their keys.
         """
         if not projected.width:
             _add(self._rows, self.groups.learn([()]), [row_count], 1)
@@ -80,7 +80,7 @@ class Totals:
             self.fold()
             self._aside_fields = fields
         self._aside.append(projected)
-        self.groups.unseen_rows += row_count if unseen else 0
+        self.groups.unseen_count += unseen_count
         self._aside_rows += row_count
         self._aside_bytes += int(projected.estimated_size())
         if self._aside_rows >= FOLD_ROWS or self._aside_bytes >= FOLD_BYTES:
@@ -94,7 +94,7 @@ class Totals:
         self._aside, self._aside_rows, self._aside_bytes = [], 0, 0
         for start in range(0, frame.height, FOLD_ROWS_MAX):
             self._fold(frame.slice(start, FOLD_ROWS_MAX), self._aside_fields)
-        self.groups.unseen_rows = 0
+        self.groups.unseen_count = 0
 
     def _fold(self, frame: pl.DataFrame, fields: dict[str, str]) -> None:
         parts = {name: part(frame.get_column(name), name) for name in fields} if self.needs_values else {}
