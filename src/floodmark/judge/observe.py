@@ -26,6 +26,30 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     starts: int = 1  # of the process; after more than one, what it has at the end says nothing about what it had at the beginning
 
 
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of requests, where streams are answers. `usages`: answers of which a number of tokens was told; `paced`: those that were
+    asked to keep a pace and came whole; `good`: those within the service level. `close_worst_s` is None where nobody looked."""
+
+    ttft: LatencySummary = LatencySummary()
+    token_gap: LatencySummary = LatencySummary()
+    stream_time: LatencySummary = LatencySummary()
+    streams: int = 0
+    streams_completed: int = 0
+    streams_failed: int = 0
+    stalls: int = 0
+    odd_events: int = 0
+    usages: int = 0
+    usage_wrong: int = 0
+    chunks: int = 0
+    tokens: int = 0
+    tokens_per_chunk_max: float = 0.0
+    good_streams: int = 0
+    good_tokens: int = 0
+    paced: int = 0
+    pace_error: float = 0.0
+    close_worst_s: float | None = None
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What a scenario left behind. Times are monotonic nanoseconds, 0 or None where the moment never came."""
 
@@ -71,6 +95,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     statistics_wanted: dict[str, float] = {}
     target_exits: int | None = None
     closed_loop: bool = False
+    answers: Answers | None = None  # None: the driver does not ask
 
 
 _COUNTED = ("delivered",)  # statistics that do not count deliveries prove nothing about them
@@ -101,6 +126,7 @@ def observe(record: Record) -> Observations:
     _account(record, values)
     _times(record, values, missing)
     _latencies(record, values, missing)
+    _answers(record, values, missing)
     _memory(record, values, missing)
     _leaks(record, values, missing)
     at_least: dict[str, str] = {}
@@ -187,6 +213,46 @@ def _latencies(record: Record, values: dict[str, float], missing: dict[str, str]
         missing["generator_lag_p99"] = "a closed loop has no schedule to be late for"
     else:
         missing["generator_lag_p99"] = "the generator sent nothing that the target did not hold up"
+
+
+_OF_ANSWERS = ("streams", "streams_completed", "streams_failed", "stalls", "odd_events", "usage_wrong")
+_OF_GOOD = ("tokens_per_chunk", "tokens_per_chunk_max", "goodput", "goodput_ratio", "pace_error", "close_time_max")
+
+
+def _answers(record: Record, values: dict[str, float], missing: dict[str, str]) -> None:
+    answers = record.answers
+    times = {f"{prefix}_{percentile}" for prefix in ("ttft", "token_gap", "stream_time") for percentile in _PERCENTILES}
+    if answers is None:
+        missing |= dict.fromkeys((*times, *_OF_ANSWERS, *_OF_GOOD), "the driver does not ask")
+        return
+    values["streams"] = answers.streams
+    if answers.close_worst_s is not None:
+        values["close_time_max"] = answers.close_worst_s
+    missing["close_time_max"] = "no connection was closed in the clean way while somebody looked"
+    if not answers.streams:
+        missing |= dict.fromkeys((*times, *_OF_ANSWERS[1:], *_OF_GOOD[:-1]), "nothing was asked")
+        return
+    values |= {name: float(getattr(answers, name)) for name in _OF_ANSWERS[1:-1]}
+    values["goodput_ratio"] = answers.good_streams / answers.streams
+    for prefix, summary in (("ttft", answers.ttft), ("token_gap", answers.token_gap), ("stream_time", answers.stream_time)):
+        if summary.count:
+            values |= {f"{prefix}_{percentile}": getattr(summary, percentile) / 1e9 for percentile in _PERCENTILES}
+    figures: dict[str, tuple[float, float]] = {  # each with what it is a figure of
+        "usage_wrong": (answers.usage_wrong, answers.usages),
+        "tokens_per_chunk": (answers.tokens / max(answers.chunks, 1), answers.chunks and answers.tokens),
+        "tokens_per_chunk_max": (answers.tokens_per_chunk_max, answers.tokens_per_chunk_max),
+        "goodput": (answers.good_tokens / values.get("load_time", math.inf), values.get("load_time", 0.0)),
+        "pace_error": (answers.pace_error, answers.paced),
+    }
+    values |= {name: figure for name, (figure, seen) in figures.items() if seen}
+    missing |= dict.fromkeys(times, "no answer came so far")
+    missing |= {
+        "usage_wrong": "no answer told how many tokens it has",
+        "tokens_per_chunk": "nobody can tell how many tokens there were",
+        "tokens_per_chunk_max": "nobody can tell how many tokens a chunk had",
+        "goodput": "the load did not come to its end",
+        "pace_error": "no answer that was asked to keep a pace came whole",
+    }
 
 
 def _phase(summary: LatencySummary) -> dict[str, float]:

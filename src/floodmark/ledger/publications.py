@@ -135,10 +135,13 @@ class Publications:
 
     def failed(self, publisher: int, seq: int) -> None:
         """Note that a send failed or timed out; whether it arrived is indeterminate, and an acknowledgement from now on is ignored."""
-        fresh = self._resolve(publisher, seq, seq + 1)
-        if fresh:
-            self.failed_count += 1
-            self._note(self.failures, publisher, seq, seq + 1)
+        self.failed_range(publisher, seq, seq + 1)
+
+    def failed_range(self, publisher: int, first_seq: int, end_seq: int) -> None:
+        """Note that of all of [first_seq, end_seq) nobody knows whether they arrived."""
+        for start, end in self._resolve(publisher, first_seq, end_seq):
+            self.failed_count += end - start
+            self._note(self.failures, publisher, start, end)
 
     def never_sent(self, publisher: int, seq: int) -> None:
         """Journal that the harness itself dropped a sequence before it reached the system: nobody's loss, and not attempted."""

@@ -14,6 +14,8 @@ from floodmark.model.scenario import Target
 SYSTEMS: dict[str, tuple[tuple[str, ...], str]] = {
     "hub": (("-m", "floodmark.systems.hub"), r"^floodmark hub ready (\S+)$"),
     "pipeline": (("-m", "floodmark.systems.pipeline.host"), r"^floodmark pipeline ready (\S+)$"),
+    "conductor": (("-m", "floodmark.systems.conductor.host"), r"^floodmark conductor ready (\S+)$"),
+    "tokens": (("-m", "floodmark.systems.conductor.tokens"), r"^floodmark tokens ready (\S+)$"),
 }
 
 

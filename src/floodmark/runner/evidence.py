@@ -68,6 +68,8 @@ class Evidence:
         self.first_drained_ns = 0  # with a second load only: the drain between the two, and the second itself
         self.second_start_ns = 0
         self.second_end_ns = 0
+        self.close_worst_s: float | None = None
+        """How long the slowest clean close of a connection took, where somebody looked."""
         self.target_exits = 0
         self.target_gone = ""
         """Why the target was not there at the end of the run although nothing was wrong with it: a fault ended it for good."""

@@ -43,6 +43,14 @@ def sources_of(population: Population, agent: int, agents: int) -> Ints:
     return owned
 
 
+def asked_by(population: Population, agent: int, agents: int) -> Ints:
+    """The sources that an agent asks for where streams are answers: the channels of its connections, ascending."""
+    each = population.subscriptions_per_connection
+    first: Ints = np.arange(agent, population.connections, agents, dtype=np.int64) * each
+    owned: Ints = (first[:, None] + np.arange(each, dtype=np.int64)).ravel()
+    return owned
+
+
 def loopback_for(connection: int, host: str | None) -> str | None:
     """The local address to connect from: beyond some 20,000 connections one source address runs out of ports, so loopback spreads them."""
     if host not in ("127.0.0.1", "localhost") or connection < PORTS_PER_ADDRESS:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
-from floodmark.judge.observe import Record, observe
+from floodmark.judge.observe import Answers, Record, observe
 from floodmark.judge.verdict import Observations, judge, with_implied
 from floodmark.ledger.histogram import Histogram
 from floodmark.ledger.inbox import NEVER_NS
@@ -31,6 +31,7 @@ from floodmark.runner.aftermath import fault_results, timed
 from floodmark.runner.evidence import Evidence
 from floodmark.runner.interrupted import held_back
 from floodmark.runner.leaks import figures_of, leak_of
+from floodmark.runner.wire import Outcome
 
 FINDINGS_SHOWN = 50
 REASONS_SHOWN = 5
@@ -146,11 +147,39 @@ def record_of(scenario: Scenario, evidence: Evidence, faults: tuple[FaultResult,
         statistics_wanted={
             "delivered": figures["frames"],
             "published": figures["published"] + evidence.probes + figures["fault_publishes"],
-            "connections": figures["connections"] + population.publishers,
-            "subscriptions": figures["connections"] * each,
+            **_held(scenario, outcomes, int(figures["connections"])),
         },
         target_exits=evidence.target_exits if started_by_us else None,
         closed_loop=all(isinstance(phase.arrival, Flood) for phase in scenario.phases),
+        answers=_answers(evidence),
+    )
+
+
+def _held(scenario: Scenario, outcomes: Sequence[Outcome], connections: int) -> dict[str, float]:
+    """What a target's statistics should say of what is open at the end. Who asks has no publisher connections, and what a channel is to
+    the target, if anything, is the driver's to know."""
+    if any(outcome.answered is not None for outcome in outcomes):
+        return {"connections": connections}
+    population = scenario.population
+    return {"connections": connections + population.publishers, "subscriptions": connections * population.subscriptions_per_connection}
+
+
+def _answers(evidence: Evidence) -> Answers | None:
+    """What all agents together know of their answers; None where the driver does not ask."""
+    parts = [outcome.answered for outcome in evidence.outcomes if outcome.answered is not None]
+    if not parts:
+        return None
+    figures: Counter[str] = Counter()
+    for part in parts:
+        figures.update(part.figures)
+    return Answers(
+        ttft=_merged(part.ttft for part in parts).summary(),
+        token_gap=_merged(part.token_gap for part in parts).summary(),
+        stream_time=_merged(part.stream_time for part in parts).summary(),
+        tokens_per_chunk_max=max(part.worst["tokens_per_chunk"] for part in parts),
+        pace_error=max(part.worst["pace_error"] for part in parts),
+        close_worst_s=evidence.close_worst_s,
+        **{name: int(figures[name]) for name in Answers.__struct_fields__ if name in figures},
     )
 
 
@@ -280,6 +309,8 @@ def _around_faults(counts: Mapping[str, Counted]) -> dict[str, Counted]:
 def _published(evidence: Evidence) -> dict[str, int]:
     """What was sent in each window; nothing where the edges between them are not exact."""
     reckoning = evidence.reckoning
+    if any(outcome.answered is not None for outcome in evidence.outcomes):
+        return {}  # the ledger counts the tokens of an answer, `published` the requests
     return _around_faults(reckoning.published) if reckoning is not None and not reckoning.edge_error_count else {}
 
 

@@ -19,6 +19,7 @@ import msgspec
 from floodmark import drivers
 from floodmark.core import tasks
 from floodmark.core.errors import FloodmarkError, HarnessBugError, SystemUnderTestError, UsageError
+from floodmark.drivers.asking import asks_of
 from floodmark.faults import plan as plan_fault
 from floodmark.judge.verdict import Observations
 from floodmark.ledger.inbox import NEVER_NS
@@ -79,6 +80,8 @@ class Session:
         """The figures behind the newest result."""
         self._agents = Agents(self._on_progress)
         self._profiler = profile.profiler(settings.profile, scenario, folder)
+        self._asks = False
+        """Whether streams are answers to requests."""
         self._agent_count = settings.agents or plan.agents_for(scenario.population, os.cpu_count() or 1)
 
     async def play(self) -> ScenarioResult:
@@ -124,13 +127,14 @@ class Session:
         scenario = self._scenario
         population = scenario.population
         driver = drivers.build(scenario.driver, scenario.driver_options)
+        self._asks = asks_of(driver)
         for fault in scenario.faults:
             if getattr(plan_fault(fault), "resume", False) and not driver.resumes:
                 raise UsageError(
                     f"scenario {scenario.id!r}: fault {fault.kind!r} with resume, but driver {scenario.driver!r} cannot resume here; "
                     "set its option resume to false"
                 )
-        require_possible(scenario, resumes=driver.resumes)
+        require_possible(scenario, driver)
         require_startable(scenario.target)
         self._profiler.require()
         leaks.require_limits(scenario)
@@ -165,6 +169,9 @@ class Session:
         if self._evidence.second_start_ns:
             await second.rest(watch)
         watch.mark(usage.END, time.monotonic_ns())
+        if self._asks:
+            step = await self._agents.ask("leave", limit_s=STEP_LIMIT_S)
+            self._evidence.close_worst_s = step.worst_s if step.figures.get("closed") else None
         if usage.asks_what_connections_leave(self._scenario):
             await self._agents.close()
             await second.rest(watch)
@@ -285,9 +292,12 @@ class Session:
             raise SystemUnderTestError(f"not one connection could be opened: {why[0][0] if why else 'no reason was given'}")
 
     async def _warm_up(self) -> None:
-        """Send probes until every subscription has seen one: the evidence that it is active."""
+        """Send probes until every subscription has seen one: the evidence that it is active. Who asks sees that by subscribing."""
         self._display.update(phase="warming up")
         wanted = self._evidence.connected * self._scenario.population.subscriptions_per_connection
+        if self._asks:
+            self._evidence.seen = wanted
+            return
         deadline_ns = time.monotonic_ns() + int(self._scenario.connect_limit_s * 1e9)
         again_ns = 0
         while time.monotonic_ns() < deadline_ns:
@@ -303,7 +313,10 @@ class Session:
         self._evidence.notes.append(f"only {self._evidence.seen:,} of {wanted:,} subscriptions saw a warm-up message")
 
     async def _drain(self) -> None:
-        """Wait until nothing is missing, or until the drain limit: what is missing then is lost. A moment is left for duplicates."""
+        """Wait until nothing is missing, or until the drain limit: what is missing then is lost. A moment is left for duplicates.
+
+        Where streams are answers, nothing more can come once all of them have ended.
+        """
         self._evidence.where = "in the drain"
         self._evidence.timeline.mark("drain", time.monotonic_ns())
         self._display.update(phase="drain")
@@ -322,7 +335,7 @@ class Session:
                 checked = state
                 await self._account(final=False)
                 reckoning = self._evidence.reckoning
-                if reckoning is not None and not reckoning.delivery.lost and not state[1]:
+                if reckoning is not None and not state[1] and (self._asks or not reckoning.delivery.lost):
                     return
             await asyncio.sleep(POLL_S)
 

@@ -31,7 +31,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, tag="setup"):
 
 class Do(msgspec.Struct, frozen=True, kw_only=True, tag="do"):
     """One step: `connect` (wave `index`), `probe`, `phase` and `fault` (by `index`; a phase starts at `at_ns`), `settle`, `give-up`,
-    `collect`, `quit`; `gone`: the target is gone for good; `window` (before, during, after, by `index`) begins at `at_ns`."""
+    `collect`, `leave` (in the clean way), `quit`; `gone`: the target is gone for good; `window` (before, during, after, by `index`) begins
+    at `at_ns`."""
 
     step: str
     number: int
@@ -88,6 +89,16 @@ class Loss(msgspec.Struct, kw_only=True):
     ours: bool = False
 
 
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent that asks knows of its answers: histograms, figures that are summed over the agents, and the largest of others."""
+
+    ttft: bytes
+    token_gap: bytes
+    stream_time: bytes
+    figures: dict[str, float]
+    worst: dict[str, float]
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):
     """Everything an agent knows: its accounts, its publications, its histograms. `ended_ns`: when the target ended a subscription."""
 
@@ -102,6 +113,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):
     figures: dict[str, float]
     reasons: dict[str, int]
     losses: list[Loss] = []
+    answered: Answered | None = None
     ended_ns: list[int] = []
     first_intended_ns: int
     last_received_ns: int

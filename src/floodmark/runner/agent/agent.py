@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from floodmark.core.errors import FloodmarkError, HarnessBugError, SystemUnderTestError, UsageError
 from floodmark.drivers import build
+from floodmark.drivers.asking import asks_of
 from floodmark.drivers.base import Connection
 from floodmark.faults import FaultPlan
 from floodmark.faults import plan as plan_fault
@@ -29,6 +30,7 @@ from floodmark.model.checks import FAULT_WINDOWS
 from floodmark.model.finding import Order
 from floodmark.model.scenario import Fast, Fault, Slow
 from floodmark.runner import plan
+from floodmark.runner.agent.asking import Asker
 from floodmark.runner.agent.dropping import Dropping
 from floodmark.runner.agent.holding import LateInbox, Standing, Withheld
 from floodmark.runner.agent.mishaps import Mishaps
@@ -60,15 +62,7 @@ class Agent:
         self.put = self._late.put if any(map(_delays_receiving, scenario.faults, self._faults)) else self.intake.put
         self.turn = self.intake.turn
         self.put_block = self.intake.put_block
-        self.publisher = Publisher(
-            population=population,
-            owned=plan.sources_of(population, setup.agent, setup.agents),
-            driver=self._driver,
-            run=setup.run,
-            seed=setup.seed,
-            channel_names=names,
-        )
-        self.acknowledged = self.publisher.acknowledged
+        self._asker: Asker | None = None
         self.crowd = Crowd(
             driver=self._driver,
             url=setup.url,
@@ -80,6 +74,7 @@ class Agent:
             standing=self._standing,
             in_order=scenario.order is Order.PER_PUBLISHER,
         )
+        self.publisher = self._made_publisher(names)
         self._reconnect = scenario.reconnect
         self._returning = Returning(scenario.reconnect, seed=setup.seed)
         self.crowd.on_lost = self._on_lost
@@ -120,6 +115,34 @@ class Agent:
         self._leaving_publishers = False
         self.publisher_losses: Counter[str] = Counter()
 
+    def _made_publisher(self, names: list[str]) -> Publisher | Asker:
+        """Who sends: what an answer tells goes to whoever asked for it."""
+        setup, population, driver = self._setup, self._population, self._driver
+        if not asks_of(driver):
+            owned = plan.sources_of(population, setup.agent, setup.agents)
+            publisher = Publisher(population=population, owned=owned, driver=driver, run=setup.run, seed=setup.seed, channel_names=names)
+            self.acknowledged = publisher.acknowledged
+            self.refused = publisher.refuse
+            return publisher
+        asker = self._asker = Asker(
+            population=population,
+            owned=plan.asked_by(population, setup.agent, setup.agents),
+            driver=driver,
+            run=setup.run,
+            seed=setup.seed,
+            channel_names=names,
+            members=self.crowd.members,
+            accounts=self.accounts,
+            intake=self.intake,
+            reconnect=setup.scenario.reconnect,
+        )
+        asker.last_phase = setup.scenario.phases[-1].name
+        answers = asker.answers
+        self.accepted, self.text, self.chunks, self.turn = answers.accepted, answers.text, answers.chunks, answers.turn
+        self.acknowledged, self.refused = answers.accepted, answers.failed  # as a driver may say it too
+        self.finished, self.failed, self.odd = answers.finished, answers.failed, answers.odd
+        return asker
+
     # -- Sink ------------------------------------------------------------------------------------------------------------------
 
     @property
@@ -127,26 +150,28 @@ class Agent:
         """Whether deliveries may come in as blocks now."""
         return self.intake.takes_blocks and not self._late.holding
 
-    def refused(self, token: int, reason: str) -> None:
-        """A publish was refused."""
-        self.publisher.refuse(token, reason)
-
     def ended(self, slot: int, reason: str) -> None:
         """The target ended a subscription unasked."""
         self.crowd.end(slot, reason)
 
     def closed(self, connection: Connection, reason: str) -> None:
         """A connection is gone."""
+        member, lost_before = self.crowd.member_of(connection), self.crowd.disconnects.total()
         if self.crowd.left(connection, reason):
+            if self._asker is not None and member is not None:
+                self._asker.gone(connection, member, reason, ours=self.crowd.disconnects.total() == lost_before)
             return
-        lost = self.publisher.gone(connection, returning=self._returning.on and not self._leaving_publishers)
+        publisher = self.publisher
+        if isinstance(publisher, Asker):
+            return
+        lost = publisher.gone(connection, returning=self._returning.on and not self._leaving_publishers)
         if self._leaving_publishers:
             return
         self.publisher_losses[f"publisher: {reason}"] += 1
         number, unanswered = lost or (-1, 0)
         loss = self._returning.note(number, publisher=True, reason=reason, unanswered=unanswered)
         if lost is not None:
-            self._returning.bring_back(loss, lambda: self._publish_again(number), lambda: self.publisher.away(number))
+            self._returning.bring_back(loss, lambda: self._publish_again(number), lambda: publisher.away(number))
 
     def _on_lost(self, member: Member, reason: str, *, ours: bool = False) -> None:
         """A subscriber's connection was lost though nobody here left it."""
@@ -162,7 +187,8 @@ class Agent:
         setup = self._setup
         name = self._names[number % self._population.channels]
         connection = await self._driver.connect(setup.url, name, self, limit_s=setup.scenario.connect_limit_s)
-        self.publisher.back(number, connection)
+        if isinstance(self.publisher, Publisher):
+            self.publisher.back(number, connection)
 
     # -- steps -----------------------------------------------------------------------------------------------------------------
 
@@ -238,6 +264,9 @@ class Agent:
             case "gone":
                 self._returning.stop()
                 return Did(number=do.number)
+            case "leave":
+                await self.crowd.close()
+                return Did(number=do.number, figures={"closed": self.crowd.closed_count}, worst_s=self.crowd.close_worst_s)
             case "give-up":
                 self.publisher.give_up()
                 return Did(number=do.number)
@@ -248,7 +277,7 @@ class Agent:
 
     async def _connect(self, do: Do) -> Did:
         setup, population = self._setup, self._population
-        if do.index == 0:
+        if do.index == 0 and isinstance(self.publisher, Publisher):
             for number in plan.publishers_of(population, setup.agent, setup.agents):
                 connection = await self._driver.connect(
                     setup.url, self._names[number % population.channels], self, limit_s=setup.scenario.connect_limit_s
@@ -301,7 +330,7 @@ class Agent:
     def _fail_publish(self, source: int) -> None:
         """A fault of ours fails this publish: it takes a sequence, so that the journal has it, and is never sent."""
         publications = self.publisher.publications
-        publications.never_sent(source, publications.next_seq(source))
+        publications.never_sent(source, publications.next_seq(source))  # one sequence, also where a request has many
         self._failed_publishes += 1
 
     async def _report(self) -> None:
@@ -331,7 +360,11 @@ class Agent:
         self.intake.flush()
         self.publisher.settle_times()
         crowd, publisher = self.crowd, self.publisher
-        reasons = crowd.ended + crowd.disconnects + crowd.not_resumed + publisher.refused + self.publisher_losses + self._returning.refusals
+        asker = self._asker
+        excused = self._failed_publishes + (asker.excused_count if asker is not None else 0)
+        reasons = asker.reasons if asker is not None else Counter[str]()
+        reasons += crowd.ended + crowd.disconnects + crowd.not_resumed + publisher.refused
+        reasons += self.publisher_losses + self._returning.refusals
         return Outcome(
             number=do.number,
             accounts=accounts_to_wire(self.accounts),
@@ -352,11 +385,12 @@ class Agent:
                 "connections": crowd.connected_count,
                 "frames": self.intake.frames_count,
                 "fault_publishes": self._dropping.published_count,
-                "failed_by_fault": self._failed_publishes,
-                "dropped_unasked": publisher.publications.dropped_by_us_count - self._failed_publishes,
+                "failed_by_fault": excused,
+                "dropped_unasked": publisher.publications.dropped_by_us_count - excused,
             },
             reasons=dict(reasons.most_common(20)),
             losses=self._returning.losses,
+            answered=asker.answers.close_up() if asker is not None else None,
             ended_ns=crowd.ended_ns,
             first_intended_ns=publisher.first_intended_ns,
             last_received_ns=self.intake.last_received_ns,
@@ -364,9 +398,10 @@ class Agent:
 
     async def _leave(self) -> None:
         self._leaving_publishers = True
-        for outlet in self.publisher.outlets.values():
-            if outlet.connection is not None:
-                outlet.connection.abort()
+        if isinstance(self.publisher, Publisher):
+            for outlet in self.publisher.outlets.values():
+                if outlet.connection is not None:
+                    outlet.connection.abort()
         await self.crowd.close()
 
 

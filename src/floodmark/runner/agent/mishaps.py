@@ -186,8 +186,7 @@ class Mishaps:
         else:
             async with tasks.group() as leaving:
                 for member in mine:
-                    if member.connection is not None:
-                        leaving.create_task(member.connection.close())
+                    leaving.create_task(self._crowd.leave(member))
         await asyncio.sleep(plan.back_after_s)
         return await self._bring_back(mine, plan, resume=plan.resume, spread_s=plan.spread_s)
 

@@ -44,6 +44,8 @@ class Intake:
         self.frames_count = 0
         self.on_frames: list[Callable[[list[tuple[int, bytes, int]]], None]] = []
         self.on_deliveries: list[Callable[[Deliveries], None]] = []
+        self.feeds: list[Callable[[], None]] = []
+        """Who else has something to hand in (by `take`) when the inbox is emptied."""
 
     def turn(self) -> None:
         """HOT: called at the end of each read."""
@@ -83,6 +85,8 @@ class Intake:
 
     def flush(self) -> None:
         """Account for all that has come in."""
+        for feed in self.feeds:
+            feed()
         if not self._inbox and not self._blocks:
             return
         batch, blocks = self._inbox[:], self._blocks
@@ -91,11 +95,14 @@ class Intake:
         if batch:
             total_bytes = sum([len(frame) for _, frame, _ in batch])
             self._limit_count = max(8, min(BATCH_COUNT, BATCH_BYTES * len(batch) // (total_bytes + 1)))
-        deliveries = self._decoded(batch, blocks)
-        self.frames_count += len(deliveries)
-        self._accounts.receive(deliveries)
+        self.take(self._decoded(batch, blocks))
         for look in self.on_frames:
             look(batch)
+
+    def take(self, deliveries: Deliveries) -> None:
+        """Account for a batch that is decoded."""
+        self.frames_count += len(deliveries)
+        self._accounts.receive(deliveries)
         for see in self.on_deliveries:
             see(deliveries)
         self._time(deliveries)

@@ -26,6 +26,7 @@ from floodmark.runner.agent.holding import Standing
 from floodmark.runner.plan import loopback_for
 
 CREW = 256
+CLOSE_LIMIT_S = 5.0
 CONSUMER_TICK_S = 0.02
 HOPELESS_COUNT = 3 * CREW
 """So many refusals in a row without one success, and the rest is not tried: it would only take time."""
@@ -76,6 +77,9 @@ class Crowd:
         self.disconnects: Counter[str] = Counter()
         self.not_resumed: Counter[str] = Counter()
         self.last_frame: dict[int, bytes] = {}
+        self.closed_count = 0
+        self.close_worst_s = 0.0
+        """How many connections were closed in the clean way, and how long the slowest of them took."""
         self._driver = driver
         self._url = url
         self._host = host
@@ -272,6 +276,10 @@ class Crowd:
         """Keep the last frame of each subscription, for resuming; switched on only when a fault needs it."""
         self.last_frame.update([(slot, frame) for slot, frame, _ in batch])
 
+    def member_of(self, connection: Connection) -> Member | None:
+        """Whose connection it is."""
+        return self._by_connection.get(id(connection))
+
     def left(self, connection: Connection, reason: str) -> bool:
         """Note that a connection is gone; says whether it was one of ours."""
         member = self._by_connection.pop(id(connection), None)
@@ -286,6 +294,17 @@ class Crowd:
             self.on_lost(member, reason)
         return True
 
+    async def leave(self, member: Member) -> None:
+        """Close a member's connection in the protocol's clean way."""
+        if member.connection is not None:
+            begun_ns = time.monotonic_ns()
+            await member.connection.close()
+            self._took(time.monotonic_ns() - begun_ns)
+
+    def _took(self, close_ns: int) -> None:
+        self.closed_count += 1
+        self.close_worst_s = max(self.close_worst_s, close_ns / 1e9)
+
     async def close(self) -> None:
         """Leave in the protocol's clean way, all within a few seconds, then at once."""
         members = [member for member in self.members.values() if member.connection is not None]
@@ -295,17 +314,17 @@ class Crowd:
 
         async def leave() -> None:
             for member in queue:
-                if member.connection is not None:
-                    await member.connection.close()
+                await self.leave(member)
 
         try:
-            async with asyncio.timeout(5.0), tasks.group() as crew:
+            async with asyncio.timeout(CLOSE_LIMIT_S), tasks.group() as crew:
                 for _ in range(CREW):
                     crew.create_task(leave())
         except TimeoutError:
             for member in members:
                 if member.connection is not None:
                     member.connection.abort()
+                    self._took(int(CLOSE_LIMIT_S * 1e9))
 
 
 async def consume(
