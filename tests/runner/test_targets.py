@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
 import pytest
 
+from floodmark.runner.target import RunningTarget
 from tests.runner.played import play, server, write_scenario
 from tests.runner.server import FLOOD_BYTES, WORDS
 
@@ -209,3 +211,28 @@ def test_target_that_is_paused_in_the_load_loses_nothing_and_shows_it_in_the_lat
 
     assert played.code == 0, played.stderr
     assert played.result["delivery"]["delivered"] == 400
+
+
+def test_target_that_is_closed_by_a_run_that_is_cancelled_does_not_hide_that() -> None:
+    """A watch takes a moment to end, and the cancellation comes in just that moment."""
+
+    async def job() -> asyncio.Task[None]:
+        target, ending, end = RunningTarget("it", ""), asyncio.Event(), asyncio.Event()
+
+        async def watch() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ending.set()
+                await end.wait()
+
+        target._watches.append(asyncio.create_task(watch()))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(target.close())
+        await ending.wait()
+        closing.cancel()
+        end.set()
+        await asyncio.wait([closing, *target._watches])
+        return closing
+
+    assert asyncio.run(job()).cancelled()

@@ -14,7 +14,7 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -195,9 +195,11 @@ class RunningTarget:
             self._give_place()
             for watch in self._watches:
                 watch.cancel()
+            if self._watches:
+                await asyncio.wait(self._watches)  # unlike awaiting them, it tells their cancellation from one of ours
             for watch in self._watches:
-                with suppress(asyncio.CancelledError):
-                    await watch
+                if not watch.cancelled():
+                    watch.result()
 
 
 def require_startable(target: Target) -> None:
