@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import conductor, connections, fanout, leak, pipeline, pipeline_pdf, pipeline_sources, proxy, receive
+from bench import chat_screen, conductor, connections, fanout, leak, pipeline, pipeline_pdf, pipeline_sources, proxy, receive
 from bench.measure import Outcome
 from bench.table import markdown, replaced, terminal
 from floodmark.report.machine import fingerprint
@@ -31,6 +31,7 @@ ALONE: dict[str, Callable[[list[str]], int]] = {
     "conductor": conductor.main,
     "leak": leak.main,
     "proxy": proxy.main,
+    "terminal": chat_screen.main,
     "pipeline": pipeline.main,
     "pipeline-pdf": pipeline_pdf.main,
     "pipeline-sources": pipeline_sources.main,
