@@ -170,7 +170,9 @@ class ChatApp(App[int]):
             self.transcript.show(board.shown.page)
         else:
             self.transcript.show_frame()
-        self._rooms.display = len(board.rooms) > 1 or self.size.width >= WIDE_COLUMNS
+        listed = len(board.rooms) > 1 or self.size.width >= WIDE_COLUMNS
+        if self._rooms.display != listed:
+            self._rooms.display = listed
         self._rooms.show(board)
         self._status.show(board)
         title = Content.assemble(("floodmark chat", "bold"), (f"   {board.shown.title}", "$foreground 75%"))

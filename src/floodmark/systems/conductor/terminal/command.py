@@ -9,6 +9,7 @@ has ended and the backend is closed within `quit_limit_s`.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from typing import IO
@@ -114,6 +115,7 @@ async def _chat(job: Job) -> int:
     loop = asyncio.get_running_loop()
     conductor = await _conductor(job)
     app = ChatApp(ConductorLink(conductor), where=job.where, light=job.light)
+    gc.freeze()  # what is loaded stays: the collector would halt the screen for some 40 ms now and then to look at it
     numbers = (signal.SIGINT, signal.SIGTERM)  # from outside: the keyboard's Ctrl-C is a key here
     for number in numbers:
         loop.add_signal_handler(number, app.exit, INTERRUPTED)

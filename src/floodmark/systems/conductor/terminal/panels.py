@@ -51,7 +51,7 @@ class Line(Static):
                 break
             tail = longer
         gap = max(width - left.cell_length - cell_len(tail), 0)
-        self.update(Content.assemble(left, " " * gap, (tail, style)))
+        self.update(Content.assemble(left, " " * gap, (tail, style)), layout=False)  # it keeps its size, so that nothing else moves
 
 
 class Status(Line):
@@ -135,7 +135,7 @@ class Rooms(Static):
             ground = " on $accent 22%" if focused else ""
             words = "bold $foreground" if focused else "$foreground 80%"
             lines.append(Content.assemble((marker, "$text-accent"), (title, words + ground), (right, style + ground)))
-        self.update(Content("\n").join(lines))
+        self.update(Content("\n").join(lines), layout=False)
 
     def on_click(self, event: events.Click) -> None:
         """Choose the conversation that was clicked."""

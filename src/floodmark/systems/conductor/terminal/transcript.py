@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
+from textual.reactive import Reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -44,6 +45,8 @@ class Transcript(ScrollView, can_focus=True):
         Binding("end", "scroll_end", show=False),
     ]
 
+    virtual_size = Reactive(Size(0, 0), layout=False)  # HOT: no new layout of the screen when a line comes; the scroll bar is told instead
+
     def __init__(self, page: Page, *, widget_id: str | None = None) -> None:
         super().__init__(id=widget_id)
         self._page = page
@@ -72,22 +75,23 @@ class Transcript(ScrollView, can_focus=True):
     def show_frame(self) -> None:
         """Bring the screen up to date if anything has changed; cheap if not.
 
-        A frame that took long is followed by a rest of the same length, so that keys are answered whatever is being painted.
+        A frame that cost much is followed by a rest as long as its cost, so that keys are answered whatever is being painted.
         """
         painter = self._current_painter()
         if painter is None:
             return
         if not (self._page.dirty or not self._complete or painter is not self._shown_with):
             return
-        now_s = time.perf_counter()
-        if now_s < self._rest_until_s:
+        if time.perf_counter() < self._rest_until_s:
             return
+        began_s = time.thread_time()  # what it costs us, not what others take of this processor
         top = None if self.following else self._page.at(self.scroll_offset.y)
         self._shown_with = painter
         self._complete = self._page.lay(painter, limit_s=LAY_LIMIT_S, hold=top[0] if top else None)
         self._moving = True
         try:
             self.virtual_size = Size(painter.width, self._page.height)
+            self.vertical_scrollbar.window_virtual_size = self._page.height
             y = self._page.place(*top) if top else self.max_scroll_y
             if self.following or top:
                 self.stand_at(y)
@@ -95,8 +99,7 @@ class Transcript(ScrollView, can_focus=True):
             self._moving = False
         self.frames_count += 1
         self.refresh()
-        done_s = time.perf_counter()
-        self._rest_until_s = done_s + (done_s - now_s)
+        self._rest_until_s = time.perf_counter() + time.thread_time() - began_s
 
     def stand_at(self, y: float) -> None:
         """Stand at a line at once."""
