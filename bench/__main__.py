@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import chat_screen, conductor, connections, fanout, leak, pipeline, pipeline_pdf, pipeline_sources, proxy, receive
+from bench import chat_screen, conductor, connections, fanout, leak, pipeline, pipeline_pdf, pipeline_sources, proxy, receive, sse
 from bench.measure import Outcome
 from bench.table import markdown, replaced, terminal
 from floodmark.report.machine import fingerprint
@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, Callable[..., Outcome]] = {
     "connections-whole": connections.run_whole,
     "fanout-1": fanout.runner(1),
     "fanout-10": fanout.runner(10),
+    "sse": sse.run,
 }
 ALONE: dict[str, Callable[[list[str]], int]] = {
     "conductor": conductor.main,
