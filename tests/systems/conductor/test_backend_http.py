@@ -169,16 +169,16 @@ async def test_openai_nobody_there_is_told_in_one_sentence() -> None:
 @scenario
 async def test_openai_slow_reader_holds_the_server_up_and_loses_nothing() -> None:
     async with token_server() as (url, server):
-        backend = OpenAIBackend(url, model="m", piece_limit_s=0.2)
-        stream = backend.send_streaming(Request(prompt="numbered: count=300 size=60000"))
+        backend = OpenAIBackend(url, model="m", piece_limit_s=0.5)
+        stream = backend.send_streaming(Request(prompt="numbered: count=1500 size=60000"))
         await stream.wait()
         sent = -1
         while sent != server.statistics.tokens_sent:  # until it sends no more
             sent = server.statistics.tokens_sent
-            await asyncio.sleep(0.3)  # longer than a silence may last: time in which nobody reads does not count
+            await asyncio.sleep(0.6)  # longer than a silence may last: time in which nobody reads does not count
 
-        assert 0 < sent < 250  # of 300: the rest waits in the server
-        assert "".join(await drained(stream)) == text_of(0, 0, 300, 60_000)
+        assert 0 < sent < 1200  # of 90 MB: sockets and the stream hold some, the rest waits in the server
+        assert "".join(await drained(stream)) == text_of(0, 0, 1500, 60_000)
         assert isinstance(stream.terminal, Complete)
         await backend.aclose()
 
@@ -194,7 +194,7 @@ async def test_openai_cancelled_stream_closes_its_connection_at_once() -> None:
         started_s = asyncio.get_running_loop().time()
         await eventually(lambda: server.statistics.abandoned == 1)
 
-        assert asyncio.get_running_loop().time() - started_s < 0.1
+        assert asyncio.get_running_loop().time() - started_s < 1
         assert stream.terminal == Failed(reason="cancelled")
         assert backend.live_count == 0
         await backend.aclose()
@@ -286,13 +286,15 @@ async def test_ollama_cut_off_is_a_failure() -> None:
 
 @scenario
 async def test_ollama_names_its_models_and_uses_the_first() -> None:
-    tags = refuses(200, b'{"models":[{"name":"first:7b"},{"name":"second"}]}')
-    async with told(tags, tags, says(LAST)) as (url, asked):
+    tags = refuses(200, b'{"models":[{"name":"first:7b"},{"name":"second:latest"}]}')
+    async with told(*[tags] * 4, says(LAST)) as (url, asked):
         backend = OllamaBackend(url)
 
-        assert await backend.list_models() == ["first:7b", "second"]
+        assert await backend.list_models() == ["first:7b", "second:latest"]
+        assert await backend.has_model("second")
+        assert not await backend.has_model("first")
         assert await backend.send(Request(prompt="plain")) == ""
         await backend.aclose()
 
     assert b"GET /api/tags " in asked.heads[0]
-    assert json.loads(asked.bodies[2]) == {"model": "first:7b", "prompt": "plain", "stream": True, "options": {"temperature": 0.7}}
+    assert json.loads(asked.bodies[4]) == {"model": "first:7b", "prompt": "plain", "stream": True, "options": {"temperature": 0.7}}

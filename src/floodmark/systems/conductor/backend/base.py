@@ -115,6 +115,11 @@ class TokenStream:
         return len(self._texts)
 
     @property
+    def chars_count(self) -> int:
+        """Characters in them."""
+        return self._chars
+
+    @property
     def terminal(self) -> Terminal | None:
         """How the stream ended; None while it lives or tokens before the end have not been taken."""
         return None if self._texts else self._ended

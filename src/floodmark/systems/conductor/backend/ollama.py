@@ -119,6 +119,10 @@ class OllamaBackend(HttpBackend):
     def models_in(self, document: bytes) -> list[str]:
         return [model.name for model in msgspec.json.decode(document, type=_Tags).models]
 
+    async def has_model(self, name: str) -> bool:
+        """Tell if the server has a model of this name; one without a tag is the latest. Raises: BackendError."""
+        return not {name, f"{name}:latest"}.isdisjoint(await self.list_models())
+
 
 def _with_context(request: Request) -> str:
     if not request.context:
