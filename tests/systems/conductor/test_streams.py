@@ -12,7 +12,17 @@ from floodmark.core.clock import ManualClock
 from floodmark.systems.conductor.backend.base import Complete, Failed, TokenStream
 from floodmark.systems.conductor.errors import StreamExistsError, StreamLimitError
 from floodmark.systems.conductor.settings import Overflow, StreamSettings
-from floodmark.systems.conductor.streams import END_SLOTS, BufferOverflow, Completed, Errored, StreamEvent, StreamManager, Tokens, shares
+from floodmark.systems.conductor.streams import (
+    END_SLOTS,
+    POLL_CHARS,
+    BufferOverflow,
+    Completed,
+    Errored,
+    StreamEvent,
+    StreamManager,
+    Tokens,
+    shares,
+)
 
 PLENTY = 10_000
 
@@ -69,6 +79,18 @@ def test_poll_takes_no_more_than_the_surface_has_room_for() -> None:
     assert table.streams["s0"].available_count == 93
     assert table.poll(slots=0) == []
     assert counted(table.poll(slots=1, coalesced=True)) == 93
+
+
+def test_poll_of_long_tokens_moves_about_as_many_characters_as_it_may_and_one_token_at_least() -> None:
+    table = Table()
+    table.streams["s0"].put(["x" * 60_000] * 60)
+    table.streams["s0"].put(["y" * (2 * POLL_CHARS)])
+
+    sizes = [sum(map(len, texts(table.poll()))) for _ in range(60)]
+
+    assert sum(sizes) == 60 * 60_000 + 2 * POLL_CHARS
+    assert max(sizes[:-1]) <= 2 * POLL_CHARS + 60_000
+    assert 0 < sizes[0] <= POLL_CHARS
 
 
 def test_poll_shares_by_priority_and_doubles_for_the_focus() -> None:
@@ -199,15 +221,20 @@ def test_concatenated_tokens_keep_their_text_their_order_and_their_count() -> No
     assert (table.manager.dropped_count, table.manager.concatenated_count) == (0, 80)
 
 
-def test_concatenated_piece_that_is_long_enough_makes_the_backend_wait() -> None:
-    table = Table(StreamSettings(buffer_count=10, overflow=Overflow.CONCATENATE, piece_bytes=50))
+@pytest.mark.parametrize("overflow", list(Overflow))
+def test_buffer_with_as_many_characters_as_it_may_hold_makes_the_backend_wait(overflow: Overflow) -> None:
+    table = Table(StreamSettings(buffer_count=100, overflow=overflow, buffer_chars=50))
+    table.manager.throttled = True
 
     for start in range(0, 900, 30):
         table.streams["s0"].put(numbers(30, start))
         table.poll(take=30, slots=0)
 
-    assert table.streams["s0"].available_count > 700
-    assert "".join(texts([event for _ in range(10) for event in table.poll()])) == "".join(numbers(900))
+    waiting = table.streams["s0"].available_count
+    table.manager.throttled = False
+
+    assert waiting > 700
+    assert "".join(texts([event for _ in range(40) for event in table.poll()])) == "".join(numbers(900))
 
 
 def test_throttle_holds_tokens_back_for_its_interval() -> None:

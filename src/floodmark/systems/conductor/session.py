@@ -32,6 +32,8 @@ def size_bytes(text: str) -> int:
 
 def newest(text: str, limit_bytes: int) -> str:
     """Give the longest end of `text` that has no more than `limit_bytes` in UTF-8."""
+    if limit_bytes > 0 and text.isascii():
+        return text[-limit_bytes:]
     if size_bytes(text) <= limit_bytes:
         return text
     return text.encode(errors="surrogatepass")[-limit_bytes:].decode(errors="ignore") if limit_bytes > 0 else ""

@@ -25,7 +25,7 @@ class Overflow(enum.Enum):
     HOLD = "hold"  # they stay with the backend, which waits: nothing is lost
     DROP_OLDEST = "drop_oldest"
     DROP_NEWEST = "drop_newest"
-    CONCATENATE = "concatenate"  # the oldest become one piece: nothing is lost, and the backend waits only for `piece_bytes`
+    CONCATENATE = "concatenate"  # the oldest become one piece: nothing is lost
 
 
 def _check(condition: bool, sentence: str) -> None:
@@ -40,7 +40,7 @@ class StreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         limit_count: answers that may be streamed at once.
         buffer_count: tokens of one stream that may wait in the conductor.
         overflow: what happens when that many wait.
-        piece_bytes: a piece made by CONCATENATE grows no longer; beyond it the backend waits.
+        buffer_chars: characters of one stream that may wait; beyond them the backend waits, whatever `overflow` says.
         throttle_s: between two updates of one stream, for surfaces that are screens.
         idle_limit_s: a stream that gives nothing for so long, though it may, has hung and fails.
     """
@@ -48,14 +48,14 @@ class StreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     limit_count: int = 16
     buffer_count: int = 1000
     overflow: Overflow = Overflow.HOLD
-    piece_bytes: int = MIB
+    buffer_chars: int = MIB
     throttle_s: float = 0.033
     idle_limit_s: float = 30.0
 
     def __post_init__(self) -> None:
         _check(self.limit_count >= 1, f"limit_count must be at least 1, got {self.limit_count}")
         _check(self.buffer_count >= 1, f"buffer_count must be at least 1, got {self.buffer_count}")
-        _check(self.piece_bytes >= 1, f"piece_bytes must be at least 1, got {self.piece_bytes}")
+        _check(self.buffer_chars >= 1, f"buffer_chars must be at least 1, got {self.buffer_chars}")
         _check(0 <= self.throttle_s < math.inf, f"throttle_s must be finite and >= 0, got {self.throttle_s!r}")
         _check(0 < self.idle_limit_s < math.inf, f"idle_limit_s must be finite and > 0, got {self.idle_limit_s!r}")
 

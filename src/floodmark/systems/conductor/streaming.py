@@ -126,7 +126,7 @@ class Streaming:
     def _poll(self, take_limit: int) -> bool:
         if not self._answers or self.output.closed:
             return False
-        began_ns = time.perf_counter_ns()
+        began_ns, began_cpu_ns = time.perf_counter_ns(), time.thread_time_ns()
         figures, streams, coalesced = self.figures, self._streams, self.capabilities.coalesce
         slots = max(0, self.output.room() - 1)  # one is for the state, which changes with the first token
         moved = streams.poll(take_limit=take_limit, slots=slots, coalesced=coalesced)
@@ -146,6 +146,7 @@ class Streaming:
         if out:
             self.output.put(out, chars=chars)
         figures.polls_count += 1
+        figures.poll_cpu_max_ns = max(figures.poll_cpu_max_ns, time.thread_time_ns() - began_cpu_ns)
         figures.poll_max_ns = max(figures.poll_max_ns, time.perf_counter_ns() - began_ns)
         return bool(moved) or streams.moved_count > 0
 

@@ -6,7 +6,7 @@ waits here in a buffer that overflows as declared. With a throttle, tokens gathe
 buffer is full. INVARIANT: whatever still waits here comes before the end of its stream, whatever the throttle says.
 
 Pure but for the clock that is handed in: no task, no timer, no await; `next_due_s` says when to poll although nothing arrives.
-Memory per stream: `buffer_count` tokens and, when they are concatenated, `piece_bytes` more.
+Memory per stream: `buffer_count` tokens, and about `buffer_chars` characters; a poll may go over them by what it moves.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from floodmark.systems.conductor.errors import StreamExistsError, StreamLimitErr
 from floodmark.systems.conductor.settings import Overflow, StreamSettings
 
 FOCUS_FACTOR: Final = 2
+POLL_CHARS: Final = 1024 * 1024  # characters that one poll moves, more or less: long tokens make a poll no longer than short ones do
 END_SLOTS: Final = 5  # events that the end of a stream may become: text held back, the end, a notice, two states
 
 
@@ -56,13 +57,14 @@ StreamEvent: TypeAlias = Tokens | Completed | Errored | BufferOverflow
 class _Lane:
     """One stream on its way through."""
 
-    __slots__ = ("active_s", "folded", "folded_chars", "folded_count", "id", "priority", "released_s", "stream", "texts")
+    __slots__ = ("active_s", "chars", "folded", "folded_count", "id", "priority", "released_s", "stream", "texts")
 
     def __init__(self, stream_id: str, stream: TokenStream, priority: int, now_s: float) -> None:
         self.id, self.stream, self.priority = stream_id, stream, priority
         self.texts: list[str] = []
         self.folded: list[str] = []  # the oldest tokens, to become one text
-        self.folded_count = self.folded_chars = 0
+        self.folded_count = 0
+        self.chars = 0  # in both
         self.released_s = -math.inf
         self.active_s = now_s
 
@@ -88,6 +90,12 @@ def shares(wants: Sequence[int], weights: Sequence[int], limit: int) -> list[int
         given[place] += more
         left -= more
     return given
+
+
+def ready_count(stream: TokenStream, chars_limit: int) -> int:
+    """Count the tokens that a poll may take: all there are, or about as many as have `chars_limit` characters, and at least one."""
+    count, chars = stream.available_count, stream.chars_count
+    return count if chars <= chars_limit else max(1, count * chars_limit // chars)
 
 
 class StreamManager:
@@ -174,8 +182,9 @@ class StreamManager:
         now_s = self._clock.now_s()
         events: list[StreamEvent] = []
         if self.throttled or self.settings.overflow is not Overflow.HOLD:
-            self._gather(lanes, take_limit, now_s, events)
+            self._gather(lanes, take_limit, now_s)
             slots = self._release(lanes, take_limit, slots, coalesced, now_s, events)
+            self._overflow(lanes, events)
         else:
             slots = self._pass_through(lanes, take_limit, slots, coalesced, now_s, events)
         self._end(lanes, slots, now_s, events)
@@ -196,7 +205,8 @@ class StreamManager:
         self, lanes: list[_Lane], take_limit: int, slots: int, coalesced: bool, now_s: float, events: list[StreamEvent]
     ) -> int:
         """Give tokens on as they are taken: nothing waits here. HOT: once per poll."""
-        wants = [lane.stream.available_count for lane in lanes]
+        chars_limit = POLL_CHARS // len(lanes)
+        wants = [ready_count(lane.stream, chars_limit) for lane in lanes]
         given = self._shares(lanes, wants, take_limit if coalesced else min(take_limit, slots))
         for lane, want, count in zip(lanes, wants, given, strict=True):
             if want or lane.waiting_count:
@@ -210,12 +220,12 @@ class StreamManager:
                 events.append(Tokens(lane.id, texts, None))
         return slots
 
-    def _gather(self, lanes: list[_Lane], take_limit: int, now_s: float, events: list[StreamEvent]) -> None:
+    def _gather(self, lanes: list[_Lane], take_limit: int, now_s: float) -> None:
         """Take what has arrived into the buffers. HOT: once per poll."""
-        settings = self.settings
         wants: list[int] = []
+        chars_limit = POLL_CHARS // len(lanes)
         for lane in lanes:
-            available = lane.stream.available_count
+            available = ready_count(lane.stream, chars_limit)
             if available or lane.waiting_count:
                 lane.active_s = now_s
             wants.append(min(available, self._room_for(lane)))
@@ -225,45 +235,41 @@ class StreamManager:
             texts = lane.stream.take(count)
             self.moved_count += len(texts)
             lane.texts += texts
-            over = len(lane.texts) - settings.buffer_count
-            if over > 0:
-                self._overflow(lane, over)
-                events.append(BufferOverflow(lane.id, over, settings.overflow))
+            lane.chars += sum(map(len, texts))
             self.buffered_max = max(self.buffered_max, len(lane.texts))
 
     def _room_for(self, lane: _Lane) -> int:
-        match self.settings.overflow:
-            case Overflow.HOLD:
-                return self.settings.buffer_count - len(lane.texts)
-            case Overflow.CONCATENATE if lane.folded_chars >= self.settings.piece_bytes:
-                return self.settings.buffer_count - len(lane.texts)
-            case _:
-                return lane.stream.available_count
+        if lane.chars >= self.settings.buffer_chars:
+            return 0
+        if self.settings.overflow is Overflow.HOLD:
+            return self.settings.buffer_count - len(lane.texts)
+        return lane.stream.available_count
 
-    def _overflow(self, lane: _Lane, over: int) -> None:
-        match self.settings.overflow:
-            case Overflow.DROP_OLDEST:
-                del lane.texts[:over]
-                self.dropped_count += over
-            case Overflow.DROP_NEWEST:
-                del lane.texts[-over:]
-                self.dropped_count += over
-            case _:
-                oldest = "".join(lane.texts[:over])
-                del lane.texts[:over]
-                lane.folded.append(oldest)
+    def _overflow(self, lanes: list[_Lane], events: list[StreamEvent]) -> None:
+        """Do what was declared with the tokens that the surface did not take and that are too many to wait."""
+        policy = self.settings.overflow
+        for lane in lanes:
+            over = len(lane.texts) - self.settings.buffer_count
+            if over <= 0:
+                continue
+            events.append(BufferOverflow(lane.id, over, policy))
+            at = slice(-over, None) if policy is Overflow.DROP_NEWEST else slice(over)
+            gone = lane.texts[at]
+            del lane.texts[at]
+            if policy is Overflow.CONCATENATE:
+                lane.folded.append("".join(gone))
                 lane.folded_count += over
-                lane.folded_chars += len(oldest)
                 self.concatenated_count += over
+            else:
+                lane.chars -= sum(map(len, gone))
+                self.dropped_count += over
 
     def _release(self, lanes: list[_Lane], limit: int, slots: int, coalesced: bool, now_s: float, events: list[StreamEvent]) -> int:
         """Give on what waits in the buffers and is due."""
         settings = self.settings
         throttle_s = settings.throttle_s if self.throttled else 0.0
         wants = [
-            lane.waiting_count
-            if lane.stream.finished or len(lane.texts) >= settings.buffer_count or now_s - lane.released_s >= throttle_s
-            else 0
+            lane.waiting_count if lane.stream.finished or self._is_full(lane) or now_s - lane.released_s >= throttle_s else 0
             for lane in lanes
         ]
         for lane, count in zip(lanes, self._shares(lanes, wants, limit if coalesced else min(limit, slots)), strict=True):
@@ -274,15 +280,19 @@ class StreamManager:
                 texts = ["".join(lane.folded), *lane.texts[: count - 1]]
                 counts = [lane.folded_count] + [1] * (len(texts) - 1)
                 del lane.texts[: count - 1]
-                lane.folded, lane.folded_count, lane.folded_chars = [], 0, 0
+                lane.folded, lane.folded_count = [], 0
             else:
                 texts = lane.texts[:count]
                 del lane.texts[:count]
+            lane.chars -= sum(map(len, texts))
             if not lane.texts:
                 lane.released_s = now_s
             slots -= 1 if coalesced else len(texts)
             events.append(Tokens(lane.id, texts, counts))
         return slots
+
+    def _is_full(self, lane: _Lane) -> bool:
+        return len(lane.texts) >= self.settings.buffer_count or lane.chars >= self.settings.buffer_chars
 
     def _end(self, lanes: list[_Lane], slots: int, now_s: float, events: list[StreamEvent]) -> None:
         for lane in lanes:
