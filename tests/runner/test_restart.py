@@ -19,6 +19,8 @@ from floodmark.model.finding import Guarantee
 from floodmark.model.result import ScenarioResult
 from floodmark.model.scenario import Fault, Reconnect, Target
 from floodmark.model.verdict import Verdict
+from floodmark.runner import start
+from floodmark.runner import target as target_module
 from floodmark.systems.hub.embedded_nats import EmbeddedNats
 from tests.runner.lost import CONNECTIONS, HUB, PLAIN, PUBLISHERS, RESUMING, broken, durable, log, play, scenario, session
 from tests.runner.played import holders, playing, wait_for
@@ -128,6 +130,25 @@ def test_terminate_of_the_root_is_no_exit_of_its_own_but_fails_the_run(tmp_path:
     assert result.verdict is Verdict.FAIL
     assert result.metrics["target_exits"] == 0
     assert broken(result)["the target is there at the end"] == "FAIL"
+
+
+def test_terminate_of_a_target_that_is_not_gone_yet_when_the_drain_is_over_fails_the_run_too(tmp_path: Path) -> None:
+    fault = Fault(kind="process.terminate", at_s=0.48)
+
+    result = play(tmp_path, scenario(fault, criteria=("lost >= 0",), reconnect=None, load_s=0.5, drain_limit_s=0.01))
+
+    assert broken(result)["the target is there at the end"] == "FAIL"
+
+
+def test_terminate_that_the_target_does_not_heed_leaves_it_there_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (start, target_module):
+        monkeypatch.setattr(module, "TERMINATE_LIMIT_S", 0.1)
+    target = durable(tmp_path / "kept")
+    deaf = msgspec.structs.replace(target, command=f"env --ignore-signal=TERM {target.command}")
+
+    result = play(tmp_path, scenario(Fault(kind="process.terminate", at_s=0.3), target=deaf, criteria=("lost == 0",), load_s=0.5))
+
+    assert (result.verdict, broken(result)) == (Verdict.PASS, {})
 
 
 def test_death_after_a_restart_is_the_targets_own(tmp_path: Path) -> None:

@@ -184,11 +184,11 @@ class Blows:
         if plan.LASTS:
             self._evidence.timeline.mark(f"{fault.kind} lifted", time.monotonic_ns())
 
-    def note_absence(self) -> None:
-        """At the end of the course: say so when a fault has ended the target for good."""
+    async def note_absence(self) -> None:
+        """At the end of the course: say so when a fault has ended the target for good. One that was asked to end is given time to do so."""
         target = self._evidence.target
         blow = next((blow for blow in reversed(self._evidence.blows) if blow.ended_target), None)
-        if blow is not None and target is not None and target.gone:
+        if blow is not None and target is not None and await target.seen_off():
             at_s = (blow.struck_ns - self._evidence.first_intended_ns) / 1e9
             self._evidence.target_gone = f"{blow.kind} ended it {at_s:.1f} s into the load, and nothing started it again"
 

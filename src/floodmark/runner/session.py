@@ -247,7 +247,7 @@ class Session:
             await self._drain()
         self._profiler.end()
         blows.lift_standing()
-        blows.note_absence()
+        await blows.note_absence()
         if target.starts_count <= 1 and not target.gone:  # one that was started again has counted anew
             self._evidence.statistics = await drivers.build(scenario.driver, scenario.driver_options).statistics(target.url)
 

@@ -14,7 +14,7 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,7 +23,7 @@ import msgspec
 from floodmark.core.errors import SystemUnderTestError, UsageError
 from floodmark.model.scenario import Target
 from floodmark.runner.log import Log
-from floodmark.runner.start import Recipe, Start, accepts, recipe_of
+from floodmark.runner.start import TERMINATE_LIMIT_S, Recipe, Start, accepts, recipe_of
 
 FOLDER = "{folder}"
 AGAIN = b"[floodmark: started again]\n"
@@ -110,6 +110,15 @@ class RunningTarget:
     def fell(self) -> None:
         """Its root was hit by a fault that ends it: from now on its death is expected, whenever it comes."""
         self._felled.update(self._starts[-1:])
+
+    async def seen_off(self) -> bool:
+        """Wait a while until it is gone, if a fault has hit its root; tells whether it is: it may not heed being asked to end."""
+        if not self._starts or self._starts[-1] not in self._felled:
+            return False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TERMINATE_LIMIT_S):
+                await self._starts[-1].process.wait()
+        return self.gone
 
     async def restart(self) -> None:
         """Start it again where it was, and return when it is ready. The old one has ended by then.
