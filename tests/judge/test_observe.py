@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from floodmark.judge.observe import CLOCKS, LEAKS, Memory, Record, observe
+from floodmark.judge.observe import ANSWERS, CLOCKS, LEAKS, Answers, Memory, Record, observe
 from floodmark.model.metrics import METRICS
 from floodmark.model.result import Delivery, FaultResult, FaultStretch, LatencySummary
 
@@ -23,6 +23,26 @@ def latencies(step_ns: int) -> LatencySummary:
 
 
 TARGET = Memory(before_connect=50 * MB, connected=140 * MB, peak=200 * MB, end=219 * MB, left=95 * MB)
+ASKED = Answers(
+    ttft=latencies(S // 50),
+    token_gap=latencies(S // 5000),
+    stream_time=latencies(S),
+    streams=40,
+    streams_completed=30,
+    streams_failed=5,
+    stalls=2,
+    odd_events=3,
+    usages=30,
+    usage_wrong=1,
+    chunks=500,
+    tokens=2000,
+    tokens_per_chunk_max=8.0,
+    good_streams=20,
+    good_tokens=1000,
+    paced=10,
+    pace_error=0.125,
+    close_worst_s=0.0625,
+)
 FULL = Record(
     delivery=Delivery(
         attempted=1000,
@@ -91,6 +111,7 @@ FULL = Record(
         "leak_slope_upper": 15.0,
     },
     rested_s=0.5,
+    answers=ASKED,
 )
 
 
@@ -160,12 +181,27 @@ PLANTED: dict[str, float] = {
     "leak_slope_upper": 15.0,
     "fault_hits": 20,
     "stats_error": 0.1,
+    **{f"ttft_{name}": step * 0.02 for step, name in enumerate(("p50", "p90", "p99", "p999", "max"), 1)},
+    **{f"token_gap_{name}": step * 0.0002 for step, name in enumerate(("p50", "p90", "p99", "p999", "max"), 1)},
+    **{f"stream_time_{name}": step * 1.0 for step, name in enumerate(("p50", "p90", "p99", "p999", "max"), 1)},
+    "streams": 40,
+    "streams_completed": 30,
+    "streams_failed": 5,
+    "stalls": 2,
+    "odd_events": 3,
+    "usage_wrong": 1,
+    "tokens_per_chunk": 4.0,
+    "tokens_per_chunk_max": 8.0,
+    "goodput": 100.0,
+    "goodput_ratio": 0.5,
+    "pace_error": 0.125,
+    "close_time_max": 0.0625,
 }
 # What is taken away, and the metrics that must be missing then.
 AWAY: list[tuple[dict[str, Any], set[str]]] = [
     ({"connect_s": None}, {"connect_time"}),
-    ({"first_intended_ns": 0}, {"duration", "load_time", "throughput", "publish_rate"}),
-    ({"last_received_ns": 0}, {"load_time", "throughput", "publish_rate"}),
+    ({"first_intended_ns": 0}, {"duration", "load_time", "throughput", "publish_rate", "goodput"}),
+    ({"last_received_ns": 0}, {"load_time", "throughput", "publish_rate", "goodput"}),
     ({"drained_ns": 0}, {"duration", "total_time"}),
     ({"first_connect_ns": 0}, {"total_time"}),
     ({"delivery": Delivery()}, {"delivery_ratio", "rss_per_delivery"}),
@@ -214,6 +250,19 @@ AWAY: list[tuple[dict[str, Any], set[str]]] = [
     ({"leaks": {}}, set(LEAKS)),
     ({"leaks": {}, "leaks_unknown": {"leak_slope": "too short"}}, set(LEAKS)),
     ({"target": msgspec.structs.replace(TARGET, left=None)}, {"rss_kept_per_connection"}),
+    ({"answers": None}, set(ANSWERS)),
+    ({"answers": Answers()}, set(ANSWERS) - {"streams"}),  # nothing was asked
+    ({"answers": Answers(close_worst_s=1.0)}, set(ANSWERS) - {"streams", "close_time_max"}),
+    *(
+        ({"answers": msgspec.structs.replace(ASKED, **{prefix: LatencySummary()})}, {n for n in ANSWERS if n.startswith(f"{prefix}_")})
+        for prefix in ("ttft", "token_gap", "stream_time")
+    ),
+    ({"answers": msgspec.structs.replace(ASKED, usages=0)}, {"usage_wrong"}),
+    ({"answers": msgspec.structs.replace(ASKED, chunks=0)}, {"tokens_per_chunk"}),
+    ({"answers": msgspec.structs.replace(ASKED, tokens=0)}, {"tokens_per_chunk"}),
+    ({"answers": msgspec.structs.replace(ASKED, tokens_per_chunk_max=0.0)}, {"tokens_per_chunk_max"}),
+    ({"answers": msgspec.structs.replace(ASKED, paced=0)}, {"pace_error"}),
+    ({"answers": msgspec.structs.replace(ASKED, close_worst_s=None)}, {"close_time_max"}),
     ({"statistics": None}, {"stats_error"}),
     ({"statistics": {"else": 1.0}}, {"stats_error"}),
     ({"statistics": {"published": 500.0}}, {"stats_error"}),  # silent about what counts

@@ -215,44 +215,53 @@ def _latencies(record: Record, values: dict[str, float], missing: dict[str, str]
         missing["generator_lag_p99"] = "the generator sent nothing that the target did not hold up"
 
 
-_OF_ANSWERS = ("streams", "streams_completed", "streams_failed", "stalls", "odd_events", "usage_wrong")
-_OF_GOOD = ("tokens_per_chunk", "tokens_per_chunk_max", "goodput", "goodput_ratio", "pace_error", "close_time_max")
+_OF_ANSWERS = ("streams_completed", "streams_failed", "stalls", "odd_events")
+_TIMES_OF_ANSWERS = ("ttft", "token_gap", "stream_time")
+ANSWERS = (
+    *("streams", *_OF_ANSWERS, "usage_wrong", "tokens_per_chunk", "tokens_per_chunk_max"),
+    *("goodput", "goodput_ratio", "pace_error", "close_time_max"),
+    *(f"{prefix}_{percentile}" for prefix in _TIMES_OF_ANSWERS for percentile in _PERCENTILES),
+)
+"""Metrics of streams that are answers."""
+_WHY_NOT_ANSWERED = {
+    "usage_wrong": "no answer told how many tokens it has",
+    "tokens_per_chunk": "nobody can tell how many tokens there were",
+    "tokens_per_chunk_max": "nobody can tell how many tokens a chunk had",
+    "goodput": "the load did not come to its end",
+    "pace_error": "no answer that was asked to keep a pace came whole",
+    "close_time_max": "no connection was closed in the clean way while somebody looked",
+}
 
 
 def _answers(record: Record, values: dict[str, float], missing: dict[str, str]) -> None:
     answers = record.answers
-    times = {f"{prefix}_{percentile}" for prefix in ("ttft", "token_gap", "stream_time") for percentile in _PERCENTILES}
     if answers is None:
-        missing |= dict.fromkeys((*times, *_OF_ANSWERS, *_OF_GOOD), "the driver does not ask")
+        missing |= dict.fromkeys(ANSWERS, "the driver does not ask")
         return
     values["streams"] = answers.streams
     if answers.close_worst_s is not None:
         values["close_time_max"] = answers.close_worst_s
-    missing["close_time_max"] = "no connection was closed in the clean way while somebody looked"
-    if not answers.streams:
-        missing |= dict.fromkeys((*times, *_OF_ANSWERS[1:], *_OF_GOOD[:-1]), "nothing was asked")
-        return
-    values |= {name: float(getattr(answers, name)) for name in _OF_ANSWERS[1:-1]}
-    values["goodput_ratio"] = answers.good_streams / answers.streams
-    for prefix, summary in (("ttft", answers.ttft), ("token_gap", answers.token_gap), ("stream_time", answers.stream_time)):
+    if answers.streams:
+        values |= {name: float(getattr(answers, name)) for name in _OF_ANSWERS}
+        values["goodput_ratio"] = answers.good_streams / answers.streams
+        if "load_time" in values:
+            values["goodput"] = answers.good_tokens / values["load_time"]
+    for prefix in _TIMES_OF_ANSWERS:
+        summary: LatencySummary = getattr(answers, prefix)
         if summary.count:
             values |= {f"{prefix}_{percentile}": getattr(summary, percentile) / 1e9 for percentile in _PERCENTILES}
-    figures: dict[str, tuple[float, float]] = {  # each with what it is a figure of
-        "usage_wrong": (answers.usage_wrong, answers.usages),
-        "tokens_per_chunk": (answers.tokens / max(answers.chunks, 1), answers.chunks and answers.tokens),
-        "tokens_per_chunk_max": (answers.tokens_per_chunk_max, answers.tokens_per_chunk_max),
-        "goodput": (answers.good_tokens / values.get("load_time", math.inf), values.get("load_time", 0.0)),
-        "pace_error": (answers.pace_error, answers.paced),
-    }
-    values |= {name: figure for name, (figure, seen) in figures.items() if seen}
-    missing |= dict.fromkeys(times, "no answer came so far")
-    missing |= {
-        "usage_wrong": "no answer told how many tokens it has",
-        "tokens_per_chunk": "nobody can tell how many tokens there were",
-        "tokens_per_chunk_max": "nobody can tell how many tokens a chunk had",
-        "goodput": "the load did not come to its end",
-        "pace_error": "no answer that was asked to keep a pace came whole",
-    }
+    if answers.usages:
+        values["usage_wrong"] = answers.usage_wrong
+    if answers.chunks and answers.tokens:
+        values["tokens_per_chunk"] = answers.tokens / answers.chunks
+    if answers.tokens_per_chunk_max:
+        values["tokens_per_chunk_max"] = answers.tokens_per_chunk_max
+    if answers.paced:
+        values["pace_error"] = answers.pace_error
+    for name in ANSWERS:
+        if name not in values:
+            nothing = "no answer came that far" if answers.streams else "nothing was asked"
+            missing[name] = _WHY_NOT_ANSWERED.get(name, nothing) if answers.streams or name == "close_time_max" else nothing
 
 
 def _phase(summary: LatencySummary) -> dict[str, float]:

@@ -260,6 +260,10 @@ CALM = (
     ("disconnects == 0", (), False),
     ("ended == 0", (), False),
 )
+CALM_ANSWERS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
+    ("streams_failed == 0", ("streams_completed", "goodput_ratio", "error_ratio"), True),
+    ("odd_events == 0", (), False),
+)
 """What a target does that is well, unless the scenario says something about it, or about one of the metrics behind it, itself; and whether
 a fault excuses it that holds from before the first connection. Of the lost and the ended, what a fault explains by its time is out of the
 count already (losses), as is what faults in the clients do. What is done to subscribers excuses nobody from answering publishers: a target
@@ -274,7 +278,9 @@ def _criteria(scenario: Scenario, evidence: Evidence) -> tuple[Criterion, ...]:
     criteria = with_implied(scenario.criteria, scenario.guarantee, scenario.order)
     stated = {criterion.metric for criterion in criteria if not criterion.phase}
     lenient = any(fault.from_connect for fault in scenario.faults)
-    asked = [(text, others) for text, others, excused in CALM if not (lenient and excused)]
+    asked: list[tuple[str, tuple[str, ...]]] = [(text, others) for text, others, excused in CALM if not (lenient and excused)]
+    if any(outcome.answered is not None for outcome in evidence.outcomes):
+        asked += [(text, others) for text, others, excused in CALM_ANSWERS if not (lenient and excused)]
     implied = [text for text, others in asked if not stated & {text.split()[0], *others}]
     started_by_us = evidence.target is not None and evidence.target.pid is not None
     if started_by_us and "target_exits" not in stated:

@@ -236,6 +236,12 @@ class Answers:
             del self._left[next(iter(self._left))]
         self._end(answer, Ending.LEFT, "")
 
+    def never_came(self, count: int, why: str) -> None:
+        """So many requests could not even be sent, by the target's doing."""
+        self.unanswered_count += count
+        if count:
+            self.failed_for[f"not asked, {why}"] += count
+
     def give_up(self) -> None:
         """The end of the drain: answers that have not ended are over, and nothing is taken in any more."""
         now_ns = time.monotonic_ns()

@@ -5,8 +5,9 @@ member that holds the subscription asks through its own connection, so there are
 channel; what is due meanwhile waits, and that wait is response latency, not the generator's lag. There is no warm-up: a subscription is
 active once it is subscribed, and a request to see whether it is would cost the target what the load costs.
 
-A request takes `tokens` sequences of its source at once. The last phase lasts until its answers have ended, or nothing has come for
-`PATIENCE_S`; the others end when their last request was sent. Whoever is away (lost, dropped by a fault) asks when it is back; what has
+A request takes `tokens` sequences of its source at once. The last phase lasts until its answers have ended, the others until their last
+request was sent; either is over when nothing has come for `PATIENCE_S` (or twice the driver's `stall_s`): requests that still wait then,
+behind an answer that hangs, were never answered. Whoever is away (lost, dropped by a fault) asks when it is back; what has
 waited for it longer than `AWAY_S`, or the time clients try to come back, is dropped by us.
 Memory: at most `BACKLOG_COUNT` requests wait, beside what `answers.py` holds.
 """
@@ -113,6 +114,8 @@ class Asker:
         self._names = channel_names
         self._members = members
         self._accounts = accounts
+        self._patience_ns = int(max(PATIENCE_S * 1e9, 2 * self.terms.stall_ns))
+        self._comes_back = reconnect is not None
         self._away_limit_ns = int((reconnect.limit_s if reconnect is not None else AWAY_S) * 1e9)
         each = population.subscriptions_per_connection
         self._channels = {number: Channel(number, *divmod(number, each)) for number in owned.tolist()}
@@ -165,6 +168,11 @@ class Asker:
         """At the end of the drain, or of a run that is broken off: ask no more, and settle what has not ended."""
         self._over = True
         self._wake.set()
+        for channel in self._channels.values():
+            self.answers.never_came(len(channel.backlog) + (channel.share or 0), "an earlier answer of the channel never ended")
+            channel.backlog.clear()
+            channel.share = None
+        self._waiting_count = 0
         self.answers.give_up()
 
     def never_asked(self, source: int) -> None:
@@ -215,7 +223,7 @@ class Asker:
                     self._busy[source] = channel
                 self._waiting_count += taken
             self._ask_waiting()
-            if not self._waiting_count and pacer.exhausted:
+            if pacer.exhausted and (not self._waiting_count or self._stuck()):
                 return
             self._look_whether_held_up(pacer.exhausted)
             due_ns = pacer.next_due_ns()
@@ -248,16 +256,16 @@ class Asker:
                         self._drop(channel)
                     continue
                 round_.append(channel)
+            if self._stuck():
+                return
             self._look_whether_held_up(True)
             await self._pause(WAITING_S)
+        for channel in self._channels.values():
+            channel.share = channel.share if channel.share and end_ns is None else None
 
     async def _see_the_end(self) -> None:
-        patience_ns = int(max(PATIENCE_S * 1e9, 2 * self.terms.stall_ns))
-        while self.answers.live and not self._over:
+        while self.answers.live and not self._over and not self._stuck():
             self._forsake()
-            since_ns = time.monotonic_ns() - max(self.answers.moved_ns, self.first_intended_ns)
-            if since_ns > patience_ns:
-                return
             self._look_whether_held_up(True)
             await self._pause(IDLE_S)
 
@@ -273,9 +281,15 @@ class Asker:
         except TimeoutError:
             return
 
+    def _still_ns(self) -> int:
+        return time.monotonic_ns() - max(self.answers.moved_ns, self.first_intended_ns)
+
+    def _stuck(self) -> bool:
+        """Whether nothing comes any more, and nobody is away for whom to wait."""
+        return self._still_ns() > self._patience_ns and not any(channel.away_ns for channel in self._channels.values())
+
     def _look_whether_held_up(self, nothing_more_due: bool) -> None:
-        since_ns = time.monotonic_ns() - max(self.answers.moved_ns, self.first_intended_ns)
-        self.held_up = nothing_more_due and bool(self.answers.live) and since_ns > max(HELD_UP_NS, self.terms.stall_ns)
+        self.held_up = nothing_more_due and bool(self.answers.live) and self._still_ns() > max(HELD_UP_NS, self.terms.stall_ns)
 
     # -- asking -------------------------------------------------------------------------------------------------------------------------
 
@@ -355,10 +369,13 @@ class Asker:
         if member.connection is not None:
             channel.away_ns = 0
             return False
+        if not self._comes_back and channel.member not in self._taken_away:
+            return True
         channel.away_ns = channel.away_ns or now_ns
         return now_ns - channel.away_ns > self._away_limit_ns
 
     def _drop(self, channel: Channel) -> None:
+        channel.away_ns = 0
         self.never_asked(channel.number)
         self.excused_count += channel.member in self._taken_away
 
