@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from floodmark.core.errors import UsageError
+from floodmark.ledger import numbered as harness
 from floodmark.systems.conductor.backend.numbered import WRAP, Numbered, Source, asked, line, text_of
 from floodmark.systems.conductor.backend.pace import TICK_S, Pace
 
@@ -32,6 +33,11 @@ def test_text_of_any_order_equals_the_definition(stream: int, first: int, count:
     text = text_of(stream, first, count, size)
 
     assert text == "".join(slow_token(stream, first + index, size) for index in range(count))
+
+
+@given(st.integers(0, 2000), st.integers(0, 4 * WRAP), st.integers(1, 60), st.integers(5, 90))
+def test_text_of_the_system_and_of_the_harness_agree(stream: int, first: int, count: int, size: int) -> None:
+    assert harness.tokens(stream, first, count, size) == text_of(stream, first, count, size).encode()
 
 
 def test_text_of_longest_token_has_its_size() -> None:
