@@ -120,10 +120,8 @@ class Conductor(Streaming):
         """Answer one event of the surface. After the end nothing is answered any more."""
         if self.output.closed:
             return
-        flow = FLOWS.get(type(event))
+        flow = FLOWS[type(event)]
         try:
-            if flow is None:
-                raise RefusedError(f"{type(event).__name__} is nothing that a surface can say")
             await flow(self, event)
         except (RefusedError, BackendError) as error:
             self.figures.refused_count += 1
