@@ -42,6 +42,7 @@ PLANS = {
 COSTLY = (
     "rss_",
     "first_record",
+    "first_seen_p99_s",
     "first_seen_s",
     "measured_hz",
     "latency",
