@@ -107,6 +107,7 @@ class SSEConnection:
         self._gone = asyncio.Event()
         self._failure = ""
         self._is_handed_over = False
+        self._is_paused = False
         self._is_given_away = False  # somebody has our socket, to break it
         self._token = 0  # of the answer under way; 0: there is none, or it is not wanted any more
         self._is_accepted = False
@@ -174,12 +175,14 @@ class SSEConnection:
         return raw
 
     def pause_reading(self) -> None:
-        """Stop reading the socket."""
+        """Stop reading the socket, and that of a connection that takes its place."""
+        self._is_paused = True
         if self._line is not None and self._line.transport is not None:
             self._line.transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Read again."""
+        self._is_paused = False
         if self._line is not None and self._line.transport is not None:
             self._line.transport.resume_reading()
 
@@ -307,6 +310,8 @@ class SSEConnection:
         line = await open_line(self._url, self, limit_s=self._limit_s, local_host=self._local_host, tls=self._driver.tls)
         if line.transport is None:
             raise RefusedError(self._url, "closed the connection at once")
+        if self._is_paused:
+            line.transport.pause_reading()
         return line
 
     async def _reopen(self) -> None:
