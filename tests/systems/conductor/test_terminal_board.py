@@ -167,3 +167,16 @@ def test_board_messages_are_shown_after_their_kind() -> None:
     assert (Kind.NOTE, "a note") in shown
     assert (Kind.ERROR, "a failure") in shown
     assert (Kind.NOTE, "a summary") in shown
+
+
+@pytest.mark.parametrize(("conversation_id", "told"), [(say.MAIN_ID, 0), ("c", 1)], ids=["shown", "elsewhere"])
+def test_board_broken_answer_is_told_once_where_it_is_seen(conversation_id: str, told: int) -> None:
+    made = board(
+        say.ConversationCreated(conversation_id="c", title="T"),
+        say.StreamError(message_id="a", reason="cut off: gone", conversation_id=conversation_id),
+        say.Notify(level=say.Level.ERROR, text="The answer broke off: cut off: gone"),
+    )
+
+    assert len(made.notices) == told
+    made.apply([say.Notify(level=say.Level.ERROR, text="The answer broke off: cut off: gone")], 1.0)
+    assert len(made.notices) == told + 1  # the next one is another's

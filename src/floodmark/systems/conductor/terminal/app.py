@@ -28,7 +28,7 @@ from floodmark.systems.conductor import vocabulary as say
 from floodmark.systems.conductor.channel import Channel
 from floodmark.systems.conductor.terminal.board import Board
 from floodmark.systems.conductor.terminal.help import COMMANDS, Help
-from floodmark.systems.conductor.terminal.panels import Line, Rooms, Status
+from floodmark.systems.conductor.terminal.panels import Line, Rooms, Status, cut
 from floodmark.systems.conductor.terminal.prompt import Prompt
 from floodmark.systems.conductor.terminal.transcript import Transcript
 
@@ -175,7 +175,8 @@ class ChatApp(App[int]):
             self._rooms.display = listed
         self._rooms.show(board)
         self._status.show(board)
-        title = Content.assemble(("floodmark chat", "bold"), (f"   {board.shown.title}", "$foreground 75%"))
+        room = cut(board.shown.title, self.size.width // 2 - 8)
+        title = Content.assemble(("floodmark chat", "bold"), (f"   {room}", "$foreground 75%"))
         self._title.put(title, " · ".join(part for part in (board.model, self._where) if part))
         answering = board.shown.pace is not None
         self._keys.put(

@@ -78,6 +78,7 @@ class Board:
         self.arrived: deque[str] = deque(maxlen=SENT_COUNT)  # conversations that were asked for and are there now
         self._asked: set[str] = set()  # event ids of questions for a new conversation
         self._awaited: set[str] = set()  # conversations that are promised
+        self._broken = ""  # why the answer that is shown broke off: its page says so, and a notice need not say it again
         self._sent: dict[str, tuple[str, float]] = {}  # event id -> conversation and time, until acknowledged
         self._does: dict[type[say.Event], Callable[[Any, float], None]] = {
             say.Message: self._message,
@@ -226,6 +227,7 @@ class Board:
         room = self.rooms.get(event.conversation_id)
         if room is None:
             return
+        self._broken = event.reason if room is self.shown else ""
         stopped = event.reason.startswith("cancelled")
         if not room.page.is_open(event.message_id):
             room.page.begin(event.message_id, self.model or "assistant")
@@ -261,7 +263,9 @@ class Board:
     def _notify(self, event: say.Notify, _now_s: float) -> None:
         self._sent.pop(event.event_id, None)
         self._asked.discard(event.event_id)
-        self._tell(event.level, event.text)
+        if event.event_id or not self._broken or self._broken not in event.text:
+            self._tell(event.level, event.text)
+        self._broken = ""
 
     def _state(self, event: say.State, _now_s: float) -> None:
         self.state = event.state

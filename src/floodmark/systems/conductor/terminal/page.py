@@ -61,7 +61,7 @@ class Page:
 
     def ask(self, text: str) -> None:
         """Show what the user has sent."""
-        self._add(Part(Kind.HEAD, "you", gap=1))
+        self._add(Part(Kind.YOU, "you", gap=1))
         self._add(Part(Kind.USER, text))
 
     def say(self, head: str, text: str) -> None:

@@ -53,7 +53,8 @@ class Kind(enum.Enum):
 
     MARKDOWN = "markdown"  # of an answer
     USER = "user"  # what was typed, as it was typed
-    HEAD = "head"  # who speaks
+    YOU = "you"  # the user speaks
+    HEAD = "head"  # somebody else does
     FOOT = "foot"  # what an answer came to
     ERROR = "error"
     NOTE = "note"  # of the surface itself
@@ -156,7 +157,7 @@ class Painter:
         return self._console.render_lines(renderable, self._options, pad=False)
 
 
-_STYLES = {Kind.HEAD: "chat.head", Kind.FOOT: "chat.foot", Kind.ERROR: "chat.error", Kind.NOTE: "chat.note"}
+_STYLES = {Kind.YOU: "chat.you", Kind.HEAD: "chat.head", Kind.FOOT: "chat.foot", Kind.ERROR: "chat.error", Kind.NOTE: "chat.note"}
 
 
 def _trimmed(lines: list[list[Segment]]) -> list[list[Segment]]:

@@ -155,7 +155,14 @@ def _row(number: int, room: Room, focused: bool) -> tuple[str, str, str, bool, s
     else:
         right, style = "", "$foreground"
     width = LIST_COLUMNS - 2 - cell_len(right)
-    title = f" {number} {room.title}"
-    if cell_len(title) > width - 1:
-        title = set_cell_size(title, width - 2) + "…"
+    title = cut(f" {number} {room.title}", width - 1)
     return ("▌" if focused else " "), set_cell_size(title, width), f"{right} ", focused, style
+
+
+def cut(text: str, columns: int) -> str:
+    """Shorten a text to a number of columns, with an ellipsis where something is left out.
+
+    >>> cut("Why is the sea salt?", 10), cut("Why?", 10)
+    ('Why is th…', 'Why?')
+    """
+    return text if cell_len(text) <= columns else set_cell_size(text, max(columns - 1, 0)) + "…"
