@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
+from floodmark.faults import CLIENT_FAULTS
 from floodmark.judge.observe import Answers, Record, observe
 from floodmark.judge.verdict import Observations, judge, with_implied
 from floodmark.ledger.histogram import Histogram
@@ -264,6 +265,7 @@ CALM_ANSWERS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
     ("streams_failed == 0", ("streams_completed", "goodput_ratio", "error_ratio"), True),
     ("odd_events == 0", (), False),
 )
+"""The same as `CALM` where streams are answers; a fault on the wire or in the target excuses the answers that it cuts off."""
 """What a target does that is well, unless the scenario says something about it, or about one of the metrics behind it, itself; and whether
 a fault excuses it that holds from before the first connection. Of the lost and the ended, what a fault explains by its time is out of the
 count already (losses), as is what faults in the clients do. What is done to subscribers excuses nobody from answering publishers: a target
@@ -280,7 +282,8 @@ def _criteria(scenario: Scenario, evidence: Evidence) -> tuple[Criterion, ...]:
     lenient = any(fault.from_connect for fault in scenario.faults)
     asked: list[tuple[str, tuple[str, ...]]] = [(text, others) for text, others, excused in CALM if not (lenient and excused)]
     if any(outcome.answered is not None for outcome in evidence.outcomes):
-        asked += [(text, others) for text, others, excused in CALM_ANSWERS if not (lenient and excused)]
+        struck = any(fault.kind not in CLIENT_FAULTS for fault in scenario.faults)
+        asked += [(text, others) for text, others, excused in CALM_ANSWERS if not (struck and excused)]
     implied = [text for text, others in asked if not stated & {text.split()[0], *others}]
     started_by_us = evidence.target is not None and evidence.target.pid is not None
     if started_by_us and "target_exits" not in stated:

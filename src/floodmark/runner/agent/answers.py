@@ -456,12 +456,14 @@ class Answers:
             self._hold_to_terms(answer)
 
     def _count_chunks(self, answer: Answer) -> None:
-        self.chunk_count += answer.chunk_count
+        """Of unknown text only the target can tell how many tokens it is; chunks are no tokens."""
         if self._terms.numbered:
             self.chunk_tokens_max = max(self.chunk_tokens_max, answer.chunk_bytes_max / self._terms.size_of(answer.channel))
         else:
             answer.token_count = answer.declared_count or max(answer.told_count, 0)
             self.token_count += answer.token_count
+        if answer.token_count:
+            self.chunk_count += answer.chunk_count
 
     def _count_usage(self, answer: Answer) -> None:
         """Whether what was told of the number of tokens, in chunks or at the end, is what came."""
