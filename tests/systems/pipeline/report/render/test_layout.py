@@ -7,13 +7,14 @@ from typing import Any
 
 import hypothesis.strategies as st
 import polars as pl
-from hypothesis import given
+from hypothesis import given, settings
 
 from floodmark.systems.pipeline.report import Report
 from floodmark.systems.pipeline.report.render.layout import Layout
 from floodmark.systems.pipeline.report.render.plan import plan_of
 from tests.systems.pipeline.report.render.shown import running_report, sales, shown_report
 
+FEWER = settings().max_examples * 2 // 5  # each lays out a whole report, in chunks and by hand
 Printed = list[tuple[str, int, tuple[str, ...]]]  # kind of band, level, texts
 
 
@@ -55,6 +56,7 @@ def by_hand(records: list[dict[str, Any]]) -> Printed:
     return [*printed, ("summary", 0, ("Grand total", total))]
 
 
+@settings(max_examples=FEWER)
 @given(
     count=st.integers(0, 40),
     per_customer=st.integers(1, 6),
@@ -69,6 +71,7 @@ def test_layout_any_chunks_same_as_by_hand(count: int, per_customer: int, per_te
     assert printed == by_hand(rows.to_dicts())
 
 
+@settings(max_examples=FEWER)
 @given(sizes=st.lists(st.integers(0, 12), max_size=8))
 def test_layout_running_values_any_chunks_same_as_by_hand(sizes: list[int]) -> None:
     rows = sales(24, per_customer=4, per_territory=9)
