@@ -448,17 +448,29 @@ async def test_stream_over_tls_is_read_and_a_certificate_that_nobody_signed_refu
     assert sink.of(1).finished == [2]
 
 
-@on_loop
-async def test_statistics_are_the_samples_under_the_prefix_or_none() -> None:
-    page = b"# HELP x\nfloodmark_tokens_sent_total 7\nprocess_cpu 1\n"
-    respond = always(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(page), page, stays=False)
-    async with http_server(respond) as (url, seen):
-        with_page = await SSEDriver({"metrics_path": "/metrics"}).statistics(url)
-        without = await SSEDriver({}).statistics(url)
+def page(body: bytes, status: bytes = b"200 OK") -> Respond:
+    return always(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status, len(body)), body)
 
-    assert with_page == {"sent_total": 7.0}
-    assert without is None
-    assert len(seen.heads) == 1
+
+@pytest.mark.parametrize(
+    ("respond", "options", "figures"),
+    [
+        (page(b'{"sent":7,"ratio":0.5,"lies":{"a":1},"on":true,"name":"x"}'), {}, {"sent": 7.0, "ratio": 0.5}),
+        (page(b"{}", b"404 Not Found"), {}, None),
+        (page(b"<html>"), {}, None),
+        (page(b"[1]"), {}, None),
+        (page(b'{"a":1}' + b" " * 2**20), {}, None),
+        (always(stays=False), {}, None),
+        (page(b'{"sent":7}'), {"statistics_path": ""}, None),
+    ],
+)
+@on_loop
+async def test_statistics_are_the_numbers_of_the_page_or_none(respond: Respond, options: Options, figures: dict[str, float] | None) -> None:
+    async with http_server(respond) as (url, seen):
+        found = await SSEDriver(options).statistics(url)
+
+    assert found == figures
+    assert len(seen.heads) == ("statistics_path" not in options)
 
 
 def test_driver_says_that_it_asks() -> None:

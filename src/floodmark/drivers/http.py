@@ -16,12 +16,14 @@ from typing import Any, Protocol, cast
 from urllib.parse import SplitResult, urlsplit
 
 import httptools
+import msgspec
 
 from floodmark.core.errors import UsageError
 from floodmark.drivers.base import RefusedError
 from floodmark.drivers.sockets import network_reason
 
 HEAD_LIMIT_BYTES = 64 * 1024
+PAGE_BYTES_MAX = 1024 * 1024
 
 
 class Answers(Protocol):
@@ -236,6 +238,59 @@ async def open_line(
     except OSError as exc:
         raise RefusedError(url, network_reason(exc)) from exc
     return line
+
+
+class _Page:
+    """Reads one whole answer."""
+
+    def __init__(self) -> None:
+        self.whole: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._status = 0
+        self._data = bytearray()
+
+    def head(self, status: int, reason: str, headers: dict[str, str]) -> None:
+        """Take the head."""
+        self._status = status
+
+    def body(self, data: bytes, received_ns: int) -> None:
+        """Take a piece; one too many is the end."""
+        self._data += data
+        if len(self._data) > PAGE_BYTES_MAX:
+            self._end(None)
+
+    def complete(self) -> None:
+        """All of it is there."""
+        self._end(bytes(self._data) if self._status == 200 else None)
+
+    def lost(self, line: HttpLine, reason: str) -> None:
+        """There is no more."""
+        self._end(None)
+
+    def _end(self, data: bytes | None) -> None:
+        if not self.whole.done():
+            self.whole.set_result(data)
+
+
+async def fetch_numbers(url: str, *, limit_s: float, tls: ssl.SSLContext | None = None) -> dict[str, float] | None:
+    """Read a JSON object and give those of its values that are numbers. None when there is no such page within the limit."""
+    parts, page = split_url(url), _Page()
+    try:
+        async with asyncio.timeout(limit_s):
+            line = await open_line(url, page, limit_s=limit_s, tls=tls)
+            try:
+                host = parts.netloc.rpartition("@")[2]
+                line.ask(
+                    f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nConnection: close\r\n\r\n".encode()
+                )
+                data = await page.whole
+            finally:
+                line.leave()
+        found = msgspec.json.decode(data or b"null", type=dict[str, Any] | None)
+    except (RefusedError, TimeoutError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    if found is None:
+        return None
+    return {name: float(value) for name, value in found.items() if isinstance(value, int | float) and not isinstance(value, bool)}
 
 
 def split_url(url: str) -> SplitResult:

@@ -37,12 +37,13 @@ from floodmark.drivers.asking import (
     reason_of,
 )
 from floodmark.drivers.base import Connection, Options, RefusedError, Sink, Wanted, json_headers, take_options
-from floodmark.drivers.http import HttpLine, open_line, split_url
-from floodmark.drivers.sockets import CLOSE_LIMIT_S, fetch_prometheus
+from floodmark.drivers.http import HttpLine, fetch_numbers, open_line, split_url
+from floodmark.drivers.sockets import CLOSE_LIMIT_S
 from floodmark.drivers.sse_events import EVENT_LIMIT_BYTES, EventCutter, EventTooLongError
 from floodmark.drivers.sse_shape import OpenAIShape, PlainRules, PlainShape, Shape, marker, path_of, shown
 
 REFUSAL_BYTES_MAX = 4096  # of a refusal's body that are kept for its first line
+STATISTICS_LIMIT_S = 5.0
 YOUNG_NS = 1_000_000_000  # a connection that dies younger than this and without an answer is no reason to open another one
 OPENAI_BODY = '{"model":"$model","messages":[{"role":"user","content":"$prompt"}],"stream":true,"stream_options":{"include_usage":true}}'
 
@@ -61,8 +62,7 @@ DEFAULTS: Options = {
     "error": "event:error",
     "event_limit_bytes": EVENT_LIMIT_BYTES,
     "verify_tls": True,
-    "metrics_path": "",
-    "metrics_prefix": "floodmark_tokens_",
+    "statistics_path": "/statistics",
 }
 MEANINGS: dict[str, str] = {
     **ASKING_MEANINGS,
@@ -80,8 +80,7 @@ MEANINGS: dict[str, str] = {
     "error": "`plain`: an event that says that the answer failed, known likewise. Empty: there is none.",
     "event_limit_bytes": "The longest event taken; a longer one fails its answer.",
     "verify_tls": "Whether the certificate of an https target must be in order.",
-    "metrics_path": "Where the target shows Prometheus metrics, on the same host and port. Empty: it has none.",
-    "metrics_prefix": "What the names of its metrics begin with.",
+    "statistics_path": "Where the target shows its own numbers, a JSON object, on the same host and port; without such a page there are none.",
 }
 
 
@@ -408,16 +407,12 @@ class SSEDriver(AskingDriver):
         return Place(parts.netloc.rpartition("@")[2], base)
 
     async def statistics(self, url: str) -> dict[str, float] | None:
-        """The target's Prometheus metrics under their prefix, if it has a page of them."""
-        place = str(self.options["metrics_path"])
-        if not place:
+        """The numbers of the target's page of statistics, if it has one."""
+        path = str(self.options["statistics_path"])
+        if not path:
             return None
         parts = split_url(url)
-        samples = await fetch_prometheus(f"{parts.scheme}://{parts.netloc}{place}")
-        if samples is None:
-            return None
-        prefix = str(self.options["metrics_prefix"])
-        return {name.removeprefix(prefix): value for name, value in samples.items() if name.startswith(prefix)}
+        return await fetch_numbers(f"{parts.scheme}://{parts.netloc}{path}", limit_s=STATISTICS_LIMIT_S, tls=self.tls)
 
 
 def _template(name: str, text: str) -> string.Template:
