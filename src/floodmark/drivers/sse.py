@@ -80,7 +80,7 @@ MEANINGS: dict[str, str] = {
     "error": "`plain`: an event that says that the answer failed, known likewise. Empty: there is none.",
     "event_limit_bytes": "The longest event taken; a longer one fails its answer.",
     "verify_tls": "Whether the certificate of an https target must be in order.",
-    "statistics_path": "Where the target shows its own numbers, a JSON object, on the same host and port; without such a page there are none.",
+    "statistics_path": "Where the target shows its own numbers, a JSON object, on the same host and port. Empty: do not look.",
 }
 
 
