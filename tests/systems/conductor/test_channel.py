@@ -121,6 +121,22 @@ def test_writer_cancelled_while_it_waits_has_added_nothing_and_the_room_is_free_
     asyncio.run(main())
 
 
+def test_writer_cancelled_while_its_batch_does_not_fit_leaves_the_room_to_others_who_hear_of_it() -> None:
+    async def main() -> list[int]:
+        channel: Channel[int] = Channel(capacity_count=4)
+        channel.put([0, 1, 2])
+        told: list[int] = []
+        channel.on_room(lambda: told.append(channel.room()))
+        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+            writer = tasks.create_task(channel.put_many([10, 11]))
+            await asyncio.sleep(0)
+            writer.cancel()
+            await asyncio.wait([writer])
+        return told
+
+    assert asyncio.run(main()) == [1]
+
+
 def test_close_of_a_full_channel_adds_the_last_words_and_refuses_those_who_wait() -> None:
     async def main() -> None:
         channel = await _full()

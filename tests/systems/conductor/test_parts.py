@@ -134,6 +134,21 @@ def test_answer_with_a_clock_knows_its_first_token_and_its_rate() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("coalesced", [False, True])
+def test_tokens_that_were_taken_out_whole_are_counted_by_the_next_event_or_at_the_end(coalesced: bool) -> None:
+    answer = Answer(Conversations(ManualClock()).get(None), Session().open_answer(), TokenStream(), "small", ManualClock())
+    out: list[ConductorEvent] = []
+
+    for batch in (["a"], ["[yolla:wander]"], ["b", "c"], ["[yolla:show]"]):
+        answer.events(batch, None, coalesced=coalesced, out=out)
+    before_flush = sum(event.count for event in out if isinstance(event, Token))
+    answer.flush(out)
+
+    tokens = [event for event in out if isinstance(event, Token)]
+    assert "".join(token.text for token in tokens) == "abc"
+    assert (before_flush, sum(token.count for token in tokens), answer.emitted_count) == (4, 5, 5)
+
+
 def test_answer_without_any_token_has_no_first_one_and_no_rate() -> None:
     answer = Answer(Conversations(ManualClock()).get(None), Session().open_answer(), TokenStream(), "small", ManualClock())
     out: list[ConductorEvent] = []

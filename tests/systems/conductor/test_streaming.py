@@ -266,6 +266,45 @@ def test_run_does_not_poll_while_nothing_happens_or_the_channel_is_full() -> Non
     asyncio.run(main())
 
 
+def test_run_goes_on_as_soon_as_a_reader_makes_room_although_nothing_else_happens() -> None:
+    async def main() -> None:
+        conductor, surface = await ready(Scripted(says(numbers(100))), LITTLE), HeadlessSurface(keep_texts=True)
+        async with asyncio.TaskGroup() as tasks:
+            run = tasks.create_task(conductor.run())
+            await conductor.handle(v.UserMessage(text="go"))
+            for _ in range(30):
+                for _ in range(20):
+                    await asyncio.sleep(0)  # the conductor has long gone to sleep
+                surface.take(conductor.output.take_many())
+            assert surface.completed_count == 1
+            (answer,) = surface.answers.values()
+            assert answer.text == "".join(numbers(100))
+            await conductor.quit()
+            await run
+
+    asyncio.run(main())
+
+
+def test_run_does_not_spin_while_a_stream_has_hung_and_there_is_no_room_to_say_so() -> None:
+    async def main() -> None:
+        settings = ConductorSettings(greet=False, channel_count=16, streams=StreamSettings(idle_limit_s=0.01))
+        conductor = await ready(Scripted(hangs), settings)
+        async with asyncio.TaskGroup() as tasks:
+            run = tasks.create_task(conductor.run())
+            await conductor.handle(v.UserMessage(text="go"))
+            conductor.output.put([v.Ping(seq=number) for number in range(conductor.output.room())])
+            ends_s = time.monotonic() + 0.05
+            await until(lambda: time.monotonic() > ends_s)
+            assert conductor.figures.polls_count <= 3
+            conductor.output.take_many()
+            await until(lambda: conductor.streaming_count == 0)
+            assert [type(event) for event in conductor.output.take_many()][:2] == [v.StreamError, v.Notify]
+            await conductor.quit()
+            await run
+
+    asyncio.run(main())
+
+
 # ---- the end, at any moment
 
 

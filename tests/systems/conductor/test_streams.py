@@ -273,6 +273,22 @@ def test_tokens_held_by_the_throttle_come_before_the_end(overflow: Overflow, ter
     assert isinstance(events[-1], Completed | Errored)
 
 
+def test_end_waits_until_everything_that_was_held_back_has_gone_out_over_several_polls() -> None:
+    table = Table()
+    table.manager.throttled = True
+    table.streams["s0"].put(["first"])
+    table.poll()
+    table.streams["s0"].put(numbers(600))
+    held = [table.poll() for _ in range(3)]
+    table.streams["s0"].finish(Complete(token_count=601))
+
+    polls = [table.poll() for _ in range(3)]
+
+    assert held == [[], [], []]
+    assert [len(texts(events)) for events in polls] == [256, 256, 88]
+    assert [any(isinstance(event, Completed) for event in events) for events in polls] == [False, False, True]
+
+
 def test_full_buffer_is_released_before_the_throttle_is_due() -> None:
     table = Table(StreamSettings(buffer_count=100))
     table.manager.throttled = True
