@@ -127,7 +127,7 @@ class Transcript(ScrollView, can_focus=True):
 
     def _current_painter(self) -> Painter | None:
         """The painter for the width and the theme of this moment; None before there is a width."""
-        width = self.scrollable_content_region.width
+        width = self.scrollable_content_region.width - 1  # a column between the text and its scroll bar
         if width <= 0:
             return None
         now = (self.app.theme, width)
