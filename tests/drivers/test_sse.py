@@ -186,6 +186,50 @@ async def test_bytes_after_an_answer_are_odd() -> None:
 
 
 @on_loop
+async def test_second_answer_to_one_request_is_odd_and_not_read() -> None:
+    sink = AskingRecorder()
+    async with http_server(always(HEAD + chunked(PROPER) + HEAD + chunked(sse(delta("second"))))) as (url, _):
+        connection = await opened(url, sink)
+        connection.ask(ask(1))
+        await eventually(lambda: bool(sink.of(1).odd))
+        await connection.close()
+
+    assert (sink.of(1).text, sink.of(1).finished) == (b"one two", [2])
+    assert sink.of(1).odd == ["sent bytes after the end of an answer"]
+
+
+@on_loop
+async def test_bytes_long_after_an_answer_are_odd_and_the_client_comes_back() -> None:
+    writers: list[asyncio.StreamWriter] = []
+
+    async def respond(number: int, writer: asyncio.StreamWriter) -> bool:
+        writer.write(HEAD + chunked(PROPER))
+        writers.append(writer)
+        return True
+
+    sink = AskingRecorder()
+    async with http_server(respond) as (url, seen):
+        connection = await opened(url, sink)
+        connection.ask(ask(1))
+        await eventually(lambda: connection.free(0))
+        writers[0].write(b"data: more\n\n")
+        await eventually(lambda: seen.connections == 2 and connection.free(0))
+        connection.ask(ask(2))
+        await eventually(lambda: sink.of(2).ended)
+        await connection.close()
+
+    assert sink.of(1).odd == ["sent bytes that nobody had asked for"]
+    assert (sink.of(2).finished, sink.of(2).odd) == ([2], [])
+
+
+@on_loop
+async def test_head_without_an_end_is_refused_at_the_limit() -> None:
+    sink = await answered(always(b"HTTP/1.1 200 OK\r\n", *[b"X-%d: %s\r\n" % (number, b"y" * 900) for number in range(80)]))
+
+    assert [reason[:25] for reason in sink.of(1).failed] == ["refused: sent a head of m"]
+
+
+@on_loop
 async def test_event_over_the_limit_fails_its_answer() -> None:
     sink = await answered(always(HEAD, chunked(b"data: " + b"x" * 3000)), {"event_limit_bytes": 1000})
 

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from floodmark.drivers.sse_events import Event
 from floodmark.drivers.sse_shape import OpenAIShape, PlainRules, PlainShape, Shape, marker, path_of
@@ -223,3 +225,49 @@ def test_plain_shape_of_json_that_cannot_be_read_is_odd() -> None:
     told(shape, (b"", b"{"), DONE)
 
     assert (shape.failure, len(shape.odd)) == ("", 1)
+
+
+# -- whatever comes ----------------------------------------------------------------------------------------------------------------------
+
+BITS = st.sampled_from(
+    [
+        chunk("a"),
+        chunk(""),
+        chunk(finish="stop"),
+        usage(3),
+        usage(None),
+        error("x"),
+        error("y", b"error"),
+        DONE,
+        (b"", b"{"),
+        (b"ping", b"{}"),
+    ]
+)
+
+
+@given(events=st.lists(BITS, max_size=12), reads=st.lists(st.integers(1, 4), max_size=12), cut=st.sampled_from(["", "gone"]))
+def test_shape_of_whatever_comes_settles_once_and_like_the_slow_reading(events: list[Event], reads: list[int], cut: str) -> None:
+    shape, at, texts, settled = OpenAIShape(), 0, list[bytes](), list[tuple[str, int]]()
+    for count in [*reads, len(events)]:
+        texts += shape.take(events[at : at + count])
+        at += count
+        if shape.settled:
+            settled.append((shape.failure, shape.told))
+    shape.end(cut)
+
+    before = events[: next((at for at, (_, data) in enumerate(events) if data == b"[DONE]" or b"error" in data), len(events))]
+    finish = next((at for at, (_, data) in enumerate(before) if b'"stop"' in data), len(before))
+    assert texts == [b"a"] * before[:finish].count(chunk("a"))
+    assert shape.settled
+    assert len({failure for failure, _ in settled} | {shape.failure}) == 1
+    assert (shape.failure == "") == (finish < len(before) and DONE in events and events[len(before)] == DONE)
+
+
+@given(data=st.lists(st.tuples(st.binary(max_size=8), st.binary(max_size=40)), max_size=6))
+def test_shape_of_any_bytes_is_settled_at_the_end_without_an_exception(data: list[Event]) -> None:
+    for shape in (OpenAIShape(), plain(), plain(text="a.0.b", count="c", done="event:d")):
+        shape.take(data)
+        shape.end()
+
+        assert shape.settled
+        assert shape.failure.isprintable()

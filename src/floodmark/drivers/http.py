@@ -42,6 +42,10 @@ class Answers(Protocol):
         """The line is gone, in the midst of an answer or not. Called once."""
 
 
+class _BeyondError(Exception):
+    """Ends the parser at the beginning of an answer that nobody asked for; it comes out as a HttpParserError."""
+
+
 class HttpLine(asyncio.Protocol):
     """See the module's docstring. `is_idle`: nothing is under way, so a request may be written."""
 
@@ -66,7 +70,6 @@ class HttpLine(asyncio.Protocol):
         self._is_headed = False  # read by the parser
         self._is_complete = False
         self._stays = True
-        self._is_beyond = False  # bytes came after the end of the answer
         self._body: list[bytes] = []
 
     # -- what is asked
@@ -105,8 +108,9 @@ class HttpLine(asyncio.Protocol):
         self._body.append(data)
 
     def on_message_begin(self) -> None:
-        """Another answer begins; nobody asked for a second one."""
-        self._is_beyond = self._is_complete
+        """An answer begins; nobody asked for a second one, so what the parser has of it must not be read."""
+        if self._is_complete:
+            raise _BeyondError
 
     def on_message_complete(self) -> None:
         """The answer is over, unless it was one of 1xx."""
@@ -138,8 +142,6 @@ class HttpLine(asyncio.Protocol):
             self._reject(f"sent a head of more than {HEAD_LIMIT_BYTES:,} bytes")
             return
         self._hand_on(received_ns)
-        if self._is_beyond:
-            self._reject("sent bytes after the end of an answer")
 
     def _hand_on(self, received_ns: int) -> None:
         """Tell what a read has brought, in order."""
