@@ -132,6 +132,8 @@ def test_app_resized_while_scrolled_back_keeps_the_place() -> None:
             await shown.until(lambda: len(shown.screen.split("\n")) == 20 and f"Line {top} " in shown.screen)
 
             assert not shown.app.transcript.following
+            await shown.until(lambda: heard(shown, say.Resized))
+            assert [(event.columns, event.rows) for event in shown.script.heard if isinstance(event, say.Resized)] == [(50, 20)]
 
     played(play)
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Final, Literal, Protocol
 
 from msgspec import structs
+from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
@@ -95,6 +96,7 @@ class ChatApp(App[int]):
         self._event_numbers = itertools.count(1)
         self._looked = asyncio.Event()  # a frame was shown since the pump last looked
         self._gathered_chars = 0
+        self._sized = False
         self._spoken: Channel[say.Input] = Channel(capacity_count=SPOKEN_COUNT)
 
     def compose(self) -> ComposeResult:
@@ -120,15 +122,21 @@ class ChatApp(App[int]):
         self.set_interval(FRAME_S, self._frame)
         self._say(say.Connected(surface_type=say.SurfaceType.TUI, capabilities=self._capabilities, event_id=self._event_id()))
 
+    def on_resize(self, event: events.Resize) -> None:
+        """Tell the conductor how large the screen is now; the first size is told with the arrival."""
+        if self._sized:
+            self._say(say.Resized(columns=event.size.width, rows=event.size.height))
+        self._sized = True
+
     # What comes from the conductor
 
     async def _pump(self) -> None:
         """Note what the conductor says until it says nothing any more."""
         link, board = self.link, self.board
         while await link.wait():
-            events = link.take(TAKEN_COUNT)
-            board.apply(events, time.monotonic())
-            self._gathered_chars += sum(len(event.text) for event in events if isinstance(event, say.Token | say.StreamToken))
+            said = link.take(TAKEN_COUNT)
+            board.apply(said, time.monotonic())
+            self._gathered_chars += sum(len(event.text) for event in said if isinstance(event, say.Token | say.StreamToken))
             while board.answers:
                 self._answer(board.answers.popleft())
             while board.arrived:
