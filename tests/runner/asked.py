@@ -46,6 +46,7 @@ def scenario(server: str = "", *criteria: str, options: dict[str, str | int | fl
 
 def play(folder: Path, wanted: Scenario, *, agents: int = 1) -> ScenarioResult:
     """Run it to its verdict."""
+    folder.mkdir(exist_ok=True)
     session = Session(wanted, Settings(agents=agents), RunFolder(folder), Progress(quiet=True))
     return asyncio.run(session.play())
 

@@ -3,7 +3,7 @@
     from the client   OPEN channel · SHUT channel · ASK token channel prompt
     to the client     DONE · OK token · T token text · END token count · ERR token why · NO token why · CUT token · ODD token
 
-Run as `asking_server.py [FAULT=N] [per_chunk=K] [gap_s=S]`: the fault strikes every N-th request, the first one not among them unless N is 1.
+Run as `asking_server.py [FAULT=N] [per_chunk=K] [gap_s=S]`: the fault strikes every N-th request, counted over all connections.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import count
 
 FAULTS = (
     *("refuse", "mute", "error", "cut", "hang", "reset", "short", "drop", "duplicate", "swap", "flip", "other"),
-    *("usage", "twice", "late", "eager", "unread"),
+    *("extra", "usage", "twice", "late", "eager", "unread"),
 )
 LINE = re.compile(r"numbered: stream=(\d+) first=(\d+) count=(\d+) size=(\d+) rate=(\S+)")
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -95,6 +95,8 @@ class Server:
                 texts[half] = texts[half][:3] + chr(ord(texts[half][3]) ^ 1) + texts[half][4:]
             case "other":
                 texts[half] = token(stream + 1, first + half, size)
+            case "extra":
+                texts += [token(stream, first + asked + i, size) for i in range(3)]
             case "eager":
                 rate_hz *= 2
             case "unread":
