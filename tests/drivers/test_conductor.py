@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from floodmark.core.errors import UsageError
 from floodmark.drivers.asking import asks_of
@@ -500,3 +502,49 @@ async def test_url_of_another_kind_is_refused(url: str) -> None:
 
 def test_driver_says_that_it_asks() -> None:
     assert asks_of(ConductorDriver({}))
+
+
+# -- whatever comes ----------------------------------------------------------------------------------------------------------------------
+
+MESSAGES = st.sampled_from(["msg_1", "msg_2", "msg_9"])
+EVENTS = st.one_of(
+    st.builds(lambda message: token("x", message), MESSAGES),
+    st.builds(lambda message: stream_token("y", message, "conv-b"), MESSAGES),
+    st.builds(lambda message: end(1, message), MESSAGES),
+    st.builds(lambda message: {"kind": "stream_error", "message_id": message, "reason": "r"}, MESSAGES),
+    st.builds(lambda number: {"kind": "ack", "event_id": f"evt_{number}", "message_id": "msg_1"}, st.integers(0, 4)),
+    st.builds(lambda number: {"kind": "notify", "event_id": f"evt_{number}", "level": "error", "text": "t"}, st.integers(0, 4)),
+    st.just({"kind": "quit"}),
+    st.just({"kind": "handshake_ack", "accepted": True}),
+    st.just({"kind": "statistics_report", "figures": {}}),
+    st.dictionaries(st.sampled_from(["kind", "message_id", "text", "count", "event_id"]), st.one_of(st.text(max_size=4), st.none())),
+)
+
+
+@given(said=st.lists(EVENTS, max_size=15))
+@settings(max_examples=60, deadline=None)
+def test_whatever_a_host_says_ends_each_answer_once_at_most_and_raises_nothing(said: list[Json]) -> None:
+    sink = AskingRecorder()
+
+    async def play() -> None:
+        complaints: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        played = Played()
+        async with tcp_server(played.behaviour()) as url:
+            connection = await opened(url, sink, "a", "b")
+            connection.ask(ask(1, slot=0))
+            connection.ask(ask(2, slot=1))
+            await eventually(lambda: bool(sink.of(2).accepted))
+            played.say(*said, {"kind": "ping", "seq": 1})
+            await eventually(lambda: bool(played.of("pong") or sink.closings))
+            await connection.close()
+        assert complaints == []
+
+    asyncio.run(play())
+
+    for number in (1, 2):
+        answer = sink.of(number)
+        assert answer.accepted == 1
+        assert len(answer.finished) + len(answer.failed) <= 1
+        assert answer.text in (b"x" * len(answer.text), b"y" * len(answer.text))
+    assert len(sink.closings) == 1
