@@ -23,6 +23,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
+from textual.geometry import Size
 from textual.widgets import Static
 
 from floodmark.systems.conductor import vocabulary as say
@@ -96,7 +97,7 @@ class ChatApp(App[int]):
         self._event_numbers = itertools.count(1)
         self._looked = asyncio.Event()  # a frame was shown since the pump last looked
         self._gathered_chars = 0
-        self._sized = False
+        self._told_size: Size | None = None  # of the screen, once the conductor knows of it
         self._spoken: Channel[say.Input] = Channel(capacity_count=SPOKEN_COUNT)
 
     def compose(self) -> ComposeResult:
@@ -120,13 +121,14 @@ class ChatApp(App[int]):
         self.run_worker(self._pump(), name="pump")
         self.run_worker(self._speak(), name="speak")
         self.set_interval(FRAME_S, self._frame)
+        self._told_size = self.size
         self._say(say.Connected(surface_type=say.SurfaceType.TUI, capabilities=self._capabilities, event_id=self._event_id()))
 
     def on_resize(self, event: events.Resize) -> None:
-        """Tell the conductor how large the screen is now; the first size is told with the arrival."""
-        if self._sized:
+        """Tell the conductor how large the screen is now, if that is news."""
+        if self._told_size is not None and event.size != self._told_size:
+            self._told_size = event.size
             self._say(say.Resized(columns=event.size.width, rows=event.size.height))
-        self._sized = True
 
     # What comes from the conductor
 
