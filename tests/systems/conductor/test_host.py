@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import Coroutine
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from floodmark.systems.conductor.backend.numbered import text_of
 from floodmark.systems.conductor.host import session as session_module
 from floodmark.systems.conductor.settings import ConductorSettings, InputLimits, SessionSettings, StreamSettings, stress_settings
+from floodmark.systems.conductor.vocabulary import MAIN_ID
 from tests.drivers.asked import AskingRecorder, ask
 from tests.drivers.harness import eventually, on_loop
 from tests.systems.conductor.hosting import HANDSHAKE, hosted, raw
@@ -386,3 +389,45 @@ async def test_figures_of_messages_pruned_are_counted() -> None:
         await connection.close()
 
     assert (figures["messages"], figures["pruned"]) == (10, 30)
+
+
+# -- whatever comes ----------------------------------------------------------------------------------------------------------------------
+
+IDS = st.sampled_from([None, "", "no-such-conversation", MAIN_ID])
+SAID = st.one_of(
+    st.builds(
+        lambda text, place: {"kind": "user_message", "event_id": "e", "text": text, "conversation_id": place}, st.text(max_size=20), IDS
+    ),
+    st.just({"kind": "user_message", "event_id": "e", "text": "numbered: count=100000000"}),
+    st.builds(
+        lambda name, args: {"kind": "user_command", "command": name, "args": args}, st.text(max_size=8), st.lists(st.text(max_size=4))
+    ),
+    st.sampled_from([{"kind": "user_command", "command": name, "event_id": "c"} for name in ("help", "clear", "model", "quit")]),
+    st.builds(
+        lambda kind, place: {"kind": kind, "conversation_id": place or ""}, st.sampled_from(["remove_conversation", "cancel_stream"]), IDS
+    ),
+    st.builds(lambda kind: {"kind": kind}, st.sampled_from(["new_conversation", "disconnected", "focus_next_conversation", "statistics"])),
+    st.sampled_from([{**HANDSHAKE}, {**HANDSHAKE, "protocol_version": 3}, {"kind": "connected"}, {"kind": "pong", "seq": 1}]),
+    st.just({"kind": "resized", "columns": 0, "rows": -5}),
+)
+
+
+@given(said=st.lists(SAID, max_size=10), leaves=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_whatever_a_surface_says_others_are_served_and_nothing_is_left(said: list[dict[str, object]], leaves: bool) -> None:
+    @on_loop
+    async def play() -> None:
+        async with hosted() as host:
+            async with raw(host.url) as surface:
+                surface.say(*said, {"kind": "user_typing"})
+                if leaves:
+                    surface.say({"kind": "quit_requested", "event_id": "q"})
+                    await surface.rest()
+            other = await host.connect()
+            text = await host.answer(other, 1, "numbered: stream=1 count=50")
+            await other.close()
+            figures = await host.until(lambda before, now: not now["connections"])
+        assert text == text_of(1, 0, 50, 10)
+        assert (figures["streams_live"], figures["tasks_left"]) == (0, 0)
+
+    play()
