@@ -26,7 +26,8 @@ BENCHMARKS: dict[str, Callable[..., Outcome]] = {
     "connections-whole": connections.run_whole,
     "fanout-1": fanout.runner(1),
     "fanout-10": fanout.runner(10),
-    "sse": sse.run,
+    "sse": sse.runner(1),
+    "sse-16": sse.runner(16),
 }
 ALONE: dict[str, Callable[[list[str]], int]] = {
     "conductor": conductor.main,
