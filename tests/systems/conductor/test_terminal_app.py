@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -410,5 +411,53 @@ def test_app_long_run_of_tokens_leaves_keys_alive_and_the_text_whole() -> None:
 
             assert shown.app.board.shown.page.text == GREETING + text
             assert shown.app.board.shown.page.dropped_chars == 0
+
+    played(play)
+
+
+def test_app_many_notices_at_once_show_the_newest_and_how_many_more() -> None:
+    async def play() -> None:
+        async with stage(size=(140, 40)) as shown:
+            await shown.script.put(*(say.Notify(level=say.Level.WARNING, text=f"notice number {number}.") for number in range(10)))
+            await shown.until(lambda: "notice number 9." in shown.screen)
+
+            assert "more notices came with these" in shown.screen
+            assert "notice number 0." not in shown.screen
+
+    played(play)
+
+
+def test_app_server_that_is_slow_to_name_its_models_holds_nothing_up() -> None:
+    async def play() -> None:
+        async with stage() as shown:
+            send, slow = shown.script.send, asyncio.Event()
+
+            async def held_up(event: say.Input) -> None:
+                if isinstance(event, say.UserCommand):
+                    await slow.wait()
+                await send(event)
+
+            shown.app.link.send = held_up  # type: ignore[method-assign]
+            await shown.type_in("/model")
+            await shown.ask("and a question")
+
+            assert not heard(shown, say.UserCommand)
+            slow.set()
+            await shown.until(lambda: heard(shown, say.UserCommand))
+
+    played(play)
+
+
+def test_app_page_that_is_left_lets_go_of_its_lines() -> None:
+    async def play() -> None:
+        async with stage() as shown:
+            left = shown.app.board.shown.page
+            assert left.height > 0
+            await shown.pilot.press("ctrl+t")
+            await shown.until(lambda: shown.app.board.focus_id == "room_2")
+
+            assert left.height == 0
+            await shown.pilot.press("ctrl+n")
+            await shown.until(lambda: GREETING in shown.screen)
 
     played(play)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import pty
@@ -15,9 +16,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from floodmark.core.errors import UsageError
+from floodmark.core.errors import HarnessBugError, UsageError
 from floodmark.systems.conductor.backend.numbered import text_of
 from floodmark.systems.conductor.errors import BackendError
+from floodmark.systems.conductor.terminal.app import ChatApp
 from floodmark.systems.conductor.terminal.command import Order, checked, run
 
 COMMAND = [sys.executable, "-m", "floodmark", "chat"]
@@ -102,6 +104,18 @@ def test_run_once_server_that_is_not_there_is_a_failure_in_one_sentence() -> Non
 def test_run_once_refused_prompt_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="control character"):
         run(Order(once="a \x07 bell"), stdin=io.StringIO(), stdout=io.StringIO())
+
+
+def test_run_screen_that_breaks_down_is_a_bug_and_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(app: ChatApp) -> None:
+        return None
+
+    monkeypatch.setattr(ChatApp, "run_async", broken)
+
+    with pytest.raises(HarnessBugError, match="broke down"):
+        run(Order(), stdin=Tty(), stdout=Tty())
+
+    gc.unfreeze()
 
 
 def test_command_in_a_pipe_without_once_ends_with_2() -> None:

@@ -38,6 +38,7 @@ FRAME_S: Final = 1 / 30
 PENDING_CHARS: Final = 262_144  # that may wait for a frame
 TAKEN_COUNT: Final = 4096  # events between two looks at the keyboard
 SPOKEN_COUNT: Final = 64  # events of the user that may wait for the conductor
+NOTICES_COUNT: Final = 3  # shown of one frame
 WIDE_COLUMNS: Final = 100  # from here on the list of conversations is always there
 DARK, LIGHT = "textual-dark", "textual-light"
 INTERRUPTED = 130
@@ -157,7 +158,10 @@ class ChatApp(App[int]):
         """Hand to the conductor what the user does, in order."""
         while await self._spoken.wait():
             for event in self._spoken.take_many():
-                await self.link.send(event)
+                if isinstance(event, say.UserCommand) and event.command == "model":  # it asks the server, and Esc must not wait for that
+                    self.run_worker(self.link.send(event), group="model", exclusive=True)
+                else:
+                    await self.link.send(event)
 
     def _answer(self, event: say.Event) -> None:
         if isinstance(event, say.Ping):
@@ -197,8 +201,10 @@ class ChatApp(App[int]):
             "Ctrl-T new",
             "Ctrl-N/P switch",
         )
-        while board.notices:
-            level, text = board.notices.popleft()
+        more_count = len(board.notices) - NOTICES_COUNT
+        if more_count > 0:
+            self.notify(f"{more_count} more notices came with these", markup=False)
+        for level, text in [board.notices.popleft() for _ in range(len(board.notices))][-NOTICES_COUNT:]:
             self.notify(text, severity=_SEVERITIES[level], timeout=8 if level is say.Level.ERROR else 5, markup=False)
 
     # What the user does

@@ -17,7 +17,7 @@ from typing import IO
 import msgspec
 import uvloop
 
-from floodmark.core.errors import UsageError
+from floodmark.core.errors import HarnessBugError, UsageError
 from floodmark.core.tasks import group
 from floodmark.systems.conductor import vocabulary as say
 from floodmark.systems.conductor.backend import BACKENDS, BackendSettings, backend_of
@@ -93,7 +93,7 @@ def checked(order: Order, *, stdin: IO[str], stdout: IO[str], environment: dict[
 def run(order: Order, *, stdin: IO[str], stdout: IO[str]) -> int:
     """Chat, or answer one question. Returns: the exit code.
 
-    Raises: UsageError, BackendError; KeyboardInterrupt under --once.
+    Raises: UsageError, BackendError; KeyboardInterrupt under --once; HarnessBugError if the screen broke down.
     """
     job = checked(order, stdin=stdin, stdout=stdout)
     if job.prompt is None:
@@ -128,7 +128,9 @@ async def _chat(job: Job) -> int:
             finally:
                 starting.cancel()
                 await conductor.quit()
-        return INTERRUPTED if code is None else code
+        if code is None:
+            raise HarnessBugError("the screen broke down, and what it said stands above")
+        return code
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)

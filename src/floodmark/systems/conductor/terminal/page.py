@@ -191,6 +191,12 @@ class Page:
         self._starts = [0, *itertools.accumulate(heights)]
         return len(self._laid) == len(parts)
 
+    def forget_lines(self) -> None:
+        """Let go of what was painted, which is many times the text: the page is not on the screen any more."""
+        for part in self._parts:
+            part.strips, part.painter = [], None
+        self._laid, self._starts = [], [0]
+
     @property
     def height(self) -> int:
         """Lines of all parts that are laid."""

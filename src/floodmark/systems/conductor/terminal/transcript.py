@@ -66,6 +66,8 @@ class Transcript(ScrollView, can_focus=True):
 
     def show(self, page: Page) -> None:
         """Show another page, at its end."""
+        if page is not self._page:
+            self._page.forget_lines()
         self._page = page
         self.following = True
         self._complete = False
