@@ -23,7 +23,8 @@ DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 def token(stream: int, seq: int, size: int) -> str:
     """One token, worked out the slow way."""
-    rest, digits = seq % 36**4, []
+    rest = seq % 36**4
+    digits: list[int] = []
     for _ in range(4):
         rest, digit = divmod(rest, 36)
         digits.insert(0, digit)
