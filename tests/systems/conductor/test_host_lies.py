@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import itertools
 from collections.abc import Sequence
@@ -10,7 +11,8 @@ import pytest
 
 from floodmark.core.errors import UsageError
 from floodmark.systems.conductor.backend.numbered import text_of
-from floodmark.systems.conductor.host.lies import LIES, STRIDE, Liar, Lies
+from floodmark.systems.conductor.host import session
+from floodmark.systems.conductor.host.lies import LIES, OF_SESSIONS, STRIDE, Liar, Lies
 from floodmark.systems.conductor.vocabulary import (
     MAIN_ID,
     ConductorEvent,
@@ -159,7 +161,7 @@ def test_host_without_lies_tells_none() -> None:
 # -- over the socket: what a surface sees ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in LIES if name not in ("cross", "stats", "no-end")])
+@pytest.mark.parametrize("name", [name for name in LIES if name not in ("cross", "no-end", *OF_SESSIONS)])
 @on_loop
 async def test_lie_is_seen_at_the_surface_exactly_so_often(name: str) -> None:
     async with hosted(f"{name}=3") as host:
@@ -216,3 +218,56 @@ async def test_statistics_that_are_overstated_say_so_many_more() -> None:
         await connection.close()
 
     assert figures["delivered"] == 1050
+
+
+@on_loop
+async def test_stalls_are_as_many_as_ordered_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "STALL_S", 0.2)
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    async with hosted("stall=2") as host:
+        connection = await host.connect()
+        text = await host.answer(connection, 1, "numbered: count=5000")
+        figures = await host.statistics()
+        await connection.close()
+
+    assert loop.time() - began_s >= 0.4
+    assert text == text_of(0, 0, 5000, SIZE)
+    assert figures["lies_told"] == 2
+
+
+def test_stall_waits_for_the_midst_of_an_answer() -> None:
+    liar = Liar(Lies(["stall=1"]))
+
+    assert [liar.stalls([]), liar.stalls([*tokens(1), end()]), liar.stalls(tokens(1)), liar.stalls(tokens(1))] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+
+
+@on_loop
+async def test_quit_that_lingers_is_late_and_the_next_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "LINGER_S", 0.3)
+    loop = asyncio.get_running_loop()
+    took_s = []
+    async with hosted("linger=1") as host:
+        for _ in range(2):
+            connection = await host.connect()
+            began_s = loop.time()
+            await connection.close()
+            took_s.append(loop.time() - began_s)
+
+    assert took_s[0] >= 0.3 > took_s[1]
+
+
+@on_loop
+async def test_leak_keeps_so_many_bytes_of_every_token() -> None:
+    async with hosted("leak=64") as host:
+        connection = await host.connect()
+        await host.answer(connection, 1, "numbered: count=1000")
+        kept_bytes = sum(map(len, host.server._lies._leaked))
+        await connection.close()
+
+    assert kept_bytes == 64_000

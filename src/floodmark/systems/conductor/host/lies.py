@@ -16,8 +16,15 @@ Of the ends of answers, the first K:
     error=K      says that the answer failed, although all of it was sent
     miscount=K   tells one token too many in the metadata
 
-And `stats=K`: claims in the statistics to have delivered K tokens more than were written. A lie counts as told once it is done; one that
-does not fit where its turn comes waits for the next place. The conductors themselves do not lie.
+Of sessions:
+
+    stall=K   writes nothing for STALL_S, K times, in the midst of answers
+    linger=K  answers K requests to quit only after LINGER_S
+    leak=K    keeps K bytes for every token, for ever
+    stats=K   claims in the statistics to have delivered K tokens more than were written
+
+A lie counts as told once it is done; one that does not fit where its turn comes waits for the next place. `leak` and `stats` count as told
+from the start. The conductors themselves do not lie. Acting on those of sessions is the matter of `session.py` and `server.py`.
 """
 
 from __future__ import annotations
@@ -41,7 +48,10 @@ from floodmark.systems.conductor.vocabulary import (
 
 OF_TOKENS: Final = ("skip", "repeat", "swap", "flip", "cross")
 OF_ENDS: Final = ("no-end", "end-twice", "late", "error", "miscount")
-LIES: Final = (*OF_TOKENS, *OF_ENDS, "stats")
+OF_SESSIONS: Final = ("stall", "linger", "leak", "stats")
+LIES: Final = (*OF_TOKENS, *OF_ENDS, *OF_SESSIONS)
+STALL_S: Final = 3.0
+LINGER_S: Final = 2.0
 STRIDE: Final = 7
 FIRST: Final = 1
 _LIE = re.compile(r"([a-z-]+)=([1-9]\d{0,8})")
@@ -62,15 +72,33 @@ class Lies:
                 raise UsageError(f"{text!r} is not a lie: a lie is NAME=K with NAME one of {', '.join(LIES)} and K from 1 on")
             self._left[match[1]] = int(match[2])
         self.told = dict.fromkeys(self._left, 0)
-        self.overstated_count = self._left.pop("stats", 0)
-        if self.overstated_count:
-            self.told["stats"] = self.overstated_count
+        self.overstated_count = self._from_the_start("stats")
+        self._leak_bytes = self._from_the_start("leak")
+        self._leaked: list[bytes] = []
         self._token_count = 0
+
+    def _from_the_start(self, name: str) -> int:
+        count = self._left.pop(name, 0)
+        if count:
+            self.told[name] = count
+        return count
 
     @property
     def waiting(self) -> bool:
-        """Whether there is one to tell about what is said."""
-        return any(self._left.values())
+        """Whether there is one to tell."""
+        return any(self._left.values()) or self._leak_bytes > 0
+
+    def leak(self, token_count: int) -> None:
+        """Keep what a leak keeps of so many tokens."""
+        if self._leak_bytes and token_count:
+            self._leaked.append(b"\1" * (self._leak_bytes * token_count))
+
+    def once(self, name: str) -> bool:
+        """Tell a lie of sessions, if there is one left."""
+        if not self._left.get(name):
+            return False
+        self.tell(name)
+        return True
 
     def next_of_tokens(self) -> Sequence[str]:
         """Count one more token; the lies that could be told with it, the one whose turn it is first."""
@@ -101,6 +129,7 @@ class Liar:
 
     def rewrite(self, events: Sequence[ConductorEvent]) -> list[ConductorEvent]:
         """Give what is sent instead of these."""
+        self._lies.leak(sum(isinstance(event, Token | StreamToken) for event in events))
         said: list[ConductorEvent] = []
         held: AnyToken | None = None  # changes places with the next token
         for event in events:
@@ -125,6 +154,14 @@ class Liar:
         if held is not None:
             said.append(held)
         return said
+
+    def stalls(self, said: Sequence[ConductorEvent]) -> bool:
+        """Whether nothing is to be written for a while after these: only in the midst of an answer."""
+        return bool(said) and isinstance(said[-1], Token | StreamToken) and self._lies.once("stall")
+
+    def lingers(self) -> bool:
+        """Whether a request to quit is to wait."""
+        return self._lies.once("linger")
 
     def _about_token(self, event: AnyToken, said: list[ConductorEvent]) -> AnyToken | None:
         """Say a token, or something else. Returns: it, when it is to change places with the one that follows, if one does."""

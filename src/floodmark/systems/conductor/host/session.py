@@ -19,7 +19,7 @@ from typing import Final, Protocol, cast
 
 from floodmark.core import tasks
 from floodmark.systems.conductor.conductor import Conductor
-from floodmark.systems.conductor.host.lies import Liar
+from floodmark.systems.conductor.host.lies import LINGER_S, STALL_S, Liar
 from floodmark.systems.conductor.host.wire import BrokenProtocolError, FrameReader, frames
 from floodmark.systems.conductor.vocabulary import (
     PROTOCOL_VERSION,
@@ -233,6 +233,8 @@ class Session(asyncio.Protocol):
         """Quit when the surface asks for it, or is gone."""
         await self._quitting.wait()
         if self._quit is not None:
+            if self._liar is not None and self._liar.lingers():
+                await asyncio.sleep(LINGER_S)
             await conductor.handle(self._quit)
         else:
             await conductor.quit(message=self._last_words)
@@ -267,6 +269,8 @@ class Session(asyncio.Protocol):
             count = max(1, min(FRAME_COUNT_MAX, FRAME_AIM_BYTES * taken_count // max(1, written_bytes)))
             if not room.is_set():
                 await room.wait()
+            if liar is not None and liar.stalls(events):
+                await asyncio.sleep(STALL_S)
 
     def _send(self, events: Sequence[ConductorEvent]) -> int:
         """HOT: write events, once per frame. Returns: bytes."""
