@@ -14,9 +14,12 @@ WORDS = [sys.executable, "-m", "floodmark.systems.conductor.host"]
 LIMIT_S = 30.0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_host_says_where_it_is_and_ends_when_asked(number: signal.Signals) -> None:
-    with subprocess.Popen(WORDS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+SERVE = [sys.executable, "-m", "floodmark", "serve", "conductor"]
+
+
+@pytest.mark.parametrize(("words", "number"), [(WORDS, signal.SIGTERM), (WORDS, signal.SIGINT), (SERVE, signal.SIGTERM)])
+def test_host_says_where_it_is_and_ends_when_asked(words: list[str], number: signal.Signals) -> None:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         url = urlsplit(line.split()[-1])
