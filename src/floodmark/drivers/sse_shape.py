@@ -128,7 +128,7 @@ class OpenAIShape(Shape):
         if data == DONE:
             self._take_done()
         elif self.settled:
-            self.odd.append(f"an event after the end: {shown(data)}")
+            self.odd.append(self._late(data))
         elif name == ERROR_NAME:
             self._fail(f"{ERROR_EVENT}{_error_text(data)}")
         else:
@@ -136,6 +136,18 @@ class OpenAIShape(Shape):
                 self._take_chunk(self._decode(data), texts)
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 self._unreadable(data)
+
+    def _late(self, data: bytes) -> str:
+        """What came after the end, without what is another one in every event: its id and its time."""
+        try:
+            chunk = self._decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return f"an event after the end: {shown(data)}"
+        text = "".join((choice.delta and choice.delta.content) or "" for choice in chunk.choices or ())
+        if text:
+            return f"text after the end: {shown(text.encode())}"
+        what = "an error" if chunk.error is not None else "the usage" if chunk.usage is not None else "an empty chunk"
+        return f"{what} after the end"
 
     def _take_done(self) -> None:
         if self._is_sealed:
