@@ -461,3 +461,16 @@ def test_app_page_that_is_left_lets_go_of_its_lines() -> None:
             await shown.until(lambda: GREETING in shown.screen)
 
     played(play)
+
+
+@pytest.mark.parametrize(("columns", "listed"), [(59, False), (60, True)])
+def test_app_list_gives_way_where_the_text_needs_the_room(columns: int, listed: bool) -> None:
+    async def play() -> None:
+        async with stage(size=(columns, 24)) as shown:
+            await shown.pilot.press("ctrl+t")
+            await shown.until(lambda: shown.app.board.focus_id == "room_2")
+            await shown.pilot.pause(0.1)
+
+            assert shown.app.query_one(Rooms).display == listed
+
+    played(play)

@@ -29,7 +29,7 @@ from textual.widgets import Static
 from floodmark.systems.conductor import vocabulary as say
 from floodmark.systems.conductor.channel import Channel
 from floodmark.systems.conductor.terminal.board import Board
-from floodmark.systems.conductor.terminal.help import COMMANDS, Help
+from floodmark.systems.conductor.terminal.help import Help
 from floodmark.systems.conductor.terminal.panels import Line, Rooms, Status, cut
 from floodmark.systems.conductor.terminal.prompt import Prompt
 from floodmark.systems.conductor.terminal.transcript import Transcript
@@ -40,6 +40,7 @@ TAKEN_COUNT: Final = 4096  # events between two looks at the keyboard
 SPOKEN_COUNT: Final = 64  # events of the user that may wait for the conductor
 NOTICES_COUNT: Final = 3  # shown of one frame
 WIDE_COLUMNS: Final = 100  # from here on the list of conversations is always there
+NARROW_COLUMNS: Final = 60  # below it the text needs the room
 DARK, LIGHT = "textual-dark", "textual-light"
 INTERRUPTED = 130
 
@@ -184,7 +185,8 @@ class ChatApp(App[int]):
             self.transcript.show(board.shown.page)
         else:
             self.transcript.show_frame()
-        listed = len(board.rooms) > 1 or self.size.width >= WIDE_COLUMNS
+        columns = self.size.width
+        listed = columns >= WIDE_COLUMNS or (len(board.rooms) > 1 and columns >= NARROW_COLUMNS)
         if self._rooms.display != listed:
             self._rooms.display = listed
         self._rooms.show(board)
@@ -238,12 +240,8 @@ class ChatApp(App[int]):
             case "model":
                 self._say(say.UserCommand(command="model", args=tuple(args), event_id=self._event_id()))
             case _:
-                known = ", ".join(f"/{known}" for known in COMMANDS)
-                self.notify(
-                    f"There is no command /{name}. There are: {known}. Two slashes send a text that begins with one.",
-                    severity="error",
-                    markup=False,
-                )
+                sentence = f"There is no command /{name}; /help lists those there are, and //{name} sends it as text."
+                self.notify(sentence, severity="error", markup=False)
 
     def _close(self) -> None:
         if self.board.focus_id == say.MAIN_ID:
