@@ -13,7 +13,8 @@ import pytest
 from floodmark.core.errors import UsageError
 from floodmark.drivers.asking import asks_of
 from floodmark.drivers.base import Options, RefusedError, Wanted
-from floodmark.drivers.sse import SSEConnection, SSEDriver
+from floodmark.drivers.sse import SSEDriver
+from floodmark.drivers.sse_client import SSEConnection
 from tests.drivers.asked import HEAD, PROPER, AskingRecorder, Respond, always, ask, chunked, delta, http_server, sse
 from tests.drivers.harness import eventually, on_loop, tcp_server
 
