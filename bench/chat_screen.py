@@ -35,6 +35,7 @@ from floodmark.systems.conductor.conductor import Conductor
 from floodmark.systems.conductor.settings import ConductorSettings, InputLimits, StreamSettings
 from floodmark.systems.conductor.terminal.app import ChatApp
 from floodmark.systems.conductor.terminal.link import ConductorLink
+from floodmark.systems.conductor.terminal.page import PAGE_CHARS
 from floodmark.systems.conductor.terminal.paint import Painter, Palette
 
 FRAMES_LEAST_HZ, ECHO_MOST_S, QUIT_MOST_S = 20, 0.1, 1.0
@@ -213,6 +214,8 @@ def main(arguments: list[str]) -> int:
     columns, _, rows = chosen.size.partition("x")
     if chosen.streams < 1 or chosen.rate <= 0 or chosen.seconds < 1 or not (columns.isdigit() and rows.isdigit()):
         parser.error("--streams and --seconds must be at least 1, --rate above 0, and --size such as 80x24")
+    if chosen.rate * chosen.seconds * SIZE_BYTES > PAGE_CHARS:
+        parser.error(f"a page keeps {PAGE_CHARS:,} characters, so that longer texts cannot be compared; lower --rate or --seconds")
 
     measured = uvloop.run(measure(streams=chosen.streams, rate_hz=chosen.rate, seconds=chosen.seconds, size=(int(columns), int(rows))))
 

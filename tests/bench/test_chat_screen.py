@@ -71,7 +71,7 @@ def test_measure_screen_that_loses_a_token_is_found_out(monkeypatch: pytest.Monk
     assert (measured.wrong_texts, measured.wrong_screens) == (1, 1)
 
 
-@pytest.mark.parametrize("arguments", [["--streams", "0"], ["--size", "wide"], ["--rate", "0"], ["--seconds", "0"]])
+@pytest.mark.parametrize("arguments", [["--streams", "0"], ["--size", "wide"], ["--rate", "0"], ["--seconds", "0"], ["--rate", "100000"]])
 def test_main_option_that_cannot_be_is_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
