@@ -1,14 +1,16 @@
 """What a person sees on stderr: one line that is updated in place while a scenario runs, and the table at the end.
 
 `Progress` takes figures whenever the runner has some and decides itself how often to paint: a terminal gets one line in place, anything
-else (a log file, a build server) a plain line every 5 s. It starts no thread and no task. Nothing is ever written to stdout.
+else (a log file, a build server) a plain line every 5 s. It starts no thread and no task. Nothing is ever written to stdout. While another
+program has the terminal, `hide` keeps it off; the lines that stay are written afterwards.
 Text that comes from a target (ids, details, log lines) is shown as text: no markup and no terminal escape in it takes effect.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -19,9 +21,11 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from floodmark.model.finding import Finding
 from floodmark.model.result import RunResult, ScenarioResult
 from floodmark.model.verdict import Verdict
 from floodmark.report import figures
+from floodmark.report.display import Planned
 
 PLAIN_EVERY_S = 5.0
 PAINT_EVERY_S = 0.1
@@ -53,18 +57,45 @@ class Progress:
         self._painted_s = 0.0
         self._id = ""
         self._seen: dict[str, str] = {}
+        self._hidden = False
+        self._kept: list[Text] = []  # lines that stay, for when it is shown again
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal and not self._quiet:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False)
-            self._live.start()
+        self._begin()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.show()
+        self._end()
+
+    def hide(self) -> None:
+        """Leave the terminal to another program."""
+        self._end()
+        self._hidden = True
+
+    def show(self) -> None:
+        """Take the terminal back, and write what would have stayed on it."""
+        if not self._hidden:
+            return
+        self._hidden = False
+        for line in self._kept:
+            self._console.print(line, soft_wrap=True)
+        self._kept.clear()
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._console.is_terminal and not self._quiet:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False)
+            self._live.start()
+
+    def _end(self) -> None:
         if self._live is not None:
             self._live.update(Text(""), refresh=True)
             self._live.stop()
             self._live = None
+
+    def opened(self, folder: Path, planned: Sequence[Planned], *, seed: int, command: str) -> None:
+        """The run begins; nothing to show yet."""
 
     def scenario(self, scenario_id: str, title: str = "") -> None:
         """A scenario starts; what was shown of the one before is gone."""
@@ -83,11 +114,18 @@ class Progress:
         connections: int | None = None,
         published: int | None = None,
         delivered: int | None = None,
+        offered_hz: float | None = None,
+        published_hz: float | None = None,
         rate_hz: float | None = None,
+        p50_ns: int | None = None,
         p99_ns: int | None = None,
         rss_bytes: int | None = None,
+        harness_rss_bytes: int | None = None,
     ) -> None:
-        """Take what is known by now; what is left out keeps its last value. Cheap enough to call with every sample."""
+        """Take what is known by now; what is left out keeps its last value. Cheap enough to call with every sample.
+
+        One line has no room for all of it: the rates offered and published, the median and floodmark's own memory are not shown.
+        """
         shown = {
             "phase": None if phase is None else figures.clean(phase),
             "connections": None if connections is None else f"{figures.count(connections)} connections",
@@ -122,7 +160,26 @@ class Progress:
         self._seen = {}
         if self._live is not None:
             self._live.update(Text(""), refresh=True)
-        if not self._quiet:
+        self._stay(line)
+
+    def mark(self, text: str) -> None:
+        """Something happened; the line in place has no room for it, and the report tells it."""
+
+    def found(self, findings: Sequence[Finding]) -> None:
+        """Anomalies before the verdict; the table at the end names the first."""
+
+    def apart(self) -> int | None:
+        """It is drawn by the run itself."""
+        return None
+
+    def say(self, text: str) -> None:
+        """Write a line that stays."""
+        self._stay(Text(figures.clean(text), style="yellow"))
+
+    def _stay(self, line: Text) -> None:
+        if self._hidden:
+            self._kept.append(line)
+        elif not self._quiet:
             self._console.print(line, soft_wrap=True)
 
     def _line(self) -> Text:
@@ -132,7 +189,7 @@ class Progress:
         return Text.assemble(("▸ ", "cyan"), (self._id, "bold"), "  ", " · ".join(parts), no_wrap=True, overflow="ellipsis")
 
     def _plain(self, text: str) -> None:
-        if not self._quiet:
+        if not self._quiet and not self._hidden:
             self._console.print(Text(text), soft_wrap=True)
 
 

@@ -22,7 +22,7 @@ from floodmark.model.scenario import Scenario
 from floodmark.model.trial import Trial
 from floodmark.model.verdict import Verdict, worst
 from floodmark.report import Machine, RunFolder, fingerprint, write_reports
-from floodmark.report.terminal import Progress as Display
+from floodmark.report.display import Display, Planned
 from floodmark.runner.doctor import require_space, require_writable
 from floodmark.runner.session import Session, Settings
 from floodmark.runner.trial import verdict_on_trial
@@ -66,6 +66,9 @@ class Run:
 
         Raises: UsageError, HarnessBugError; the run folder then holds the scenarios before.
         """
+        self._display.opened(
+            self.folder.path, [_planned(item) for item in self._order.items], seed=self._order.settings.seed, command=self._order.command
+        )
         for item in self._order.items:
             try:
                 result = await (self._try(item) if isinstance(item, Trial) else self._play(item))
@@ -141,3 +144,12 @@ class Run:
     def _keep(self) -> None:
         self._took_s = time.monotonic() - self._started_s
         self.folder.write_result(self.result(), self._scenarios(), self._machine, command=self._order.command, started=self._started)
+
+
+def _planned(item: Scenario | Trial) -> Planned:
+    """What a display is told of an item beforehand."""
+    if isinstance(item, Trial):
+        return Planned(id=item.id, title=item.title, parts=(item.honest.id, item.lying.id))
+    lengths = [phase.duration_s for phase in item.phases]
+    known = [length for length in lengths if length is not None]
+    return Planned(id=item.id, title=item.title, load_s=sum(known) if len(known) == len(lengths) else None)

@@ -25,11 +25,12 @@ from floodmark.judge.verdict import Observations
 from floodmark.ledger.inbox import NEVER_NS
 from floodmark.ledger.reconcile import reconcile
 from floodmark.ledger.wire import accounts_from_wire, merge_accounts, merge_publications, publications_from_wire
+from floodmark.model.finding import Anomaly, Finding
 from floodmark.model.result import ScenarioResult
-from floodmark.model.scenario import Scenario
+from floodmark.model.scenario import Phase, Scenario
 from floodmark.monitor.watch import Watch
+from floodmark.report.display import Display
 from floodmark.report.folder import RunFolder
-from floodmark.report.terminal import Progress as Display
 from floodmark.runner import aftermath, journal, leaks, losses, plan, profile, second, usage
 from floodmark.runner.again import LaterStart
 from floodmark.runner.agents import Agents
@@ -37,6 +38,7 @@ from floodmark.runner.blows import Blows, before, phase_limit_s, windows
 from floodmark.runner.doctor import require_descriptors
 from floodmark.runner.evidence import Evidence
 from floodmark.runner.interrupted import in_flight
+from floodmark.runner.pace import Pace, rate_at
 from floodmark.runner.possible import require_possible
 from floodmark.runner.results import result_of
 from floodmark.runner.target import RunningTarget, require_startable, running
@@ -49,6 +51,7 @@ START_AHEAD_NS = 50_000_000
 PROBE_AGAIN_S = 1.0
 STEP_LIMIT_S = 60.0
 COLLECT_LIMIT_S = 120.0
+LOOKED_AT = 1000  # findings, for those to be told at once
 SALVAGE_LIMIT_S = 5.0
 
 
@@ -80,6 +83,9 @@ class Session:
         """The figures behind the newest result."""
         self._agents = Agents(self._on_progress)
         self._profiler = profile.profiler(settings.profile, scenario, folder)
+        self._pace = Pace()
+        self._phase_now: tuple[Phase, int] | None = None  # the phase being played, and when it began
+        self._told_marks = 0
         self._asks = False
         """Whether streams are answers to requests."""
         self._agent_count = settings.agents or plan.agents_for(scenario.population, os.cpu_count() or 1)
@@ -148,6 +154,8 @@ class Session:
         trees: dict[str, int] = {"harness": os.getpid()}
         if target.pid is not None:
             trees["target"] = target.pid
+        if (view := self._display.apart()) is not None:
+            trees["view"] = view  # it only shows: what it costs is not the harness's
         self._evidence.watch = watch = Watch(trees, interval_s=self._settings.watch_s)
         target.on_start.append(lambda pid: watch.follow("target", LaterStart(pid, spent_s=_spent_s(watch))))
         async with tasks.group() as group:
@@ -260,7 +268,9 @@ class Session:
             self._evidence.first_intended_ns = self._evidence.first_intended_ns or start_ns
             self._evidence.timeline.mark(phase.name, start_ns)
             self._display.update(phase=phase.name)
+            self._phase_now = phase, start_ns
             await self._phase(index, start_ns)
+        self._phase_now = None
 
     async def _phase(self, index: int, start_ns: int) -> None:
         """Play one phase. The last one ends also when stuck consumers hold the target up: nobody else would ever let them read again."""
@@ -364,18 +374,36 @@ class Session:
             order=self._scenario.order,
             windows=[*windows(self._evidence, NEVER_NS), *aftermath.windows(self._evidence, NEVER_NS)],
         )
+        self._display.found([one for one in self._evidence.reckoning.findings[:LOOKED_AT] if one.violation and _certain(one, final=final)])
 
     def _on_progress(self, agent: int, progress: Progress) -> None:
-        totals = self._evidence.timeline.add(agent, progress)
-        peak = self._evidence.watch.peak("target") if self._evidence.watch is not None else None
+        timeline, watch = self._evidence.timeline, self._evidence.watch
+        totals = timeline.add(agent, progress)
+        rates = self._pace.add(agent, progress)
+        target = watch.latest("target") if watch is not None else None
+        harness = watch.latest("harness") if watch is not None else None
+        for text in timeline.marks_since(self._told_marks):
+            self._told_marks += 1
+            self._display.mark(text)
         self._display.update(
             connections=totals.connections,
             published=totals.published,
             delivered=totals.received,
-            rate_hz=totals.rate_hz,
+            offered_hz=self._offered_hz(),
+            published_hz=rates.published_hz,
+            rate_hz=rates.delivered_hz,
+            p50_ns=totals.response_p50_ns or None,
             p99_ns=totals.response_p99_ns or None,
-            rss_bytes=peak.sampled_bytes if peak is not None else None,
+            rss_bytes=target.resident_bytes if target is not None else None,
+            harness_rss_bytes=harness.resident_bytes if harness is not None else None,
         )
+
+    def _offered_hz(self) -> float | None:
+        """What the load asks for at this moment; None for a flood."""
+        if self._phase_now is None:
+            return 0.0
+        phase, start_ns = self._phase_now
+        return rate_at(phase, (time.monotonic_ns() - start_ns) / 1e9)
 
     def result(self) -> ScenarioResult:
         """Judge what there is, and write samples and findings to the run folder."""
@@ -390,6 +418,11 @@ class Session:
             scenario, evidence, agents=self._agent_count, seed=self._settings.seed, now_ns=time.monotonic_ns()
         )
         return losses.with_the_missing(self._profiler.marked(result), scenario, evidence)
+
+
+def _certain(finding: Finding, *, final: bool) -> bool:
+    """Whether more waiting cannot undo it: what is missing may still come."""
+    return final or finding.anomaly is not Anomaly.LOST
 
 
 def _spent_s(watch: Watch) -> float:

@@ -28,6 +28,7 @@ class Totals(msgspec.Struct, kw_only=True):
     received: int = 0
     pending: int = 0
     rate_hz: float = 0.0
+    response_p50_ns: int = 0
     response_p99_ns: int = 0
 
 
@@ -78,8 +79,13 @@ class Timeline:
             received=sum(each.received for each in newest),
             pending=sum(each.pending for each in newest),
             rate_hz=rates.received / PROGRESS_S,
+            response_p50_ns=rates.response[0],
             response_p99_ns=rates.response[1],
         )
+
+    def marks_since(self, count: int) -> list[str]:
+        """What was marked after the first `count` marks."""
+        return [text for _, text in self._marks[count:]]
 
     def marked_ns(self, text: str, since_ns: int) -> int | None:
         """When a mark was first set, at `since_ns` or later."""
