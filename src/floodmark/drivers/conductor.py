@@ -1,9 +1,8 @@
 """A conductor over its socket: each connection is a surface, each subscription a conversation of it, the first of them the main one.
 
-Frames are a length (4 bytes, big-endian) of the JSON, its CRC-32 (likewise) and the JSON: one event or an array of events. A session begins
-with a `handshake` and is left with `quit_requested`, which the conductor answers with `quit` and closes. A question is a `user_message`;
-its `ack` names the answer's `message_id`, under which tokens, one end or one error follow. What is refused is told by a `notify` that names
-the event.
+A session begins with a `handshake` and is left with `quit_requested`, which the conductor answers with `quit` and closes. A question is a
+`user_message`; its `ack` names the answer's `message_id`, under which tokens, one end or one error follow. What is refused is told by a
+`notify` that names the event. Frames are the matter of conductor_wire.py.
 
 What a conductor must not say is checked here: tokens or an end for an answer that it has not acknowledged, for one that has ended, or in
 another conversation than the question's are odd. A frame with a wrong checksum, or one that cannot be read, ends the connection.
@@ -16,54 +15,27 @@ Memory: answers under way, and the last ENDED_COUNT that have ended, so that wha
 from __future__ import annotations
 
 import asyncio
-import struct
 import time
-import zlib
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, cast
 
-import msgspec
-
 from floodmark.drivers.asking import ASKING_DEFAULTS, ASKING_MEANINGS, ERROR_EVENT, REFUSED, Ask, AskingDriver, AskingSink, reason_of
 from floodmark.drivers.base import Connection, Options, RefusedError, Sink, Wanted, take_options
+from floodmark.drivers.conductor_wire import BadFrameError, Event, Frames, frame
 from floodmark.drivers.streams import TcpConnection, open_tcp
 
-FRAME_BYTES_MAX = 10 * 1024 * 1024
 ENDED_COUNT = 256
 CLOSE_LIMIT_S = 5.0
 STATISTICS_LIMIT_S = 10.0
 MAIN_ID = "00000000-0000-0000-0000-000000000000"
 PROTOCOL_VERSION = 1
-_HEAD = struct.Struct(">II")
 
 DEFAULTS: Options = {**ASKING_DEFAULTS, "coalesce": False}
 MEANINGS: dict[str, str] = {
     **ASKING_MEANINGS,
     "coalesce": "whether the surface takes several tokens as one, with their count",
 }
-
-
-class _Metadata(msgspec.Struct, frozen=True, gc=False):
-    token_count: int = -1
-
-
-class _Event(msgspec.Struct, frozen=True):
-    """The fields of all kinds of events that are needed here; an event has those of its kind, and the others are skipped unread."""
-
-    kind: str
-    message_id: str | None = None
-    text: str = ""
-    count: int = 1
-    conversation_id: str | None = None
-    event_id: str = ""
-    reason: str = ""
-    rejection_reason: str = ""
-    message: str = ""
-    accepted: bool = False
-    seq: int = 0
-    metadata: _Metadata | None = None
-    figures: dict[str, float] | None = None
 
 
 class _Answer:
@@ -77,10 +49,6 @@ class _Answer:
         self.ended = False
 
 
-_decoder = msgspec.json.Decoder(_Event | list[_Event])
-_encode = msgspec.json.encode
-
-
 class ConductorConnection(TcpConnection):
     """One surface. See `AskingConnection`."""
 
@@ -88,7 +56,7 @@ class ConductorConnection(TcpConnection):
         super().__init__(url, sink)
         self._sink = sink
         self._coalesce = coalesce
-        self._rest = bytearray()
+        self._frames = Frames()
         self._greeted: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._statistics: asyncio.Future[dict[str, float]] | None = None
         self._event_number = 0
@@ -192,40 +160,23 @@ class ConductorConnection(TcpConnection):
 
     def _say(self, kind: str, **fields: Any) -> None:
         if self._transport is not None:
-            body = _encode({"kind": kind, **fields})
-            self._transport.write(_HEAD.pack(len(body), zlib.crc32(body)) + body)
+            self._transport.write(frame({"kind": kind, **fields}))
 
     # -- what comes in
 
     def data_received(self, data: bytes) -> None:
         """HOT: once per read."""
         received_ns = time.monotonic_ns()
-        rest = self._rest
-        rest += data
-        at = 0
         try:
-            with memoryview(rest) as view:
-                while len(rest) - at >= _HEAD.size:
-                    length, checksum = _HEAD.unpack_from(rest, at)
-                    end = at + _HEAD.size + length
-                    if not 0 < length <= FRAME_BYTES_MAX:
-                        raise ValueError(f"a frame of {length:,} bytes")
-                    if end > len(rest):
-                        break
-                    with view[at + _HEAD.size : end] as body:
-                        if zlib.crc32(body) != checksum:
-                            raise ValueError("a frame whose checksum is wrong")
-                        events = _decoder.decode(body)
-                    self._take(events if isinstance(events, list) else [events], received_ns)
-                    at = end
-        except (ValueError, msgspec.MsgspecError) as exc:
+            for events in self._frames.feed(data):
+                self._take(events, received_ns)
+        except BadFrameError as exc:
             self.fail(f"sent a frame that its driver could not read ({exc})")
             return
-        del rest[:at]
         if self._sink is not None:
             self._sink.turn()
 
-    def _take(self, events: list[_Event], received_ns: int) -> None:
+    def _take(self, events: list[Event], received_ns: int) -> None:
         """HOT: once per frame."""
         sink, answers, coalesced = self._sink, self._answers, self._coalesce
         run: list[bytes] = []
@@ -255,7 +206,7 @@ class ConductorConnection(TcpConnection):
         if run_of is not None and sink is not None:
             sink.chunks(run_of.token, run, received_ns)
 
-    def _odd_token(self, answer: _Answer | None, event: _Event) -> None:
+    def _odd_token(self, answer: _Answer | None, event: Event) -> None:
         """Tokens that belong to no answer that is under way."""
         if answer is None:
             self._odd(self._last_token, f"a token for an answer that was not acknowledged: {str(event.message_id)[:60]}")
@@ -264,7 +215,7 @@ class ConductorConnection(TcpConnection):
         else:
             self._odd(answer.token, "a token in another conversation than its question")
 
-    def _take_rare(self, event: _Event) -> None:
+    def _take_rare(self, event: Event) -> None:
         """Anything but a token."""
         match event.kind:
             case "stream_end" | "conversation_stream_end":
@@ -286,7 +237,7 @@ class ConductorConnection(TcpConnection):
             case "quit":
                 self._failure = self._failure or f"quit ({event.message})"
 
-    def _take_ack(self, event: _Event) -> None:
+    def _take_ack(self, event: Event) -> None:
         waiting = self._waiting.pop(event.event_id, None)
         if waiting is not None:
             if not waiting.done():
@@ -305,7 +256,7 @@ class ConductorConnection(TcpConnection):
         if answer.token and self._sink is not None:
             self._sink.accepted(answer.token)
 
-    def _take_refusal(self, event: _Event) -> None:
+    def _take_refusal(self, event: Event) -> None:
         """A notice that says why an event was not taken."""
         waiting = self._waiting.pop(event.event_id, None)
         if waiting is not None and not waiting.done():
@@ -316,7 +267,7 @@ class ConductorConnection(TcpConnection):
             if answer.token and self._sink is not None:
                 self._sink.failed(answer.token, reason_of(REFUSED, event.text))
 
-    def _end(self, event: _Event, failure: str) -> None:
+    def _end(self, event: Event, failure: str) -> None:
         """An answer has ended; once."""
         answer = self._answers.get(event.message_id or "")
         if answer is None:
