@@ -25,7 +25,7 @@ from floodmark.faults.failure import Failure
 from floodmark.faults.latency import Latency
 from floodmark.ledger.accounts import Accounts
 from floodmark.ledger.wire import accounts_to_wire, publications_to_wire
-from floodmark.load.consumers import selected
+from floodmark.load.consumers import selected, wants_to_read
 from floodmark.model.checks import FAULT_WINDOWS
 from floodmark.model.finding import Order
 from floodmark.model.scenario import Fast, Fault, Slow
@@ -302,16 +302,27 @@ class Agent:
             return
         chosen = set(selected(population.connections, population.consumer_ratio, self._setup.seed).tolist())
         members = [member for number, member in self.crowd.members.items() if number in chosen]
+        received_bytes, paused = self._received_bytes, set[int]()
         if isinstance(population.consumer, Slow):
-            owner = {slot: member.number for member in members for slot in member.slots}
+            slow = population.consumer
+            owner = {slot: member for member in members for slot in member.slots}
 
             def count(batch: list[tuple[int, bytes, int]]) -> None:
+                """Count, and pause at once who has had too much: until the next look a fast target could send a second's worth."""
                 for slot, frame, _ in batch:
                     if slot in owner:
-                        self._received_bytes[owner[slot]] += len(frame)
+                        received_bytes[owner[slot].number] += len(frame)
+                elapsed_ns = time.monotonic_ns() - start_ns
+                for member in {slot: owner[slot] for slot, _, _ in batch if slot in owner}.values():
+                    reads = wants_to_read(slow, elapsed_ns=elapsed_ns, received_bytes=received_bytes[member.number])
+                    if not reads and not self._calm.is_set() and member.number not in paused and member.connection is not None:
+                        paused.add(member.number)
+                        member.connection.pause_reading()
 
             self.intake.on_frames.append(count)
-        await consume(population.consumer, members, start_ns=start_ns, received_bytes=self._received_bytes.__getitem__, stop=self._calm)
+        await consume(
+            population.consumer, members, start_ns=start_ns, received_bytes=received_bytes.__getitem__, stop=self._calm, paused=paused
+        )
 
     async def _flush_often(self) -> None:
         while True:

@@ -328,15 +328,22 @@ class Crowd:
 
 
 async def consume(
-    consumer: Consumer, members: list[Member], *, start_ns: int, received_bytes: Callable[[int], int], stop: asyncio.Event
+    consumer: Consumer,
+    members: list[Member],
+    *,
+    start_ns: int,
+    received_bytes: Callable[[int], int],
+    stop: asyncio.Event,
+    paused: set[int] | None = None,
 ) -> None:
     """Make these members read in the way of `consumer` until `stop` is set, then let them read again, also when cancelled.
 
-    `received_bytes` tells what a member's connection has taken in so far, by its number.
+    `received_bytes` tells what a member's connection has taken in so far, by its number. Whom the caller pauses himself between two looks
+    stands in his `paused`.
     """
     if isinstance(consumer, Fast) or not members:
         return
-    paused: set[int] = set()
+    paused = paused if paused is not None else set()
     try:
         while not stop.is_set():
             elapsed_ns = time.monotonic_ns() - start_ns
