@@ -132,6 +132,13 @@ class Conductor(Streaming):
         except ChannelClosedError:
             return
 
+    async def tell(self, *events: ConductorEvent) -> None:
+        """Say something that is no answer, such as how a task goes; waits while the surface has no room. After the end it is not said."""
+        try:
+            await self._say(*events)
+        except ChannelClosedError:
+            return
+
     # ---- coming and going
 
     async def _connected(self, event: Connected) -> None:

@@ -228,18 +228,28 @@ class TaskCreated(Event, frozen=True, kw_only=True):
 
 
 class TaskUpdated(Event, frozen=True, kw_only=True):
+    """How far a task is. `figures` have names that end in their unit; `step` is what it is doing, `note` what has just happened."""
+
     task_id: str
     progress_ratio: float
+    step: str = ""
+    note: str = ""
+    figures: dict[str, float] = {}
 
 
 class TaskCompleted(Event, frozen=True, kw_only=True):
     task_id: str
     result: str = ""
+    figures: dict[str, float] = {}
 
 
 class TaskFailed(Event, frozen=True, kw_only=True):
+    """A task ended, and not well; `result` is its outcome in a word, where there is one."""
+
     task_id: str
     reason: str
+    result: str = ""
+    figures: dict[str, float] = {}
 
 
 class TaskFocus(Event, frozen=True, kw_only=True):
