@@ -119,12 +119,12 @@ def test_asking_a_second_load_asks_everything_again(tmp_path: Path) -> None:
 
 
 def test_asking_a_pace_that_is_kept_has_little_error_and_one_that_is_not_has_much(tmp_path: Path) -> None:
-    kept = play(tmp_path / "kept", scenario(options={"rate_hz": 200.0}))
-    eager = play(tmp_path / "eager", scenario("eager=4", "pace_error < 25%", options={"rate_hz": 200.0}))
+    kept = play(tmp_path / "kept", scenario(options={"rate_hz": 100.0}))
+    eager = play(tmp_path / "eager", scenario("eager=4", "pace_error < 30%", options={"rate_hz": 100.0}))
 
-    assert kept.metrics["pace_error"] < 0.25
-    assert 0.4 < eager.metrics["pace_error"] < 0.6
-    assert broken(eager) == {"pace_error < 25%": "FAIL"}
+    assert kept.metrics["pace_error"] < 0.3
+    assert 0.3 < eager.metrics["pace_error"] < 0.6
+    assert broken(eager) == {"pace_error < 30%": "FAIL"}
 
 
 def test_asking_answers_of_unknown_text_are_one_message_each(tmp_path: Path) -> None:
@@ -155,10 +155,10 @@ def test_asking_goodput_is_of_answers_within_the_stated_level(tmp_path: Path, le
 
 
 def test_asking_gaps_beyond_the_limit_are_stalls(tmp_path: Path) -> None:
-    result = play(tmp_path, scenario("gap_s=0.06 per_chunk=25", "stalls == 0", options={"stall_s": 0.05}))
+    result = play(tmp_path, scenario("gap_s=0.3 per_chunk=25", "stalls == 0", options={"stall_s": 0.2}))
 
     assert result.metrics["stalls"] == REQUESTS
-    assert result.metrics["token_gap_p50"] > 0.05
+    assert result.metrics["token_gap_p50"] > 0.2
     assert broken(result) == {"stalls == 0": "FAIL"}
 
 

@@ -111,7 +111,10 @@ class AskingConnection(Connection, Protocol):
         """Send one request; plain `def`. Called only while `writable` and `free(ask.slot)`; nothing happens on a lost connection."""
 
     def free(self, slot: int) -> bool:
-        """Whether another request may be put on this slot now. Whoever asks keeps what is due waiting until then."""
+        """Whether another request may be put on this slot now. Whoever asks keeps what is due waiting until then.
+
+        It is true again by the time that the end of the answer before is told: the next request goes out from there.
+        """
 
 
 class AskingDriver(BaseDriver):
