@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import secrets
 import shlex
 import signal
@@ -22,14 +23,18 @@ import uvloop
 
 from floodmark import __version__, listing, suites
 from floodmark.core.errors import FloodmarkError, HarnessBugError, UsageError
+from floodmark.core.tasks import group
 from floodmark.faults.wire.parse import is_mapping, parse_fault, parse_mapping
 from floodmark.faults.wire.serve import serve as serve_proxy
+from floodmark.live.view import View, possible
 from floodmark.model.read import read_python, read_toml
 from floodmark.model.result import RunResult
 from floodmark.model.scale import at_scale
 from floodmark.model.scenario import Scenario, Target
 from floodmark.model.trial import Trial
 from floodmark.report import APART, FORMATS, RunFolder, json, render
+from floodmark.report.display import Display, Displays
+from floodmark.report.live import LiveFile
 from floodmark.report.terminal import Progress, show_result, stderr_console
 from floodmark.runner import doctor as doctor_room
 from floodmark.runner.embedded import SYSTEMS
@@ -141,6 +146,7 @@ def run(
     ] = None,
     out: Annotated[Path, typer.Option(help="Where the run folder goes.")] = RUNS,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Progress as plain lines, also on a terminal: no live view.")] = False,
 ) -> None:
     """Run scenarios and judge them."""
     names = what or []
@@ -166,8 +172,8 @@ def run(
     )
     console = stderr_console()
     console.print(f"floodmark {__version__} · seed {chosen_seed} · {len(items)} scenario{'s' if len(items) != 1 else ''}")
-    with Progress(console) as display:
-        result = _play(order, display)
+    with Progress(console) as progress, LiveFile() as told:
+        result = _play(order, progress, told, view=not (plain or as_json))
     show_result(result, command=order.command, console=console)
     if as_json:
         sys.stdout.buffer.write(json.encode(result) + b"\n")
@@ -184,12 +190,19 @@ def _add_pdf(result: RunResult) -> None:
         print(f"floodmark: {said}", file=sys.stderr)
 
 
-def _play(order: Order, display: Progress) -> RunResult:
-    """Run an order on its own event loop; the first Ctrl-C or SIGTERM ends it in order."""
+def _play(order: Order, progress: Progress, told: Display, *, view: bool) -> RunResult:
+    """Run an order on its own event loop; the first Ctrl-C or SIGTERM ends it in order, and so does Ctrl-C in the live view."""
 
     async def main() -> RunResult:
+        screen = View(progress, wanted=view and possible(sys.stdin, sys.stderr, os.environ))
+
         async def play() -> RunResult:
-            return await Run(order, display).play()
+            async with group() as tasks:
+                showing = tasks.create_task(screen.follow(interrupt))
+                try:
+                    return await Run(order, Displays(progress, told, screen)).play()
+                finally:
+                    showing.cancel()
 
         task = asyncio.ensure_future(play())  # begins only once the handlers below are there: from the run folder on, all ends in order
         loop = asyncio.get_running_loop()
@@ -296,6 +309,18 @@ def report(
         print(write_pdf(folder))
         return
     sys.stdout.write(render(folder, format_) + "\n")
+
+
+@app.command()
+def watch(
+    run_folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, its name, or `latest`.")] = "latest",
+    plain: Annotated[bool, typer.Option("--plain", help="Plain lines, also on a terminal.")] = False,
+    light: Annotated[bool, typer.Option("--light", help="Dark words on a light ground.")] = False,
+) -> None:
+    """Watch a run that goes on, or look at one that is over: rates, latencies and memory over time, and what was found."""
+    from floodmark.live import command  # here: only this command needs a screen
+
+    raise typer.Exit(command.run(command.Order(run=run_folder, base=RUNS, plain=plain, light=light), stdin=sys.stdin, stdout=sys.stderr))
 
 
 @app.command("pipeline", no_args_is_help=True)
