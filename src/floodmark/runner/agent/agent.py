@@ -401,7 +401,7 @@ class Agent:
             },
             reasons=dict(reasons.most_common(20)),
             losses=self._returning.losses,
-            answered=asker.answers.close_up() if asker is not None else None,
+            answered=asker.answers.measures.close_up() if asker is not None else None,
             ended_ns=crowd.ended_ns,
             first_intended_ns=publisher.first_intended_ns,
             last_received_ns=self.intake.last_received_ns,

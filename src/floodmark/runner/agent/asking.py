@@ -33,7 +33,8 @@ from floodmark.load.pacing import Pacer
 from floodmark.load.turns import turns
 from floodmark.model.arrival import Flood
 from floodmark.model.scenario import Phase, Population, Reconnect
-from floodmark.runner.agent.answers import Answer, Answers
+from floodmark.runner.agent.answer import Answer
+from floodmark.runner.agent.answers import Answers
 from floodmark.runner.agent.holding import Paced
 from floodmark.runner.agent.receiving import Intake
 from floodmark.runner.agent.subscribing import Member
@@ -134,17 +135,17 @@ class Asker:
     @property
     def ack(self) -> Histogram:
         """Times from the request to its acceptance."""
-        return self.answers.ack
+        return self.answers.measures.ack
 
     @property
     def refused(self) -> Counter[str]:
         """Requests that were refused, by reason."""
-        return self.answers.refused
+        return self.answers.measures.refused
 
     @property
     def unanswered_count(self) -> int:
         """Requests that were neither accepted nor refused."""
-        return self.answers.unanswered_count
+        return self.answers.measures.unanswered_count
 
     @property
     def pending_count(self) -> int:
@@ -154,7 +155,7 @@ class Asker:
     @property
     def reasons(self) -> Counter[str]:
         """Why answers failed, and what was odd."""
-        return self.answers.failed_for + self.answers.odd_for
+        return self.answers.measures.failed_for + self.answers.measures.odd_for
 
     def gone(self, connection: Connection, member: Member, reason: str, *, ours: bool) -> None:
         """A member's connection is gone, by our doing or the target's."""
@@ -169,7 +170,7 @@ class Asker:
         self._over = True
         self._wake.set()
         for channel in self._channels.values():
-            self.answers.never_came(len(channel.backlog) + (channel.share or 0), "an earlier answer of the channel never ended")
+            self.answers.measures.never_came(len(channel.backlog) + (channel.share or 0), "an earlier answer of the channel never ended")
             channel.backlog.clear()
             channel.share = None
         self._waiting_count = 0

@@ -26,6 +26,11 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     gap_limit_ns: int
     stall_ns: int
 
+    @property
+    def period_ns(self) -> float:
+        """Between two tokens of a paced answer; 0 without a pace."""
+        return 1e9 / self.rate_hz if self.rate_hz else 0.0
+
     def count_of(self, channel: int) -> int:
         """How many tokens an answer on this channel has."""
         return self.tokens[channel % len(self.tokens)]
