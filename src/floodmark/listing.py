@@ -19,7 +19,7 @@ driver = "graphql-ws"
 
 criteria = [
     "success_ratio == 100%",
-    "latency_p99 < 100ms",
+    "latency_p99 < 500ms",
     "lost == 0",
 ]
 

@@ -164,7 +164,14 @@ def test_init_writes_a_file_that_runs_and_passes(tmp_path: Path, say: Callable[.
 
     assert f"floodmark run {path}" in said
     path.write_text(path.read_text().replace('duration_s = "10s"', 'duration_s = "1s"'))  # all else as it was written
-    assert play(tmp_path, "run", str(path)).code == 0
+    played = play(tmp_path, "run", str(path))
+
+    told = {criterion["text"]: criterion["verdict"] for criterion in played.result["criteria"] if criterion["verdict"] != "PASS"}
+    # On a machine so busy that the generator itself was late nothing is proven of latencies; that is all that may be left open.
+    late = {text: verdict for text, verdict in told.items() if text == "latency_p99 < 500ms" or text.startswith("generator_lag_p99")}
+    assert told == late, played.stderr
+    assert set(told.values()) <= {"UNKNOWN"}, played.stderr
+    assert played.code == (11 if told else 0), played.stderr
 
 
 def test_version_is_the_one_in_the_document(losing: Played, say: Callable[..., str]) -> None:

@@ -48,8 +48,11 @@ def result_of(scenario: Scenario, evidence: Evidence, *, agents: int, seed: int,
     criteria = _criteria(scenario, evidence)
     observations = observe(record) if evidence.loaded else _nothing(criteria, evidence)
     judged = judge(criteria, observations)
-    if _late(scenario, record):
-        judged = tuple(_unproven(result) for result in judged)
+    late = _late(scenario, record)
+    judged = tuple(
+        _unproven(result) if late or spoilt_by_lag(criterion, result, record) else result
+        for criterion, result in zip(criteria, judged, strict=True)
+    )
     if evidence.interrupted or (evidence.broken_off and not evidence.target_exits):
         judged = held_back(judged, evidence.notes[0])
     judged = (*judged, *caveats(scenario, evidence, record))
@@ -244,6 +247,19 @@ OWN_TIME = ("latency_", "throughput", "publish_rate", "load_time", "duration", "
 
 def _late(scenario: Scenario, record: Record) -> bool:
     return record.lag.count > 0 and record.lag.p99 > scenario.lag_limit_s * 1e9
+
+
+def spoilt_by_lag(criterion: Criterion, result: CriterionResult, record: Record) -> bool:
+    """Whether this limit of a response latency was kept but for our lateness: counted from the actual send, and with our lag taken off.
+
+    What the target holds up is no lag of ours, so a target that stalls its publishers is not excused by it.
+    """
+    whole = criterion.metric.startswith("latency_") and not criterion.phase and criterion.operator in ("<", "<=")
+    if not whole or not record.lag.count or result.observed is None:
+        return False
+    name = criterion.metric.removeprefix("latency_")
+    lag_s, service_s = (getattr(times, name) / 1e9 for times in (record.lag, record.service))
+    return bool(service_s < criterion.limit and result.observed - lag_s < criterion.limit)
 
 
 def _unproven(result: CriterionResult) -> CriterionResult:

@@ -1,0 +1,102 @@
+"""A limit of a response latency that our own lateness broke accuses nobody; one that the target broke itself does.
+
+So does one that it broke by holding its publishers up: that is no lag of ours.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from floodmark.ledger.histogram import Histogram
+from floodmark.ledger.reconcile import Reckoning
+from floodmark.model.criterion import parse
+from floodmark.model.result import CriterionResult, Delivery, LatencySummary
+from floodmark.model.verdict import Verdict
+from floodmark.runner.evidence import Evidence
+from floodmark.runner.results import result_of, spoilt_by_lag
+from floodmark.runner.wire import Outcome
+from tests.runner.lost import scenario
+
+MS = 1_000_000
+
+
+def spoilt(text: str, *, response_ms: int, lag_ms: int, service_ms: int, lags: int = 100) -> bool:
+    """Ask of a run with these times at the 99th percentile."""
+    times: Any = SimpleNamespace(lag=LatencySummary(p99=lag_ms * MS, count=lags), service=LatencySummary(p99=service_ms * MS, count=500))
+    return spoilt_by_lag(parse(text), CriterionResult(text=text, observed=response_ms / 1000, verdict=Verdict.FAIL), times)
+
+
+@pytest.mark.parametrize(
+    ("response_ms", "lag_ms", "service_ms"), [(130, 80, 60), (190, 110, 80), (101, 5, 97)], ids=["both", "lag alone", "by a hair"]
+)
+def test_limit_that_was_kept_but_for_our_lateness_is_spoilt(response_ms: int, lag_ms: int, service_ms: int) -> None:
+    assert spoilt("latency_p99 < 100ms", response_ms=response_ms, lag_ms=lag_ms, service_ms=service_ms)
+
+
+@pytest.mark.parametrize(
+    ("response_ms", "lag_ms", "service_ms"),
+    [(190, 90, 120), (2000, 80, 10), (130, 0, 60)],
+    ids=["the target took longer itself", "it held its publishers up", "we were on time"],
+)
+def test_limit_that_the_target_broke_stands(response_ms: int, lag_ms: int, service_ms: int) -> None:
+    assert not spoilt("latency_p99 < 100ms", response_ms=response_ms, lag_ms=lag_ms, service_ms=service_ms)
+
+
+@pytest.mark.parametrize(
+    "text", ["service_latency_p99 < 100ms", "latency_p99 @ after < 100ms", "latency_p99 >= 200ms", "connect_time < 100ms"]
+)
+def test_limit_that_our_lag_over_the_whole_run_does_not_explain_stands(text: str) -> None:
+    assert not spoilt(text, response_ms=130, lag_ms=80, service_ms=60)
+
+
+def test_limit_in_a_run_whose_lag_was_not_measured_stands() -> None:
+    assert not spoilt("latency_p99 < 100ms", response_ms=130, lag_ms=80, service_ms=60, lags=0)
+
+
+def taking(times_ms: int) -> bytes:
+    """A histogram of a thousand times that are all the same."""
+    histogram = Histogram()
+    histogram.record(np.full(1000, times_ms * MS, np.int64))
+    return histogram.to_wire()
+
+
+def judged(*, response_ms: int, lag_ms: int, service_ms: int) -> CriterionResult:
+    """What is said of the limit in a run that is whole but for these times."""
+    seen = Evidence()
+    seen.started_ns = seen.first_connect_ns = seen.first_intended_ns = MS
+    seen.drained_ns = 10_000 * MS
+    seen.reckoning = Reckoning(delivery=Delivery(attempted=1000, acknowledged=1000, delivered=1000), findings=(), truncated=False)
+    counted = ("refused", "ended", "disconnects", "published", "unanswered", "connections", "frames", "fault_publishes", "dropped_unasked")
+    seen.outcomes = [
+        Outcome(
+            number=1,
+            accounts=b"",
+            publications=b"",
+            response={"load": taking(response_ms)},
+            window_response={},
+            service={"load": taking(service_ms)},
+            ack=taking(service_ms),
+            lag=taking(lag_ms),
+            figures=dict.fromkeys(counted, 0.0),
+            reasons={},
+            first_intended_ns=MS,
+            last_received_ns=9_000 * MS,
+        )
+    ]
+    result, _ = result_of(scenario(criteria=("latency_p99 < 100ms",)), seen, agents=1, seed=1, now_ns=10_000 * MS)
+    return result.criteria[0]
+
+
+@pytest.mark.parametrize(
+    ("response_ms", "lag_ms", "service_ms", "verdict"),
+    [(130, 80, 60, Verdict.UNKNOWN), (190, 70, 120, Verdict.FAIL), (90, 30, 60, Verdict.PASS)],
+)
+def test_verdict_on_a_limit_says_whether_it_was_our_lateness(response_ms: int, lag_ms: int, service_ms: int, verdict: Verdict) -> None:
+    told = judged(response_ms=response_ms, lag_ms=lag_ms, service_ms=service_ms)
+
+    assert told.verdict is verdict
+    assert ("the generator itself was late" in told.note) == (verdict is Verdict.UNKNOWN)
