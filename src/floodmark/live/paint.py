@@ -45,31 +45,27 @@ class Plot(NamedTuple):
 
     title: str
     curves: tuple[Curve, ...]
-    unit: float  # in which the axis is told
-    unit_name: str
+    units: tuple[tuple[float, str], ...]  # in which the axis may be told, the largest first
 
 
 RATE = Plot(
     "rate",
     (
         Curve("delivered_hz", "delivered", "$text-success"),
-        Curve("published_hz", "sent", "$text-accent"),
+        Curve("published_hz", "sent", "$text-primary"),
         Curve("offered_hz", "offered", "$foreground 50%"),
     ),
-    1.0,
-    "/s",
+    ((1.0, "/s"),),
 )
 LATENCY = Plot(
     "latency",
-    (Curve("p99_ns", "p99", "$text-warning"), Curve("p50_ns", "p50", "$text-accent")),
-    1e6,
-    " ms",
+    (Curve("p99_ns", "p99", "$text-warning"), Curve("p50_ns", "p50", "$text-primary")),
+    ((1e9, " s"), (1e6, " ms"), (1e3, " µs")),
 )
 MEMORY = Plot(
     "memory",
     (Curve("target_rss_bytes", "target", "$text-error"), Curve("harness_rss_bytes", "floodmark", "$foreground 50%")),
-    2.0**20,
-    " MiB",
+    ((2.0**30, " GiB"), (2.0**20, " MiB")),
 )
 
 
@@ -231,9 +227,8 @@ def facts(board: Board, columns: int) -> Content:
     """Two lines of figures of the scenario that is shown."""
     task = board.shown
     known = task.figures if task is not None else {}
-    offered = _known(known, "offered_hz", _rate) if task is not None and not task.over else NONE
     cells = [
-        ("offered", offered),
+        ("offered", _offered(task)),
         ("sent", _known(known, "published_hz", _rate)),
         ("delivered", _known(known, "delivered_hz", _rate)),
         ("connections", _known(known, "connections", _count)),
@@ -251,6 +246,14 @@ def facts(board: Board, columns: int) -> Content:
             parts += [(shown, DIM), (cut(value, width - cell_len(shown)), "bold $foreground")]
         lines.append(Content.assemble(*parts))
     return Content("\n").join(lines)
+
+
+def _offered(task: Task | None) -> str:
+    """What the load asks for now; what it asked for at most once it is over."""
+    if task is None or not task.over:
+        return NONE if task is None else _known(task.figures, "offered_hz", _rate)
+    trace = task.traces.get("offered_hz")
+    return f"≤ {_rate(trace.highest)}" if trace is not None and trace.highest else NONE
 
 
 def plots(board: Board, columns: int, rows: int) -> Content:
@@ -286,12 +289,14 @@ def _plot(task: Task, plot: Plot, columns: int, rows: int) -> list[Content]:
         return [_padded(Content.assemble(*legend, ("  not known yet" if not task.over else "  not known", FAINT)), columns)] + [
             Content(" " * columns)
         ] * (rows - 1)
-    highest = round_up(max(trace.highest for trace in traces) / plot.unit)
+    most = max(trace.highest for trace in traces)
+    unit, unit_name = next((each for each in plot.units if most >= each[0]), plot.units[-1])
+    highest = round_up(most / unit)
     until_s = max(task.until_s, 1.0)
     marked = {round(t_s / until_s * (width - 1)) for t_s, _ in task.notes}
     lines = [_padded(Content.assemble(*legend), columns)]
-    for number, row in enumerate(draw(traces, columns=width, rows=height, until_s=until_s, top=highest * plot.unit)):
-        label = f"{_short(highest)}{plot.unit_name}" if number == 0 else ("0" if number == height - 1 else "")
+    for number, row in enumerate(draw(traces, columns=width, rows=height, until_s=until_s, top=highest * unit)):
+        label = f"{_short(highest)}{unit_name}" if number == 0 else ("0" if number == height - 1 else "")
         lines.append(_padded(Content.assemble((f"{label:>{GUTTER - 1}} ", DIM), ("│", FAINT), *_runs(row, curves, marked)), columns))
     right = _seconds(until_s)
     axis = f"{' ' * (GUTTER + 1)}0 s{right:>{max(width - 3, 0)}}"
@@ -329,14 +334,16 @@ def _padded(line: Content, columns: int) -> Content:
 
 
 def notices(board: Board, columns: int, rows: int) -> Content:
-    """What was found, the first of all in front; the newest of the others below it."""
+    """What was found: the first of all in front, the newest of the others below it, and how many there is no room for."""
     if not board.notices_count:
         return Content.styled(" no anomaly so far" if not board.run.over else " no anomaly", DIM)
-    newest = list(board.notices)[-(rows - 1) :] if rows > 1 else []
-    if board.notices_count <= len(newest):
-        newest = newest[1:]
-    said = [("first anomaly ", board.first_notice), *(("              ", text) for text in newest)]
-    if board.notices_count > rows:
-        said[-1] = (f"{board.notices_count - rows + 1:>7} more … "[:14].ljust(14), said[-1][1]) if len(said) > 1 else said[-1]
-    lines = [Content.assemble((f" {label}", "$text-error"), cut(text, columns - 16)) for label, text in said[:rows]]
+    rest = board.notices_count - 1
+    newest = list(board.notices)[-min(rows - 1, rest) :] if rows > 1 and rest else []
+    left_out = rest - len(newest)
+    labels = ["first anomaly", *[""] * len(newest)]
+    labels[-1] = f"{left_out:,} more ↑" if left_out and newest else labels[-1]
+    texts = [board.first_notice, *newest]
+    lines = [
+        Content.assemble((f" {label:>13} ", "$text-error"), cut(text, columns - 16)) for label, text in zip(labels, texts, strict=True)
+    ]
     return Content("\n").join(lines)

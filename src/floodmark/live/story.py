@@ -58,7 +58,7 @@ class Story:
                     else []
                 )
             case Found():
-                return self._found(self._task_id, line.findings)
+                return [] if _planted(self._task_id) else self._found(self._task_id, line.findings)
             case Done():
                 return self._done(line)
             case Closed():
@@ -104,7 +104,8 @@ class Story:
         result = line.result
         task_id = self._tasks.get(result.id, result.id)
         self._verdicts[task_id] = result.verdict
-        told = self._found(task_id, result.findings)
+        caught = _planted(task_id) and result.verdict is Verdict.PASS
+        told = [] if caught else self._found(task_id, result.findings)
         known = {**_result_figures(result), "t_s": line.t_s}
         if result.verdict is Verdict.PASS:
             return [*told, TaskCompleted(task_id=task_id, result=result.verdict.value, figures=known)]
@@ -133,11 +134,17 @@ class Story:
         return [TaskFailed(task_id=RUN_ID, reason=trouble, result=verdict.value, figures=known)]
 
 
+def _planted(task_id: str) -> bool:
+    """Whether its target lies on request: what is found there is meant to be found, and is told only if the trial fails."""
+    return task_id.startswith(figures.LIARS)
+
+
 def _result_figures(result: ScenarioResult) -> dict[str, float]:
     """The figures of a judged scenario, under the names of a line where they are the same; what was not measured is left out."""
     response, delivery = result.latency_ns.response, result.delivery
     known = {
-        "published": float(result.metrics.get("published", 0.0)),
+        "published": result.metrics.get("published", 0.0),
+        "published_hz": result.metrics.get("publish_rate", 0.0),
         "delivered": float(delivery.delivered),
         "lost": float(delivery.lost),
         "delivered_hz": result.throughput_hz,
