@@ -125,7 +125,7 @@ def test_verdicts_page_shows_every_lie_of_the_suite_as_it_is_told() -> None:
         arguments = trial.lying.target.args
         told.append(arguments[arguments.index("--lie") + 1])
 
-    assert re.findall(r"^\| `([a-z]+=[^`]+)` \|", page, re.MULTILINE) == told
+    assert re.findall(r"^\| `([a-z-]+=[^`]+)` \|", page, re.MULTILINE) == told
 
 
 def test_verdicts_page_names_everything_that_goes_without_saying() -> None:
