@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from floodmark.core.errors import HarnessBugError, UsageError
-from floodmark.ledger.numbered import WRAP, Text, read, tokens
+from floodmark.ledger.numbered import BASE, WRAP, Text, base_of, read, tokens
 from floodmark.systems.conductor.backend.numbered import text_of
 
 SIZES = st.sampled_from([5, 6, 7, 10, 33, 100])
@@ -124,6 +124,42 @@ def test_text_with_bytes_missing_goes_on_at_the_next_place_that_makes_sense(at: 
     assert intact == sorted(set(intact))
     assert set(range(100)) - set(intact) <= {at, at + 1}  # a head that lost a zero may be made whole by the zero before it
     assert len(found) - len(intact) == 1
+
+
+def test_base_of_no_two_streams_count_from_one_number() -> None:
+    bases = np.array([base_of(stream) for stream in range(10_000)])
+
+    assert len(np.unique(bases)) == len(bases)
+
+
+def test_base_of_streams_with_the_same_check_digits_are_far_apart() -> None:
+    """The circle of numbers is 1,679,616 long; as many points as there are equal streams among 1,000 could be 59,986 apart at best."""
+    for residue in range(BASE):
+        bases = np.sort([base_of(stream) for stream in range(residue, 1000, BASE)])
+        apart = np.diff(bases, append=bases[0] + WRAP)
+
+        assert apart.min() > 20_000
+
+
+@pytest.mark.parametrize("other", [stream for stream in range(72) if stream != 5])
+def test_text_of_another_stream_in_its_midst_is_seen_and_what_follows_is_read(other: int) -> None:
+    right = tokens(5, base_of(5), 20, 10)
+    wrong = tokens(other, base_of(other) + 10, 1, 10)
+
+    found = taken(Text(stream=5, first=0, size=10, base=base_of(5)), [right[:100] + wrong + right[110:]])
+
+    seqs = [seq for seq, good in found if good]
+    assert [seq for seq in seqs if seq < 20] == [*range(10), *range(11, 20)]
+    assert (10, True) not in found
+    assert [seq for seq in seqs if seq >= 20] == ([seqs[10]] if other == 41 else [])  # the one with the same check digits
+
+
+@given(stream=st.integers(0, 10_000), first=st.integers(0, 10**7), cuts=st.lists(st.integers(0, 10**6), max_size=9))
+def test_text_counted_from_a_base_is_read_whole(stream: int, first: int, cuts: list[int]) -> None:
+    base = base_of(stream)
+    text = Text(stream=stream, first=first, size=10, base=base)
+
+    assert taken(text, pieces_of(tokens(stream, base + first, 50, 10), cuts)) == [(seq, True) for seq in range(first, first + 50)]
 
 
 def test_text_that_ends_within_a_token_ends_damaged() -> None:

@@ -9,13 +9,15 @@ Run as `asking_server.py [FAULT=N] [per_chunk=K] [gap_s=S]`: the fault strikes e
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
 import sys
 from itertools import count
 
 FAULTS = (
     *("refuse", "mute", "error", "cut", "hang", "reset", "short", "drop", "duplicate", "swap", "flip", "other"),
-    *("extra", "usage", "twice", "late", "eager", "unread"),
+    *("extra", "usage", "twice", "late", "eager", "unread", "die", "cross"),
 )
 LINE = re.compile(r"numbered: stream=(\d+) first=(\d+) count=(\d+) size=(\d+) rate=(\S+)")
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -42,6 +44,8 @@ class Server:
         self.per_chunk = int(options.get("per_chunk", 1))
         self.gap_s = options.get("gap_s", 0.0)
         self.numbers = count(1)
+        self.firsts: dict[int, int] = {}
+        self.news = asyncio.Condition()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it is closed."""
@@ -81,10 +85,17 @@ class Server:
         wanted = tuple(int(one) for one in found.groups()[:4]) if found else (0, 0, 20, 10)
         stream, first, asked, size = wanted
         rate_hz = float(found[5]) if found else 0.0
+        if fault == "cross":  # the text of whoever has the same check digits, once that one has asked
+            async with self.news:
+                self.firsts[stream] = first
+                self.news.notify_all()
+                stream = stream + 36 if stream < 36 else stream - 36
+                await self.news.wait_for(lambda: stream in self.firsts)
+                first = self.firsts[stream]
         texts = [token(stream, first + i, size) for i in range(asked)]
         half = asked // 2
         match fault:
-            case "error" | "cut" | "hang" | "reset" | "short":
+            case "error" | "cut" | "hang" | "reset" | "short" | "die":
                 texts = texts[:half]
             case "drop":
                 del texts[half]
@@ -118,6 +129,9 @@ class Server:
                 writer.transport.abort()
             case "hang":
                 return
+            case "die":
+                print("half an answer is out", flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
             case _:
                 say("END", name, len(texts) + (fault == "usage"))
                 if fault == "twice":

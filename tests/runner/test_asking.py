@@ -169,6 +169,25 @@ def test_asking_answers_of_differing_lengths_go_to_the_channels_in_turn(tmp_path
     assert account(result) == expected(attempted=total, acknowledged=total, delivered=total)
 
 
+def test_asking_answers_that_went_to_each_other_s_channel_are_unexpected_though_their_check_digits_are_equal(tmp_path: Path) -> None:
+    people = Population(connections=4, subscriptions_per_connection=18, channels=72)
+    phase = Phase(arrival=Constant(rate_hz=1000.0), messages=72)
+
+    result = play(tmp_path, scenario("cross=1", population=people, phases=(phase,)))
+
+    total = 72 * TOKENS
+    assert account(result) == expected(attempted=total, acknowledged=total, delivered=0, lost=total, unexpected=total)
+    assert result.metrics["goodput_ratio"] == 0
+    assert result.latency_ns.response.count == 0  # what nobody asked for was due at no time
+
+
+def test_asking_tokens_beyond_the_end_of_an_answer_are_not_timed(tmp_path: Path) -> None:
+    result = play(tmp_path, scenario("extra=4"))
+
+    assert result.delivery.unexpected == 6
+    assert result.latency_ns.response.count == result.latency_ns.service.count == ALL
+
+
 def test_asking_slow_readers_get_everything(tmp_path: Path) -> None:
     people = Population(connections=2, subscriptions_per_connection=2, channels=4, consumer=Slow(rate_bytes_per_s=3000))
 

@@ -7,8 +7,13 @@ length. A system that produces such text has its own implementation, so that no 
 Contract: `Text` is given the pieces of one answer in order, of any length, cut anywhere. What is exactly as expected is compared, not read;
 only where it differs is it read token by token. Damage keeps its place: a damaged token stands for the number that was due there. Where
 bytes are missing or too many, reading goes on at the next place that makes sense, and what lies before it is one damaged token.
-Limits: streams that are equal modulo 36 cannot be told apart; a third digit that is wrong by 12 or 24 passes for another number (no single
-flipped bit does that). Memory: under three tokens of rest, and at most `AHEAD_BYTES`, or one token, of expected text for each answer.
+
+Streams that are equal modulo 36 have the same check digits. So that their tokens differ all the same, whoever asks has each stream count
+from a number of its own (`base_of`), far from those of its neighbours and farther from those that are equal to it: a token of another
+stream is then damaged, or nowhere near what was due.
+
+Limits: a third digit that is wrong by 12 or 24 passes for another number (no single flipped bit does that). Memory: under three tokens of
+rest, and at most `AHEAD_BYTES`, or one token, of expected text for each answer.
 """
 
 from __future__ import annotations
@@ -28,6 +33,11 @@ SIZE_BYTES_MAX = 65_536
 AHEAD_BYTES = 16_384
 NEAR_COUNT = 10_000
 """Reading goes on at a token only if it is so near to what was due: at a wrong place a number fits by chance."""
+FAR_COUNT = WRAP // 8
+"""A token that is so far from what was due does not belong here, and what comes next is not expected to follow it."""
+STRIDE_COUNT = 28_835
+"""Between the numbers that neighbouring streams begin with. No stream below 36**4 has that of another, since this shares no divisor with
+36; and streams that are 36 apart are 0.618 of the circle of numbers apart, which keeps any number of them as far apart as can be."""
 
 _AHEAD_LEAST_BYTES = 512
 _READ_BYTES = 1 << 20
@@ -56,6 +66,15 @@ def check_size(size: int) -> None:
 def _filler(size: int) -> bytes:
     length = size - HEAD_BYTES
     return (b" " + _LETTERS * (length // len(_LETTERS) + 1))[:length]
+
+
+def base_of(stream: int) -> int:
+    """The number that a stream counts from.
+
+    >>> base_of(0), base_of(1), base_of(36)
+    (0, 28835, 1038060)
+    """
+    return stream * STRIDE_COUNT % WRAP
 
 
 def tokens(stream: int, first: int, count: int, size: int) -> bytes:
@@ -102,12 +121,13 @@ def read(text: bytes, *, stream: int, size: int, expected: int) -> tuple[Ints, B
 
 
 class Text:
-    """One answer as it comes. `due_seq` is the number of the token that should come, or end, next."""
+    """One answer as it comes. `due_seq` is the number of the token that should come, or end, next, counted from `base`."""
 
-    __slots__ = ("_ahead", "_ahead_bytes", "_at", "_rest", "due_seq", "size", "stream")
+    __slots__ = ("_ahead", "_ahead_bytes", "_at", "_rest", "base", "due_seq", "size", "stream")
 
-    def __init__(self, *, stream: int, first: int, size: int) -> None:
+    def __init__(self, *, stream: int, first: int, size: int, base: int = 0) -> None:
         check_size(size)
+        self.base = base
         self.stream, self.size, self.due_seq = stream, size, first
         self._ahead = b""  # what should come, from the beginning of token `due_seq` on
         self._at = 0  # how much of that has come
@@ -163,7 +183,14 @@ class Text:
         self._ahead_bytes = min(2 * self._ahead_bytes, AHEAD_BYTES)
         have = len(self._ahead) // self.size
         missing_bytes = max(self._ahead_bytes, wanted_bytes) - len(self._ahead)
-        self._ahead += tokens(self.stream, self.due_seq + have, -(-missing_bytes // self.size), self.size)
+        self._ahead += tokens(self.stream, self.base + self.due_seq + have, -(-missing_bytes // self.size), self.size)
+
+    def _numbers(self, text: bytes) -> tuple[Ints, Bools]:
+        """Read whole tokens; one from before the stream's beginning is of no stream that we know, and lies far ahead."""
+        seqs, intact = read(text, stream=self.stream, size=self.size, expected=self.base + self.due_seq)
+        seqs -= self.base
+        seqs[seqs < 0] += WRAP
+        return seqs, intact
 
     def _settle(self, rest: bytes) -> None:
         """Go on comparing where the rest is what should come."""
@@ -183,10 +210,12 @@ class Text:
 
         def put(seqs: Ints, intact: Bools, ends: Ints) -> None:
             parts.append((seqs, intact, ends))
-            self.due_seq = int(seqs[-1]) + 1
+            last = int(seqs[-1])
+            if abs(last - self.due_seq) < FAR_COUNT:
+                self.due_seq = last + 1
 
         while (count := min(len(text) - at, _READ_BYTES) // size or min((len(text) - at) // size, 1)) > 0:
-            seqs, intact = read(text[at : at + count * size], stream=self.stream, size=size, expected=self.due_seq)
+            seqs, intact = self._numbers(text[at : at + count * size])
             good = count if intact.all() else int(np.argmin(intact))
             if good:
                 put(seqs[:good], intact[:good], at + size * np.arange(1, good + 1, dtype=np.int64))
@@ -219,6 +248,6 @@ class Text:
             place = text.find(mark, place + 1 + HEAD_BYTES, at + 3 * size) - HEAD_BYTES
             if place < at + 1 or place + size > len(text) or place >= at + 2 * size:
                 return 0
-            seqs, intact = read(text[place : place + size], stream=self.stream, size=size, expected=self.due_seq)
+            seqs, intact = self._numbers(text[place : place + size])
             if intact[0] and abs(int(seqs[0]) - self.due_seq) <= NEAR_COUNT:
                 return place - at

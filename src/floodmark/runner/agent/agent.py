@@ -251,6 +251,7 @@ class Agent:
                     "seen": self.accounts.seen_count,
                     "received": self.accounts.received_count,
                     "pending": self.publisher.pending_count,
+                    "returning": self._returning.under_way_count,
                 }
                 return Did(number=do.number, figures=figures)
             case "window":

@@ -22,7 +22,7 @@ import numpy as np
 
 from floodmark.drivers.asking import CUT_OFF
 from floodmark.ledger.inbox import Bools, Deliveries, Ints
-from floodmark.ledger.numbered import Text
+from floodmark.ledger.numbered import Text, base_of
 from floodmark.ledger.publications import Publications
 from floodmark.runner.agent.answer import Answer, Ending
 from floodmark.runner.agent.measures import Measures
@@ -146,7 +146,8 @@ class Answers:
     # -- once per chunk or answer, but only the first or the last -----------------------------------------------------------------------
 
     def _read_from(self, answer: Answer) -> None:
-        answer.text = Text(stream=answer.channel, first=answer.first, size=self._terms.size_of(answer.channel))
+        channel = answer.channel
+        answer.text = Text(stream=channel, first=answer.first, size=self._terms.size_of(channel), base=base_of(channel))
 
     def _end(self, answer: Answer, ending: Ending, reason: str) -> None:
         now_ns = time.monotonic_ns()

@@ -56,6 +56,11 @@ class Returning:
         """Whether a client that is lost now comes back."""
         return self._settings is not None and self._group is not None and not self._hopeless
 
+    @property
+    def under_way_count(self) -> int:
+        """Clients that are away and still trying to come back."""
+        return len(self._tasks)
+
     def begin(self, group: asyncio.TaskGroup) -> None:
         """From now on clients come back."""
         self._group = group

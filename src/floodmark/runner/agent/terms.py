@@ -9,7 +9,7 @@ import msgspec
 from floodmark.core.errors import UsageError
 from floodmark.drivers.asking import in_turn
 from floodmark.drivers.base import Driver
-from floodmark.ledger.numbered import check_size
+from floodmark.ledger.numbered import base_of, check_size
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +44,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         if not self.numbered:
             return self.prompt
         size = f"count={self.count_of(channel)} size={self.size_of(channel)}"
-        line = f"numbered: stream={channel} first={first} {size} rate={self.rate_hz:.12g} seed={seed}"
+        line = f"numbered: stream={channel} first={base_of(channel) + first} {size} rate={self.rate_hz:.12g} seed={seed}"
         return f"{line} {self.extra}" if self.extra and (number + 1) % self.extra_every == 0 else line
 
 
