@@ -88,6 +88,19 @@ def test_wire_reset_without_resume_leaves_the_gap_indeterminate_and_loses_nothin
     assert result.delivery.indeterminate >= 4 * 0.15 * 150 / 2
 
 
+def test_client_that_comes_back_slowly_after_the_load_is_waited_for_though_nothing_is_missing(tmp_path: Path) -> None:
+    """One subscriber is away for a second and a half, and the load is over long before. Without resume nobody owes it anything."""
+    slow = msgspec.structs.replace(PLAIN, backoff_s=1.5, backoff_max_s=1.5, jitter=0.0)
+    one = msgspec.structs.replace(RESET, ratio=1 / (CONNECTIONS + 2))
+
+    result = play(tmp_path, scenario(one, reconnect=slow, load_s=0.5))
+
+    assert (result.verdict, broken(result)) == (Verdict.PASS, {})
+    assert (result.faults[0].reconnects, result.faults[0].away) == (1, 0)
+    assert result.delivery.dropped_by_us == 0
+    assert result.metrics["load_time"] < 1.5  # so it was no publisher: for one of those the load would have waited
+
+
 def test_wire_reset_at_ratio_0_changes_nothing_and_the_run_says_so(tmp_path: Path) -> None:
     result = play(tmp_path, scenario(msgspec.structs.replace(RESET, ratio=0.0), criteria=("lost == 0",)))
 
