@@ -70,6 +70,15 @@ def test_sse_event_without_end_is_refused_at_its_bound(piece: bytes) -> None:
         reader.feed(piece)
 
 
+@pytest.mark.parametrize("piece_bytes", [1000, 65_536, EVENT_BYTES])
+def test_sse_event_within_its_bound_is_read_however_it_is_cut(piece_bytes: int) -> None:
+    reader = SseReader()
+    text = b"x" * (EVENT_BYTES - 100)
+    data = b": a comment, which is none of the event's\n" * 50_000 + b"data: " + text + b"\n\n"
+
+    assert [found for at in range(0, len(data), piece_bytes) for found in reader.feed(data[at : at + piece_bytes])] == [("", text)]
+
+
 def test_sse_many_events_are_no_long_event() -> None:
     reader = SseReader()
 

@@ -363,3 +363,21 @@ def test_any_pattern_of_arrivals_and_room_loses_nothing_where_nothing_may_be_los
         assert sum(isinstance(event, Completed) for event in seen) == 3
 
     asyncio.run(main())
+
+
+def test_stream_that_gathered_under_a_throttle_leaves_the_others_no_more_than_the_room_that_is_left() -> None:
+    table = Table(streams=2)
+    table.manager.throttled = True
+    table.poll()  # the first one comes at once, what follows gathers
+    table.streams["s0"].put(numbers(1))
+    table.poll()
+    table.streams["s0"].put(numbers(100, 1))
+    table.poll()
+    table.manager.throttled = False
+    table.streams["s1"].put(numbers(200))
+
+    polled = [table.poll(slots=150) for _ in range(4)]
+
+    assert [counted(events) for events in polled] == [150, 150, 0, 0]
+    assert [text for events in polled for text in texts(events, "s0")] == numbers(100, 1)
+    assert [text for events in polled for text in texts(events, "s1")] == numbers(200)

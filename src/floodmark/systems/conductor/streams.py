@@ -214,7 +214,7 @@ class StreamManager:
             if lane.waiting_count:  # what gathered while there was a throttle goes first
                 slots = self._release([lane], take_limit, slots, coalesced, now_s, events)
             elif count > 0 and slots > 0:
-                texts = lane.stream.take(count)
+                texts = lane.stream.take(count if coalesced else min(count, slots))  # what gathered before may have taken some
                 self.moved_count += len(texts)
                 slots -= 1 if coalesced else len(texts)
                 events.append(Tokens(lane.id, texts, None))

@@ -38,6 +38,7 @@ class SseReader:
             return []
         lines = data.split(b"\n")
         if self._parts:
+            self._held_bytes -= sum(map(len, self._parts))  # they count with their line
             lines[0] = b"".join((*self._parts, lines[0]))
             self._parts.clear()
         rest = lines.pop()
