@@ -16,6 +16,7 @@ from floodmark.systems.conductor.vocabulary import MAIN_ID
 from tests.drivers.asked import AskingRecorder, ask
 from tests.drivers.harness import eventually, on_loop
 from tests.systems.conductor.hosting import HANDSHAKE, hosted, raw
+from tests.systems.conductor.scripted import Scripted
 
 
 def kinds(events: list[dict[str, object]]) -> list[object]:
@@ -85,6 +86,43 @@ async def test_quit_is_acknowledged_told_and_closed() -> None:
     assert kinds(events) == ["ack", "state", "quit"]
     assert events[1]["state"] == "shutting_down"
     assert rest == b""
+
+
+@on_loop
+async def test_quit_before_the_handshake_hangs_up_at_once() -> None:
+    async with hosted() as host, raw(host.url, shakes_hands=False) as surface:
+        surface.say({"kind": "quit_requested", "event_id": "evt_9"})
+        async with asyncio.timeout(session_module.HANDSHAKE_LIMIT_S / 2):
+            rest = await surface.reader.read()
+
+    assert rest == b""
+
+
+@on_loop
+async def test_quit_in_one_piece_with_the_handshake_is_answered_after_it() -> None:
+    async with hosted() as host, raw(host.url, shakes_hands=False) as surface:
+        surface.say(HANDSHAKE, {"kind": "quit_requested", "event_id": "evt_9"})
+        events = await surface.rest()
+
+    assert kinds(events) == ["handshake_ack", "ack", "state", "session_info", "state_snapshot", "ack", "state", "quit"]
+    assert events[5]["event_id"] == "evt_9"
+
+
+@pytest.mark.parametrize("leaves", ["quit_requested", "nothing said"])
+@on_loop
+async def test_leaving_while_the_backend_says_nothing_of_its_health_takes_no_longer(leaves: str) -> None:
+    class Mute(Scripted):
+        async def health_check(self) -> None:
+            await asyncio.Event().wait()
+
+    async with hosted(backend=Mute()) as host, asyncio.timeout(ConductorSettings().health_limit_s / 2):
+        async with raw(host.url, shakes_hands=False) as surface:
+            surface.say(HANDSHAKE)
+            await eventually(lambda: host.server.report()["connections"] == 1)
+            if leaves == "quit_requested":
+                surface.say({"kind": "quit_requested", "event_id": "evt_9"})
+                assert kinds(await surface.rest()) == ["ack", "state", "quit"]
+        await eventually(lambda: host.server.report()["connections"] == 0)
 
 
 @on_loop

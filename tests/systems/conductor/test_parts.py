@@ -205,6 +205,24 @@ def test_conductor_that_quits_while_it_starts_does_not_become_ready_again() -> N
     asyncio.run(main())
 
 
+def test_start_that_waits_for_a_mute_backend_ends_with_the_quit() -> None:
+    async def main() -> None:
+        class Mute(Scripted):
+            async def health_check(self) -> None:
+                await asyncio.Event().wait()
+
+        clock = ManualClock()
+        conductor = Conductor(Mute(), clock=clock)
+        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+            tasks.create_task(conductor.start())
+            await asyncio.sleep(0)
+            await conductor.quit()
+        assert conductor.state is ConductorState.SHUTTING_DOWN
+        assert clock.waiting_count == 0
+
+    asyncio.run(main())
+
+
 def test_channel_with_a_writer_that_waits_belongs_to_that_writer() -> None:
     async def main() -> None:
         channel: Channel[int] = Channel(capacity_count=2)

@@ -97,19 +97,21 @@ class Conductor(Streaming):
         self._notices: list[Notify] = []  # what the start had to say, for a surface that comes later
 
     async def start(self, *, announce: bool = True) -> None:
-        """Ask the backend how it is, and be ready; a backend that is not well gives a warning and no more.
+        """Ask the backend how it is, and be ready; a backend that is not well gives a warning and no more. `quit` ends it at once.
 
         Args: announce: whether to tell the surface now. False for one that is still to shake hands, which is told then.
         """
         events: list[ConductorEvent] = [State(state=self.state)]
         try:
-            async with limit(self.clock, self.settings.health_limit_s):
+            async with limit(self.clock, self.settings.health_limit_s) as self._starting:
                 await self.backend.health_check()
         except BackendError as error:
             self._notices.append(Notify(level=Level.WARNING, text=f"The backend is not well: {error}"))
         except TimeoutError:
             said = f"The backend {self.backend.name} did not say within {self.settings.health_limit_s:g} s how it is."
             self._notices.append(Notify(level=Level.WARNING, text=said))
+        finally:
+            self._starting = None
         if self.output.closed:
             return
         ready = self._become(ConductorState.READY)

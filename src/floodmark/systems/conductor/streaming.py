@@ -72,6 +72,7 @@ class Streaming:
         self._answers: dict[str, Answer] = {}  # by conversation
         self._work = asyncio.Event()
         self._gone = asyncio.Event()
+        self._starting: asyncio.Timeout | None = None  # the limit of the start, which quitting brings forward
         self._streams = StreamManager(self.settings.streams, self.clock, self._work.set)
         self._streams.focus_id = self.conversations.focused.id
         self.output.on_room(self._work.set)
@@ -290,6 +291,8 @@ class Streaming:
         self.session.move_to(SessionState.ENDED)
         self.output.close([*last, Quit(message=message)])  # full or not: these are few, and there is no time to wait
         self._work.set()
+        if self._starting is not None and not self._starting.expired():
+            self._starting.reschedule(asyncio.get_running_loop().time())
         try:
             if self._owns_backend:
                 async with limit(self.clock, self.settings.quit_limit_s):

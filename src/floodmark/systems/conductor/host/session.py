@@ -113,6 +113,7 @@ class Session(asyncio.Protocol):
             if isinstance(event, QuitRequested):
                 self._quit = self._quit or event
                 self._quitting.set()
+                self._said.set()
             elif isinstance(event, Pong):
                 self._missed_count = 0
             else:
@@ -173,7 +174,7 @@ class Session(asyncio.Protocol):
         """Wait for the handshake; statistics may be asked before it. None: there was none."""
         try:
             async with asyncio.timeout(HANDSHAKE_LIMIT_S):
-                while not self._gone.is_set() and not self._quitting.is_set():
+                while not self._gone.is_set() and (self._inbox or not self._quitting.is_set()):
                     event = await self._next()
                     if isinstance(event, Handshake):
                         return event
@@ -189,7 +190,6 @@ class Session(asyncio.Protocol):
     async def _converse(self, handshake: Handshake) -> None:
         conductor = self.conductor = self._host.make(self)
         self._liar = self._host.liar()
-        await conductor.start(announce=False)
         try:
             async with tasks.group() as crew:
                 jobs = (conductor.run(), self._listen(conductor, handshake), self._leave(conductor), self._beat())
@@ -202,7 +202,8 @@ class Session(asyncio.Protocol):
             self._host.ended(self)
 
     async def _listen(self, conductor: Conductor, handshake: Handshake) -> None:
-        """Handle what the surface says, in order."""
+        """Start, which takes as long as the backend takes to say how it is; then handle what the surface says, in order."""
+        await conductor.start(announce=False)
         await conductor.handle(handshake)
         if handshake.protocol_version != PROTOCOL_VERSION:
             await conductor.quit(message="The handshake was rejected.")
