@@ -282,19 +282,16 @@ def _plot(task: Task, plot: Plot, columns: int, rows: int) -> list[Content]:
     curves = _on_one_axis(task, plot)
     traces = [task.traces.get(curve.name, Trace()) for curve in curves]
     width, height = max(columns - GUTTER - 2, 4), rows - 2
-    legend: list[tuple[str, str]] = [(" " * GUTTER, ""), (plot.title, "bold $foreground")]
-    for curve in curves:
-        legend += [("  ━ ", curve.style), (curve.label, DIM)]
+    lines = [_padded(_legend(plot.title, curves, columns), columns)]
     if not any(len(trace) for trace in traces):
-        return [_padded(Content.assemble(*legend, ("  not known yet" if not task.over else "  not known", FAINT)), columns)] + [
-            Content(" " * columns)
-        ] * (rows - 1)
+        said = _padded(Content.styled(f"{'':{GUTTER}}not known{'' if task.over else ' yet'}", FAINT), columns)
+        blank = Content(" " * columns)
+        return [*lines, *([said if row == height // 2 else blank for row in range(rows - 1)])]
     most = max(trace.highest for trace in traces)
     unit, unit_name = next((each for each in plot.units if most >= each[0]), plot.units[-1])
     highest = round_up(most / unit)
     until_s = max(task.until_s, 1.0)
     marked = {round(t_s / until_s * (width - 1)) for t_s, _ in task.notes}
-    lines = [_padded(Content.assemble(*legend), columns)]
     for number, row in enumerate(draw(traces, columns=width, rows=height, until_s=until_s, top=highest * unit)):
         label = f"{_short(highest)}{unit_name}" if number == 0 else ("0" if number == height - 1 else "")
         lines.append(_padded(Content.assemble((f"{label:>{GUTTER - 1}} ", DIM), ("│", FAINT), *_runs(row, curves, marked)), columns))
@@ -302,6 +299,15 @@ def _plot(task: Task, plot: Plot, columns: int, rows: int) -> list[Content]:
     axis = f"{' ' * (GUTTER + 1)}0 s{right:>{max(width - 3, 0)}}"
     lines.append(_padded(Content.styled(axis, FAINT), columns))
     return lines
+
+
+def _legend(title: str, curves: Sequence[Curve], columns: int) -> Content:
+    """What a plot shows, and as many of its curves as can be named."""
+    parts = [(f" {title}", "bold $foreground")]
+    for curve in curves:
+        if sum(cell_len(text) for text, _ in parts) + cell_len(curve.label) + 4 <= columns:
+            parts += [("  ━ ", curve.style), (curve.label, DIM)]
+    return Content.assemble(*parts)
 
 
 def _on_one_axis(task: Task, plot: Plot) -> tuple[Curve, ...]:
