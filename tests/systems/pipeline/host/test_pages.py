@@ -24,7 +24,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     with sqlite3.connect(folder / "a1.db") as database:
         database.execute(f"CREATE TABLE {TABLE}(id INTEGER PRIMARY KEY)")
     database.close()
-    process = subprocess.Popen([sys.executable, "-m", pages.__name__, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-I", pages.__file__, str(folder), TABLE], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -57,6 +57,6 @@ def test_pages_question_beyond_its_limits_is_a_bad_request(port: int, numbers: s
     assert (status, told) == (400, {"error": f"limit is 1 to {pages.LIMIT_MAX}, offset not negative"})
 
 
-@pytest.mark.parametrize("path", [f"/b2/{TABLE}", f"/..%2fa1/{TABLE}", "/a1", "/"])
+@pytest.mark.parametrize("path", [f"/b2/{TABLE}", "/a1/sqlite_schema", f"/..%2fa1/{TABLE}", "/a1", "/"])
 def test_pages_of_a_table_that_is_not_there_are_not_found(port: int, path: str) -> None:
     assert answer_to(port, f"{path}?offset=0&limit=10") == (404, {"error": "no such table"})

@@ -26,6 +26,8 @@ import msgspec
 import polars as pl
 
 from floodmark.core.errors import FloodmarkError, UsageError
+from floodmark.systems.pipeline.host import pages
+from floodmark.systems.pipeline.host.rows import TABLE
 from floodmark.systems.pipeline.query import Query
 from floodmark.systems.pipeline.source.base import Cursor, Pager
 from floodmark.systems.pipeline.source.http import HttpSource
@@ -75,9 +77,9 @@ class Network:
 
     async def start(self) -> None:
         """Start both. Raises: NetworkError, in the proxy's own words where it has some."""
-        pages = await self._started("-m", "floodmark.systems.pipeline.host.pages", str(self._folder), stdin=PIPE, stderr=DEVNULL)
-        assert pages.stdout is not None
-        port = (await self._line(pages.stdout)).strip()
+        server = await self._started("-I", pages.__file__, str(self._folder), TABLE, stdin=PIPE, stderr=DEVNULL)
+        assert server.stdout is not None
+        port = (await self._line(server.stdout)).strip()
         if not port.isdecimal():
             raise NetworkError("the page server did not start")
         words = ("proxy", f"127.0.0.1:0=127.0.0.1:{port}", *self._faults, "--control-port", "0")

@@ -11,6 +11,7 @@ Jobs, as JSON: {"do": "compile", "main": PATH, "inputs": {NAME: PATH}, "out": [P
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -132,27 +133,41 @@ def peak_rss_bytes() -> int:
     return 0
 
 
-def main() -> None:
-    """Answer jobs until there are no more."""
+@functools.cache
+def the_fonts() -> Any:
+    """Those of the system too, which serve letters that the report's own font lacks; looked for once, and never by a process that joins."""
     import typst
 
+    return typst.Fonts(include_system_fonts=True)
+
+
+def age() -> None:
+    """Have the typesetter forget what it has not used in ten compilations.
+
+    Aged by empty ones, it stays at 200 MB where it would take 500 MB (sections of 1,000 rows, measured), and still knows the words that
+    come again and again.
+    """
+    import typst
+
+    for _ in range(_AGEING):
+        typst.compile(b"", font_paths=the_fonts())
+
+
+def main() -> None:
+    """Answer jobs until there are no more."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints is no answer
-    fonts = typst.Fonts(include_system_fonts=True)  # those of the system serve letters that the report's own font lacks
     for line in sys.stdin:
         job = json.loads(line)
         try:
-            answer: dict[str, Any] = {"ok": compile_document(job, fonts) if job["do"] == "compile" else join(job)}
+            answer: dict[str, Any] = {"ok": compile_document(job, the_fonts()) if job["do"] == "compile" else join(job)}
         except Exception as exc:  # whatever it is, the other side is waiting for an answer
             answer = {"error": failure(exc)}
         answer["rss_bytes_peak"] = peak_rss_bytes()
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
         if job["do"] == "compile":
-            # The typesetter forgets what it has not used in ten compilations. Aged by empty ones, it stays at 200 MB where it would take
-            # 500 MB (sections of 1,000 rows, measured), and still knows the words that come again and again.
-            for _ in range(_AGEING):
-                typst.compile(b"", font_paths=fonts)
+            age()
 
 
 if __name__ == "__main__":
