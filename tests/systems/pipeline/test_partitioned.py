@@ -45,8 +45,11 @@ def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
     return run
 
 
-def frame_of(seed: int, count: int) -> pl.DataFrame:
-    generator = random.Random(seed)
+@functools.cache
+def drawn() -> pl.DataFrame:
+    """Rows that are drawn value by value, from which frames of any length are drawn: that takes a hundredth of the time."""
+    count = 2000
+    generator = random.Random(1)
     keys = [generator.choice([None, *range(40)]) for _ in range(count)]
     return pl.DataFrame(
         {
@@ -59,6 +62,10 @@ def frame_of(seed: int, count: int) -> pl.DataFrame:
         },
         schema_overrides={"k": pl.Int64},
     )
+
+
+def frame_of(seed: int, count: int) -> pl.DataFrame:
+    return drawn().sample(count, with_replacement=True, seed=seed)
 
 
 def spread(

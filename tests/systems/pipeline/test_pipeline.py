@@ -244,8 +244,8 @@ def test_a_thousand_streams_at_once_are_exact_and_apart() -> None:
         async with Pipeline() as pipeline:
 
             async def one(number: int) -> tuple[int, int]:
-                rows = FakeSource(sample_frame(60, start=number))
-                stream_id, stream = await pipeline.start_pipeline(source=rows, query=Query(), aggregations=["sum"], chunk_size=20)
+                rows = FakeSource(sample_frame(200, start=number))
+                stream_id, stream = await pipeline.start_pipeline(source=rows, query=Query(), aggregations=["sum"], chunk_size=50)
                 total = 0
                 async for batch in stream.batches():
                     total += int(batch.frame().get_column("id").sum())
@@ -254,7 +254,7 @@ def test_a_thousand_streams_at_once_are_exact_and_apart() -> None:
 
             results = await asyncio.gather(*(one(number) for number in range(1000)))
 
-            assert all(total == sum(range(number, number + 60)) for number, total in results)
+            assert all(total == sum(range(number, number + 200)) for number, total in results)
             assert pipeline.pipeline_counts()[Status.COMPLETED] == 1000
             assert pipeline.supervisor.children == frozenset()
 

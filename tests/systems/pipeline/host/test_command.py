@@ -9,6 +9,9 @@ import sys
 from urllib.parse import urlsplit
 
 import pytest
+import typer
+
+from floodmark.systems.pipeline.host.command import host
 
 WORDS = [sys.executable, "-m", "floodmark.systems.pipeline.host"]
 LIMIT_S = 30.0
@@ -37,11 +40,12 @@ def test_host_with_a_lie_nobody_knows_is_a_usage_error() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_host_on_a_port_that_is_taken_is_a_usage_error() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        words = [*WORDS, "--port", str(taken.getsockname()[1])]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+def test_host_on_a_port_that_is_taken_is_a_usage_error(capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(typer.Exit) as ended:
+        host(port=taken.getsockname()[1])
 
-    assert done.returncode == 2
-    assert "cannot listen on 127.0.0.1:" in done.stderr
-    assert "Traceback" not in done.stderr
+    told = capfd.readouterr()
+    assert ended.value.exit_code == 2
+    assert told.out == ""
+    assert told.err.startswith("cannot listen on 127.0.0.1:")
+    assert told.err.count("\n") == 1

@@ -7,20 +7,19 @@ from typing import Any
 
 import hypothesis.strategies as st
 import polars as pl
-from hypothesis import given, settings
+from hypothesis import given
 
-from floodmark.systems.pipeline.report import Report
 from floodmark.systems.pipeline.report.render.layout import Layout
-from floodmark.systems.pipeline.report.render.plan import plan_of
+from floodmark.systems.pipeline.report.render.plan import Plan, plan_of
 from tests.systems.pipeline.report.render.shown import running_report, sales, shown_report
 
-FEWER = settings().max_examples * 2 // 5  # each lays out a whole report, in chunks and by hand
+SHOWN = plan_of(shown_report())  # read once: what is tried is what a layout makes of rows
+RUNNING = plan_of(running_report())
 Printed = list[tuple[str, int, tuple[str, ...]]]  # kind of band, level, texts
 
 
-def laid_out(report: Report, rows: pl.DataFrame, sizes: list[int]) -> Printed:
+def laid_out(plan: Plan, rows: pl.DataFrame, sizes: list[int]) -> Printed:
     """Everything that is printed of rows that come in chunks of these sizes, the last one with what is left."""
-    plan = plan_of(report)
     layout = Layout(plan)
     items, start = [], 0
     for size in [*sizes, len(rows)]:
@@ -56,7 +55,6 @@ def by_hand(records: list[dict[str, Any]]) -> Printed:
     return [*printed, ("summary", 0, ("Grand total", total))]
 
 
-@settings(max_examples=FEWER)
 @given(
     count=st.integers(0, 40),
     per_customer=st.integers(1, 6),
@@ -66,17 +64,16 @@ def by_hand(records: list[dict[str, Any]]) -> Printed:
 def test_layout_any_chunks_same_as_by_hand(count: int, per_customer: int, per_territory: int, sizes: list[int]) -> None:
     rows = sales(count, per_customer=per_customer, per_territory=per_territory)
 
-    printed = laid_out(shown_report(), rows, sizes)
+    printed = laid_out(SHOWN, rows, sizes)
 
     assert printed == by_hand(rows.to_dicts())
 
 
-@settings(max_examples=FEWER)
 @given(sizes=st.lists(st.integers(0, 12), max_size=8))
 def test_layout_running_values_any_chunks_same_as_by_hand(sizes: list[int]) -> None:
     rows = sales(24, per_customer=4, per_territory=9)
 
-    printed = [texts for kind, _, texts in laid_out(running_report(), rows, sizes) if kind == "detail"]
+    printed = [texts for kind, _, texts in laid_out(RUNNING, rows, sizes) if kind == "detail"]
 
     expected, total, in_group, greatest, before = [], Decimal(), 0, 0, (None, None)
     for record in rows.to_dicts():
@@ -93,13 +90,13 @@ def test_layout_running_values_any_chunks_same_as_by_hand(sizes: list[int]) -> N
 def test_layout_missing_keys_are_one_group() -> None:
     rows = sales(6).with_columns(territory=pl.lit(None, dtype=pl.String), customer=pl.lit("C"))
 
-    printed = laid_out(shown_report(), rows, [1, 2])
+    printed = laid_out(SHOWN, rows, [1, 2])
 
     assert [level for kind, level, _ in printed if kind == "group_header"] == [1, 2]
 
 
 def test_layout_counts_what_cannot_be_read() -> None:
-    layout = Layout(plan_of(shown_report()))
+    layout = Layout(SHOWN)
 
     items = layout.feed(sales(3).with_columns(quantity=pl.Series(["1", "two", "3"])))
 
@@ -109,6 +106,6 @@ def test_layout_counts_what_cannot_be_read() -> None:
 
 
 def test_layout_control_characters_become_visible() -> None:
-    printed = laid_out(shown_report(), sales(1).with_columns(product=pl.lit("a\x00b\x1bc")), [])
+    printed = laid_out(SHOWN, sales(1).with_columns(product=pl.lit("a\x00b\x1bc")), [])
 
     assert ("detail", 0, ("a�b�c", "0", "€0.01")) in printed

@@ -8,55 +8,60 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pikepdf
 import polars as pl
 import pytest
 
 from floodmark.core.errors import UsageError
-from floodmark.systems.pipeline.report import Band, Field, Label, Report
-from floodmark.systems.pipeline.report.render import FontError, Front, Progress, Style, render
+from floodmark.systems.pipeline.report import Band, Field, Group, Label, Report
+from floodmark.systems.pipeline.report.render import FontError, Front, Progress, Rendered, Style, render
 from tests.systems.pipeline.report.render.pdf_text import pages_of
 from tests.systems.pipeline.report.render.shown import BANDS, NASTY, chunks, plain_report, running_report, sales, shown_report, written
 
 
-def test_render_pdf_every_row_appears_once_in_order(tmp_path: Path) -> None:
-    out = tmp_path / "report.pdf"
+class Read(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that several tests read, and what was told of it when it was written."""
 
-    rendered = written(shown_report(), sales(300), out, style=Style(section_items=100))
-
-    texts = [text for page in pages_of(out) for text in page]
-    assert [text for text in texts if text.startswith("Product ")] == [f"Product {number}" for number in range(300)]
-    assert (rendered.records, rendered.skipped) == (300, 0)
-    assert rendered.bytes == out.stat().st_size
+    rendered: Rendered
+    path: Path
+    pages: list[list[str]]
 
 
-def test_render_pdf_in_sections_same_pages_as_in_one_go(tmp_path: Path) -> None:
-    report, rows = shown_report(), sales(400)
+@pytest.fixture(scope="module")
+def in_sections(tmp_path_factory: pytest.TempPathFactory) -> Read:
+    """400 rows in sections of 90 items."""
+    path = tmp_path_factory.mktemp("sections") / "report.pdf"
+    rendered = written(shown_report(), sales(400), path, style=Style(section_items=90))
+    return Read(rendered=rendered, path=path, pages=pages_of(path))
 
-    written(report, rows, tmp_path / "sections.pdf", style=Style(section_items=90))
-    written(report, rows, tmp_path / "whole.pdf", style=Style(section_items=5000))
 
-    assert pages_of(tmp_path / "sections.pdf") == pages_of(tmp_path / "whole.pdf")
+def test_render_pdf_every_row_appears_once_in_order(in_sections: Read) -> None:
+    texts = [text for page in in_sections.pages for text in page]
+
+    assert [text for text in texts if text.startswith("Product ")] == [f"Product {number}" for number in range(400)]
+    assert (in_sections.rendered.records, in_sections.rendered.skipped) == (400, 0)
+    assert in_sections.rendered.bytes == in_sections.path.stat().st_size
 
 
-def test_render_pdf_page_numbers_run_across_sections(tmp_path: Path) -> None:
-    out = tmp_path / "report.pdf"
+def test_render_pdf_in_sections_same_pages_as_in_one_go(in_sections: Read, tmp_path: Path) -> None:
+    written(shown_report(), sales(400), tmp_path / "whole.pdf", style=Style(section_items=5000))
 
-    rendered = written(shown_report(), sales(400), out, style=Style(section_items=90))
+    assert pages_of(tmp_path / "whole.pdf") == in_sections.pages
 
-    pages = pages_of(out)
-    assert rendered.pages == len(pages) > 5
+
+def test_render_pdf_page_numbers_run_across_sections(in_sections: Read) -> None:
+    pages = in_sections.pages
+
     said = [[text for text in page if text.startswith("Page ")] for page in pages]
+
+    assert in_sections.rendered.pages == len(pages) > 5
     assert said == [[f"Page {number} of {len(pages)}"] for number in range(1, len(pages) + 1)]
 
 
-def test_render_pdf_page_bands_speak_of_their_own_page(tmp_path: Path) -> None:
-    out = tmp_path / "report.pdf"
-
-    written(shown_report(), sales(400), out, style=Style(section_items=90))
-
+def test_render_pdf_page_bands_speak_of_their_own_page(in_sections: Read) -> None:
     so_far = 0
-    for page in pages_of(out):
+    for page in in_sections.pages:
         products = [int(text.split()[1]) for text in page if text.startswith("Product ")]
         so_far += len(products)
         assert f"here: {len(products)}" in page
@@ -104,25 +109,36 @@ def test_render_pdf_seams_leave_no_half_empty_page(tmp_path: Path) -> None:
     assert counts[-1] <= counts[0]
 
 
-def test_render_pdf_headings_on_every_page_with_rows(tmp_path: Path) -> None:
-    out = tmp_path / "report.pdf"
-
-    written(shown_report(), sales(200), out)
-
-    for page in pages_of(out):
+def test_render_pdf_headings_on_every_page_with_rows(in_sections: Read) -> None:
+    for page in in_sections.pages:
         assert page.count("Quantity") == (1 if any(text.startswith("Product ") for text in page) else 0)
 
 
+@pytest.fixture(scope="module")
+def nasty_pages(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Pages on which every nasty value stands once in every kind of place, without blanks; three to a page, so that none is broken."""
+    path = tmp_path_factory.mktemp("nasty") / "report.pdf"
+    texts = []
+    for start in range(0, len(NASTY), 3):
+        row = {f"value_{number}": nasty for number, nasty in enumerate(NASTY[start : start + 3])}
+        fields = tuple(Field(source=name) for name in row)
+        bands = (
+            Band(kind="page_header", elements=fields),
+            *(Band(kind="group_header", group_level=level, elements=(field,)) for level, field in enumerate(fields, start=1)),
+            Band(kind="detail", elements=fields),
+            Band(kind="summary", elements=tuple(Label(text=nasty) for nasty in row.values())),
+        )
+        groups = tuple(Group(level=level, name=name) for level, name in enumerate(row, start=1))
+        report = shown_report(title="".join(row.values()), fields=dict.fromkeys(row, str), groups=groups, bands=bands)
+        written(report, pl.DataFrame([row]), path)
+        (page,) = pages_of(path)
+        texts += page
+    return "".join(texts).replace(" ", "")
+
+
 @pytest.mark.parametrize("nasty", NASTY)
-def test_render_pdf_markup_in_a_value_comes_out_as_text(tmp_path: Path, nasty: str) -> None:
-    out = tmp_path / "report.pdf"
-    rows = sales(1).with_columns(product=pl.lit(nasty), territory=pl.lit(nasty))
-    report = shown_report(bands=(*BANDS[:-1], Band(kind="summary", elements=(Label(text=nasty),))), title=nasty)
-
-    written(report, rows, out)
-
-    texts = "".join(pages_of(out)[0]).replace(" ", "")
-    assert texts.count(nasty.replace(" ", "")) == 4  # header of the page and of the group, row, summary
+def test_render_pdf_markup_in_a_value_comes_out_as_text(nasty_pages: str, nasty: str) -> None:
+    assert nasty_pages.count(nasty.replace(" ", "")) == 4  # header of the page and of the group, row, summary
 
 
 def test_render_pdf_names_its_title_and_author(tmp_path: Path) -> None:
@@ -281,14 +297,21 @@ FRONT = Front(
 )
 
 
-def test_render_pdf_front_comes_first_and_is_counted_with_the_pages(tmp_path: Path) -> None:
-    report, rows, alone, fronted = shown_report(), sales(100), tmp_path / "alone.pdf", tmp_path / "fronted.pdf"
-    written(report, rows, alone, style=Style(section_items=60))
+@pytest.fixture(scope="module")
+def fronted(tmp_path_factory: pytest.TempPathFactory) -> Read:
+    """100 rows in sections of 60 items, behind a front."""
+    path = tmp_path_factory.mktemp("fronted") / "report.pdf"
+    rendered = written(shown_report(), sales(100), path, style=Style(section_items=60, front=FRONT))
+    return Read(rendered=rendered, path=path, pages=pages_of(path))
 
-    rendered = written(report, rows, fronted, style=Style(section_items=60, front=FRONT))
 
-    pages = pages_of(fronted)
-    assert rendered.pages == len(pages) == len(pages_of(alone)) + 2
+def test_render_pdf_front_comes_first_and_is_counted_with_the_pages(fronted: Read, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.pdf"
+    written(shown_report(), sales(100), alone, style=Style(section_items=60))
+
+    pages = fronted.pages
+
+    assert fronted.rendered.pages == len(pages) == len(pages_of(alone)) + 2
     assert "".join(pages[0]).startswith("Coverthe words")
     assert [text for page in pages for text in page if text.startswith("Page ")] == [
         f"Page {number} of {len(pages)}" for number in range(1, len(pages) + 1)
@@ -338,8 +361,7 @@ def test_render_front_of_what_is_no_pdf_is_a_usage_error(tmp_path: Path, kind: s
         written(plain_report(), sales(5), tmp_path / f"report.{kind}", style=Style(front=FRONT))
 
 
-def test_render_pdf_twice_gives_the_same_bytes(tmp_path: Path) -> None:
-    for name in ("one.pdf", "other.pdf"):
-        written(shown_report(), sales(60), tmp_path / name, style=Style(front=FRONT))
+def test_render_pdf_twice_gives_the_same_bytes(fronted: Read, tmp_path: Path) -> None:
+    written(shown_report(), sales(100), tmp_path / "again.pdf", style=Style(section_items=60, front=FRONT))
 
-    assert (tmp_path / "one.pdf").read_bytes() == (tmp_path / "other.pdf").read_bytes()
+    assert (tmp_path / "again.pdf").read_bytes() == fronted.path.read_bytes()

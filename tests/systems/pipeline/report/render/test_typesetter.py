@@ -23,7 +23,7 @@ from floodmark.systems.pipeline.report.render.errors import (
     TypesetterDiedError,
     TypesetTimeoutError,
 )
-from floodmark.systems.pipeline.report.render.typesetter import TEMPLATE_LIMIT_BYTES, Typesetter
+from floodmark.systems.pipeline.report.render.typesetter import RENEW_RSS_BYTES, TEMPLATE_LIMIT_BYTES, Typesetter
 
 ENDLESS = "#let i = 0\n#while i < 1000000000 { i += 1; let s = range(50000) }"
 
@@ -154,7 +154,7 @@ def test_typesetter_under_a_large_parent_is_not_renewed_for_what_the_parent_hold
                 await typesetter.compile(b"x", {}, out=typesetter.folder / "out.pdf")
             return typesetter.started_count, typesetter.rss_bytes_peak
 
-    ballast = bytearray(500_000_000)
+    ballast = bytearray(RENEW_RSS_BYTES + 60_000_000)
     ballast[::4096] = b"x" * len(ballast[::4096])  # in memory, not only promised
     started, peak_bytes = asyncio.run(play())
 
