@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import struct
 import zlib
@@ -461,7 +462,10 @@ async def test_handshake_without_an_answer_is_told_after_the_limit() -> None:
 
 
 @on_loop
-async def test_conversation_refused_is_told_with_its_reason() -> None:
+async def test_conversations_refused_are_told_with_their_reason_once() -> None:
+    unheard: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: unheard.append(context["message"]))
+
     def refuse(event: Json, say: Say) -> None:
         if event["kind"] == "new_conversation":
             say({"kind": "notify", "level": "error", "event_id": event["event_id"], "text": "16 are open"})
@@ -475,8 +479,11 @@ async def test_conversation_refused_is_told_with_its_reason() -> None:
     async with tcp_server(Refusing(refuse).behaviour()) as url:
         connection = await opened(url, sink)
         with pytest.raises(RefusedError, match="16 are open"):
-            await connection.subscribe([Wanted(slot=1, channel="b")])
+            await connection.subscribe([Wanted(slot=1, channel="b"), Wanted(slot=2, channel="c")])
         await connection.close()
+    gc.collect()
+
+    assert unheard == []
 
 
 @on_loop

@@ -261,6 +261,7 @@ class ConductorConnection(TcpConnection):
         waiting = self._waiting.pop(event.event_id, None)
         if waiting is not None and not waiting.done():
             waiting.set_exception(RefusedError(self.url, f"refused a conversation: {event.text}"))
+            waiting.exception()  # of several that are refused, only the first is waited for
         answer = self._asked.pop(event.event_id, None)
         if answer is not None:
             self._close_answer(answer)

@@ -151,6 +151,18 @@ async def test_openai_silent_server_is_a_failure_after_its_limit() -> None:
 
 
 @scenario
+async def test_openai_refusal_without_its_reason_is_a_failure_after_the_limit() -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 No\r\nContent-Length: 100\r\n\r\nbecause")
+        await reader.read()  # until the client goes
+
+    async with told(hang) as (url, _):
+        texts, terminal = await asked_of(url, piece_limit_s=0.1)
+
+    assert (texts, terminal) == ([], Failed(reason="cut off: nothing came for 0.1 s"))
+
+
+@scenario
 async def test_openai_nobody_there_is_told_in_one_sentence() -> None:
     async with told(GOOD) as (url, _):
         pass  # the port is free again

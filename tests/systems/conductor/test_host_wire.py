@@ -101,6 +101,17 @@ def test_snapshot_too_long_for_a_frame_keeps_its_newest_messages() -> None:
     assert [message["id"] for message in event["messages"]][-1] == "msg_19"  # type: ignore[attr-defined]
 
 
+def test_tokens_made_one_that_is_too_long_for_a_frame_are_parted_and_counted() -> None:
+    text = "\x01" * 2_000_000 + "\x02" * 2_000_000
+
+    written = frames([Token(message_id="msg_1", text=text, count=5)])
+    events = [event for data in written for event in opened(data)]
+
+    assert max(len(data) for data in written) <= FRAME_BYTES_MAX + 8
+    assert "".join(str(event["text"]) for event in events) == text
+    assert sum(int(str(event.get("count", 1))) for event in events) == 5
+
+
 def test_token_too_long_for_a_frame_is_an_error() -> None:
     with pytest.raises(ValueError, match="fits in no frame"):
         frames([Token(message_id="msg_1", text="x" * (FRAME_BYTES_MAX + 1))])

@@ -443,6 +443,28 @@ def test_message_cancelled_while_its_acknowledgement_waits_was_never_sent() -> N
     asyncio.run(main())
 
 
+def test_quit_while_an_acknowledgement_waits_ends_no_answer_that_nobody_has_heard_of() -> None:
+    async def main() -> None:
+        backend = Scripted(endless)
+        conductor = await ready(backend, LITTLE)
+        other = conductor.conversations.create("")
+        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+            tasks.create_task(conductor.run())
+            await conductor.handle(v.UserMessage(text="go"))
+            await until(lambda: len(conductor.output) >= 15)
+            tasks.create_task(conductor.handle(v.UserMessage(event_id="evt_2", text="ghost", conversation_id=other.id)))
+            await until(lambda: conductor.streaming_count == 2)
+            await conductor.quit()
+        events = conductor.output.take_many()
+        errors = [event for event in events if isinstance(event, v.StreamError)]
+        assert [event.conversation_id for event in errors] == [v.MAIN_ID]
+        assert isinstance(events[-1], v.Quit)
+        assert [stream.cancelled for stream in backend.streams] == [True, True]
+        assert [message.conversation_id for message in conductor.session] == [v.MAIN_ID] * 2
+
+    asyncio.run(main())
+
+
 def test_streams_that_end_in_every_way_at_once_leave_the_session_small_and_ready() -> None:
     async def main() -> None:
         async def fails(stream: TokenStream, request: Request) -> None:

@@ -304,6 +304,7 @@ class Conductor(Streaming):
         except BaseException:
             self.undo(answer)
             raise
+        answer.announced = True
 
     def _note(self, text: str) -> ConductorEvent:
         said = self.session.say(Role.SYSTEM, text, conversation_id=self.conversations.focused.id, content_type=ContentType.SYSTEM)

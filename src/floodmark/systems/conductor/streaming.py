@@ -286,8 +286,11 @@ class Streaming:
         began_ns = time.perf_counter_ns()
         last: list[ConductorEvent] = [Ack(event_id=event_id)] if event_id else []
         last += self._become(ConductorState.SHUTTING_DOWN)
-        for conversation_id in list(self._answers):
-            last += self.cancel(conversation_id, "cancelled: the conductor quits")
+        for conversation_id, answer in list(self._answers.items()):
+            if answer.announced:
+                last += self.cancel(conversation_id, "cancelled: the conductor quits")
+            else:
+                self.undo(answer)
         self.session.move_to(SessionState.ENDED)
         self.output.close([*last, Quit(message=message)])  # full or not: these are few, and there is no time to wait
         self._work.set()

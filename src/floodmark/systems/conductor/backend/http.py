@@ -162,7 +162,8 @@ class HttpBackend:
                 response = await self._open().post(self._url + self.answer_path(), data=body, headers=headers)
             try:
                 if response.status != 200:
-                    raise await self._refusal(response)
+                    async with asyncio.timeout(self._piece_limit_s):
+                        raise await self._refusal(response)
                 return await self._read(stream, response.content, self.reader())
             finally:
                 response.close()  # at once, also when cancelled: the connection is of no use in the middle of a body

@@ -21,7 +21,9 @@ from floodmark.systems.conductor.vocabulary import (
     FromSurface,
     StateSnapshot,
     StreamEnd,
+    StreamToken,
     SurfaceEvent,
+    Token,
 )
 
 FRAME_BYTES_MAX: Final = 10 * 1024 * 1024
@@ -82,7 +84,7 @@ def frame(body: bytes) -> bytes:
 
 
 def frames(events: Sequence[ConductorEvent]) -> list[bytes]:
-    """HOT: write events as one frame, or as several when they are too long for one. Raises: ValueError for a token that is.
+    """HOT: write events as one frame, or as several when they are too long for one. Raises: ValueError for a single token that is.
 
     What repeats what the surface has had already, the end of an answer and a snapshot, is shortened to its newest part where it must be.
     Args: events: at least one.
@@ -91,9 +93,19 @@ def frames(events: Sequence[ConductorEvent]) -> list[bytes]:
     if len(body) <= FRAME_BYTES_MAX:
         return [frame(body)]
     if len(events) == 1:
-        return frames([_shortened(events[0])])
+        match events[0]:
+            case (Token() | StreamToken()) as token if token.count > 1:
+                events = _parted(token)
+            case long:
+                return frames([_shortened(long)])
     half = len(events) // 2
     return [*frames(events[:half]), *frames(events[half:])]
+
+
+def _parted(token: Token | StreamToken) -> list[ConductorEvent]:
+    """Make two of several tokens that were made one."""
+    middle, count = len(token.text) // 2, token.count // 2
+    return [replace(token, text=token.text[:middle], count=count), replace(token, text=token.text[middle:], count=token.count - count)]
 
 
 def _shortened(event: ConductorEvent) -> ConductorEvent:
