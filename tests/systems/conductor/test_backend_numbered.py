@@ -131,5 +131,14 @@ def test_pace_never_drifts(rate_hz: float) -> None:
     assert pace.wait_s(1, 2000.0) == TICK_S
 
 
+def test_pace_with_nothing_left_that_was_due_rests_a_tick_and_otherwise_not_at_all() -> None:
+    pace, quick = Pace(100_000.0, 10.0), Pace(0.0, 10.0)
+
+    assert pace.pause_s(501, 1_000, 10.005) == TICK_S  # the next one is due 10 us later; to look for it at once would be to spin
+    assert pace.pause_s(500, 1_000, 10.005) == 0
+    assert pace.pause_s(1_000, 1_000, 10.005) == 0  # it has ended
+    assert quick.pause_s(500, 1_000, 10.005) == 0
+
+
 def test_pace_without_a_rate_makes_all_due() -> None:
     assert Pace(0, 5.0).due_count(5.0, 77) == 77

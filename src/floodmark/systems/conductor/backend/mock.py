@@ -113,7 +113,7 @@ class MockBackend:
             room = stream.room()
             if room > 0:
                 await self._put(stream, source.texts(min(count, room)))
-                await asyncio.sleep(0)
+                await asyncio.sleep(pace.pause_s(source.taken_count, total, now_s))
             else:
                 await self._put(stream, source.texts(1))  # waits; then all that fell due meanwhile
 

@@ -32,3 +32,10 @@ class Pace:
     def wait_s(self, count: int, now_s: float) -> float:
         """How long to wait until `count` tokens are due, a tick at least."""
         return max(TICK_S, self.due_s(count) - now_s)
+
+    def pause_s(self, count: int, total: int, now_s: float) -> float:
+        """How long to rest after `count` of `total` tokens went out: not at all while more of them were due by `now_s`, else as `wait_s`.
+
+        Without the rest a quick loop would find one token due each time it looks, and spin.
+        """
+        return 0.0 if count >= total or self.due_count(now_s, total) > count else self.wait_s(count + 1, now_s)

@@ -119,6 +119,12 @@ class Script:
             return self._stalls_until_s - now_s
         return self._pace.wait_s(min(self._taken + self._plan.group, self._stop), now_s)
 
+    def pause_s(self, now_s: float) -> float:
+        """How long to rest after a turn that wrote something; 0 while it has left something that was due."""
+        if self.over or (not self._hangs and now_s >= self._stalls_until_s and self._pace.due_count(now_s, self._stop) > self._taken):
+            return 0.0
+        return self.wait_s(now_s)
+
     def _chunks(self, count: int) -> bytes:
         pieces = self._text.texts(count, self._plan.group)
         self._taken += count

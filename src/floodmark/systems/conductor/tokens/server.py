@@ -181,7 +181,7 @@ class TokenServer:
             statistics.chunks_sent += script.chunks_sent - chunks
             if data:
                 await response.write(data)  # waits while the client does not read
-                await asyncio.sleep(0)
+                await _wait(script.pause_s(now_s))
             else:
                 await _wait(script.wait_s(now_s))
 
