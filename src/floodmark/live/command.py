@@ -104,7 +104,8 @@ async def _tell(folder: RunFolder) -> None:
         async with aclosing(feed.lines(folder)) as told:
             async for batch in told:
                 if isinstance(batch, int):
-                    progress.say(f"{batch} lines could not be read and are left out")
+                    noun = "line" if batch == 1 else "lines"
+                    progress.say(f"{batch} {noun} could not be read and left out")
                     continue
                 for line in batch:
                     _write(progress, line)
