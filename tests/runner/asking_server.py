@@ -17,8 +17,9 @@ from itertools import count
 
 FAULTS = (
     *("refuse", "mute", "error", "cut", "hang", "reset", "short", "drop", "duplicate", "swap", "flip", "other"),
-    *("extra", "usage", "twice", "late", "eager", "unread", "die", "cross"),
+    *("extra", "usage", "twice", "late", "eager", "unread", "die", "cross", "stall"),
 )
+STALL_S = 1.0
 LINE = re.compile(r"numbered: stream=(\d+) first=(\d+) count=(\d+) size=(\d+) rate=(\S+)")
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -118,6 +119,9 @@ class Server:
             wait_s = begun_s + at / rate_hz - asyncio.get_running_loop().time() if rate_hz else self.gap_s
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
+            if fault == "stall" and at <= half < at + self.per_chunk:
+                await asyncio.sleep(STALL_S)
+                begun_s += STALL_S
             say("T", name, "".join(texts[at : at + self.per_chunk]))
             await writer.drain()
         match fault:

@@ -13,7 +13,7 @@ import pytest
 
 from floodmark.core.errors import UsageError
 from floodmark.model.arrival import Constant, Flood, Poisson, Ramp
-from floodmark.model.scenario import Fault, Phase, Population, Reconnect, Slow, Target
+from floodmark.model.scenario import Fault, Phase, Population, Reconnect, Slow, Stuck, Target
 from floodmark.model.verdict import Verdict
 from tests.runner.asked import ALL, REQUESTS, TOKENS, account, broken, expected, play, scenario
 
@@ -194,6 +194,43 @@ def test_asking_slow_readers_get_everything(tmp_path: Path) -> None:
     result = play(tmp_path, scenario(population=people))
 
     assert (result.verdict, account(result)) == (Verdict.PASS, expected())
+
+
+UNREAD: dict[str, Any] = {"faults": (Fault(kind="reader", at_s=0.1, for_s=0.6, ratio=1.0),), "options": {"rate_hz": 50.0, "stall_s": 0.3}}
+
+
+def test_asking_gaps_in_which_we_did_not_read_are_no_stalls(tmp_path: Path) -> None:
+    result = play(tmp_path, scenario("", "stalls == 0", "token_gap_max < 300ms", **UNREAD))
+
+    assert (result.verdict, account(result)) == (Verdict.PASS, expected())
+    assert result.metrics["gaps_unread"] >= 4  # one for each answer under way
+
+
+def test_asking_a_stall_of_the_target_counts_though_we_did_not_read_for_a_part_of_it(tmp_path: Path) -> None:
+    """Answers 4 and 8 of 8 stall for a second, 0.6 s of which may fall into the time in which nobody reads."""
+    result = play(tmp_path, scenario("stall=4", "stalls == 0", "token_gap_max < 300ms", **UNREAD))
+
+    assert account(result) == expected()
+    assert result.metrics["stalls"] == 2
+    assert broken(result) == {"stalls == 0": "FAIL", "token_gap_max < 300ms": "FAIL"}
+
+
+def test_asking_clients_that_stop_reading_for_good_read_again_when_nothing_else_is_left(tmp_path: Path) -> None:
+    people = Population(connections=2, subscriptions_per_connection=2, channels=4, consumer=Stuck(after_s=0.0))
+
+    result = play(tmp_path, scenario("", "stalls == 0", "unanswered == 0", population=people, options={"rate_hz": 1000.0, "stall_s": 0.5}))
+
+    assert (result.verdict, account(result)) == (Verdict.PASS, expected())
+
+
+def test_asking_clients_that_a_fault_takes_away_for_good_are_not_waited_for(tmp_path: Path) -> None:
+    fault = Fault(kind="drop", at_s=0.1, ratio=0.5, options={"how": "close", "back": False})
+
+    result = play(tmp_path, scenario(faults=(fault,), options={"rate_hz": 50.0}))
+
+    assert result.verdict is Verdict.PASS
+    assert (result.delivery.dropped_by_us, result.delivery.lost) == (2, 0)
+    assert result.metrics["load_time"] < 9  # nobody waited the 10 s in which a client may come back
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     streams_completed: int = 0
     streams_failed: int = 0
     stalls: int = 0
+    gaps_unread: int = 0
     odd_events: int = 0
     usages: int = 0
     usage_wrong: int = 0
@@ -215,7 +216,7 @@ def _latencies(record: Record, values: dict[str, float], missing: dict[str, str]
         missing["generator_lag_p99"] = "the generator sent nothing that the target did not hold up"
 
 
-_OF_ANSWERS = ("streams_completed", "streams_failed", "stalls", "odd_events")
+_OF_ANSWERS = ("streams_completed", "streams_failed", "stalls", "gaps_unread", "odd_events")
 _TIMES_OF_ANSWERS = ("ttft", "token_gap", "stream_time")
 ANSWERS = (
     *("streams", *_OF_ANSWERS, "usage_wrong", "tokens_per_chunk", "tokens_per_chunk_max"),
@@ -262,6 +263,8 @@ def _answers(record: Record, values: dict[str, float], missing: dict[str, str]) 
         if name not in values:
             nothing = "no answer came that far" if answers.streams else "nothing was asked"
             missing[name] = _WHY_NOT_ANSWERED.get(name, nothing) if answers.streams or name == "close_time_max" else nothing
+    if answers.gaps_unread and not answers.token_gap.count:
+        missing |= {f"token_gap_{percentile}": "in every gap there was, this client itself did not read" for percentile in _PERCENTILES}
 
 
 def _phase(summary: LatencySummary) -> dict[str, float]:

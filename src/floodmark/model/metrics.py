@@ -90,6 +90,7 @@ METRICS: dict[str, Metric] = _table(
     _count("streams_completed", "answers that ended with exactly one proper terminal event", needs_delivery=False),
     _count("streams_failed", "answers that were accepted and ended otherwise, or not at all", needs_delivery=False),
     _count("stalls", "gaps within an answer that were longer than the driver's `stall_s`, a hung end included", needs_delivery=False),
+    _count("gaps_unread", "gaps in which this client itself did not read: only the time it read in counts", needs_delivery=False),
     _count("odd_events", "events of an answer after its end, second terminal events, events nobody can read", needs_delivery=False),
     _count("usage_wrong", "answers that told another number of tokens than arrived", needs_delivery=False),
     Metric(

@@ -105,6 +105,8 @@ class Agent:
             agent=setup.agent,
         )
         self._mishaps.on_left = lambda member: self._on_lost(member, "ended while it read badly", ours=True)
+        if self._asker is not None:
+            self._asker.gone_for_good = self._mishaps.gone
         self._failed_publishes = 0
         if any(isinstance(fault, Latency | Failure) and fault.on == "publish" for fault in self._faults):
             self.publisher.withhold = lambda pacer: Withheld(pacer, standing=self._standing, drop=self._fail_publish)
@@ -318,7 +320,7 @@ class Agent:
                     reads = wants_to_read(slow, elapsed_ns=elapsed_ns, received_bytes=received_bytes[member.number])
                     if not reads and not self._calm.is_set() and member.number not in paused and member.connection is not None:
                         paused.add(member.number)
-                        member.connection.pause_reading()
+                        member.pause_reading()
 
             self.intake.on_frames.append(count)
         await consume(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 from floodmark.ledger.numbered import Text
+from floodmark.runner.agent.reading import Reading
 
 
 class Ending(enum.Enum):
@@ -34,6 +35,7 @@ class Answer:
         "last_ns",
         "pieces",
         "queued",
+        "reading",
         "reason",
         "sent_ns",
         "slot",
@@ -41,11 +43,15 @@ class Answer:
         "token",
         "token_count",
         "told_count",
+        "unread_ns",
         "untouched",
+        "was_unread",
     )
 
-    def __init__(self, *, token: int, slot: int, channel: int, connection: object, first: int, end: int, count: int) -> None:
-        self.token, self.slot, self.channel, self.connection = token, slot, channel, connection
+    def __init__(
+        self, *, token: int, slot: int, channel: int, connection: object, reading: Reading, first: int, end: int, count: int
+    ) -> None:
+        self.token, self.slot, self.channel, self.connection, self.reading = token, slot, channel, connection, reading
         self.first, self.end, self.count = first, end, count
         self.acked = first
         self.intended_ns = self.sent_ns = self.accepted_ns = self.first_ns = self.last_ns = self.gap_max_ns = 0
@@ -56,5 +62,9 @@ class Answer:
         self.told_count = -1
         self.untouched = True
         """Whether all that came so far is what was asked for, in order."""
+        self.unread_ns = 0
+        """For how long its client had not read, in all, when anything of it last came."""
+        self.was_unread = False
+        """Whether its client did not read for a while of it."""
         self.ending: Ending | None = None
         self.reason = ""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import cast
 
 import numpy as np
@@ -103,6 +103,8 @@ class Asker:
         self.published_count = 0
         self.excused_count = 0
         """Requests that nobody was there to send because a fault of ours had taken the client away."""
+        self.gone_for_good: Set[int] = frozenset()
+        """Members that a fault has taken away and will not bring back."""
         self.first_intended_ns = 0
         self.held_up = False
         self.last_phase = ""
@@ -170,7 +172,8 @@ class Asker:
         self._over = True
         self._wake.set()
         for channel in self._channels.values():
-            self.answers.measures.never_came(len(channel.backlog) + (channel.share or 0), "an earlier answer of the channel never ended")
+            waiting_count = len(channel.backlog) + (channel.share or 0)
+            self.answers.measures.never_came(waiting_count, "an earlier answer of the channel never ended")
             channel.backlog.clear()
             channel.share = None
         self._waiting_count = 0
@@ -286,7 +289,7 @@ class Asker:
         return time.monotonic_ns() - max(self.answers.moved_ns, self.first_intended_ns)
 
     def _stuck(self) -> bool:
-        """Whether nothing comes any more, and nobody is away for whom to wait."""
+        """Whether nothing comes any more, and nobody is away for whom to wait. Clients that do not read have been made to long before."""
         return self._still_ns() > self._patience_ns and not any(channel.away_ns for channel in self._channels.values())
 
     def _look_whether_held_up(self, nothing_more_due: bool) -> None:
@@ -324,10 +327,10 @@ class Asker:
             self.answers.leave(channel.answer)  # a fault of ours had the client subscribe anew
         if channel.answer is not None or not connection.writable or not connection.free(slot):
             return False
-        self._send(channel, connection, slot, intended_ns)
+        self._send(channel, member, connection, slot, intended_ns)
         return True
 
-    def _send(self, channel: Channel, connection: AskingConnection, slot: int, intended_ns: int) -> None:
+    def _send(self, channel: Channel, member: Member, connection: AskingConnection, slot: int, intended_ns: int) -> None:
         number, terms, publications = channel.number, self.terms, self.publications
         count = terms.count_of(number)
         sequences = count if terms.numbered else 1
@@ -339,12 +342,14 @@ class Asker:
             slot=slot,
             channel=number,
             connection=connection,
+            reading=member.reading,
             first=first,
             end=first + sequences,
             count=count,
         )
         answer.intended_ns = intended_ns
         answer.sent_ns = sent_ns = time.monotonic_ns()
+        answer.unread_ns = member.reading.unread_ns(sent_ns)
         publications.sent(number, first, sent_ns)
         prompt = terms.prompt_for(number, first, seed=self._seed, number=channel.requests_count)
         channel.requests_count += 1
@@ -370,7 +375,7 @@ class Asker:
         if member.connection is not None:
             channel.away_ns = 0
             return False
-        if not self._comes_back and channel.member not in self._taken_away:
+        if channel.member in self.gone_for_good or not (self._comes_back or channel.member in self._taken_away):
             return True
         channel.away_ns = channel.away_ns or now_ns
         return now_ns - channel.away_ns > self._away_limit_ns

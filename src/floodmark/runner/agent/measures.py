@@ -3,6 +3,10 @@
 Input: an `Answer` at each of its moments, the last of which (`settled`) comes when its text has been read. Output: histograms of
 nanoseconds and figures that add up over the agents (`close_up`). An answer that did not end properly has no time, no usage and no share in
 goodput; what nobody can tell, such as the tokens of a chunk of unknown text, is not counted rather than guessed.
+
+Where a client of ours did not read for a while (a slow consumer, a fault), the gap in which that was is not the target's: only the time
+that it did read in counts, and where that is no more than READ_SOON_NS the gap says nothing and is left out.
+
 HOT: `came`, once per read; times are put aside and go into the histograms in batches (`settle_times`).
 Not here: which tokens came (answers.py), what is lost (ledger/), what is good enough (judge/). Memory: two lists of times between two calls
 of `settle_times`, and at most REASONS_COUNT reasons of each kind.
@@ -20,6 +24,8 @@ from floodmark.runner.agent.terms import Terms
 from floodmark.runner.wire import Answered
 
 REASONS_COUNT = 1000
+READ_SOON_NS = 10_000_000
+"""What waits in the socket of a client that reads again comes within this; what took longer had not been there."""
 
 
 class Measures:
@@ -31,7 +37,7 @@ class Measures:
         self.failed_for: Counter[str] = Counter()
         self.odd_for: Counter[str] = Counter()
         self.asked_count = self.completed_count = self.failed_count = self.unanswered_count = self.left_count = 0
-        self.stall_count = self.odd_count = self.usage_count = self.usage_wrong_count = 0
+        self.stall_count = self.gaps_unread_count = self.odd_count = self.usage_count = self.usage_wrong_count = 0
         self.chunk_count = self.token_count = self.good_count = self.good_token_count = self.paced_count = 0
         self.chunk_tokens_max = self.pace_error_max = 0.0
         self._terms = terms
@@ -53,6 +59,7 @@ class Measures:
                 "streams_failed": self.failed_count,
                 "left": self.left_count,
                 "stalls": self.stall_count,
+                "gaps_unread": self.gaps_unread_count,
                 "odd_events": self.odd_count,
                 "usages": self.usage_count,
                 "usage_wrong": self.usage_wrong_count,
@@ -70,15 +77,20 @@ class Measures:
     def accepted(self, answer: Answer, now_ns: int) -> None:
         """The target took the request."""
         answer.accepted_ns = now_ns
+        if answer.reading.has_paused:
+            self._unread_ns(answer, now_ns)
         self._ack_ns.append(now_ns - answer.sent_ns)
 
     def came(self, answer: Answer, chunk_count: int, longest_bytes: int, declared_count: int, received_ns: int) -> None:
         """HOT: one read brought so many chunks of text, the longest of which had so many bytes, and declared so many tokens in all."""
         if answer.last_ns:
             gap_ns = received_ns - answer.last_ns
-            self._gaps_ns.append(gap_ns)
-            if gap_ns > answer.gap_max_ns:
-                answer.gap_max_ns = gap_ns
+            if answer.reading.has_paused:
+                gap_ns = self._read_gap_ns(answer, gap_ns, received_ns)
+            if gap_ns >= 0:
+                self._gaps_ns.append(gap_ns)
+                if gap_ns > answer.gap_max_ns:
+                    answer.gap_max_ns = gap_ns
         else:
             self._begin(answer, received_ns)
         self._no_gap_count += chunk_count - 1
@@ -92,7 +104,7 @@ class Measures:
         """It is over, though its text may still wait to be read."""
         ending = answer.ending
         if ending in (Ending.COMPLETED, Ending.FAILED) and (answer.last_ns or answer.accepted_ns):
-            self._look_for_stall(answer.last_ns or answer.accepted_ns, now_ns)
+            self._look_for_stall(answer, answer.last_ns or answer.accepted_ns, now_ns)
         if ending is Ending.COMPLETED:
             if not answer.accepted_ns:
                 self.accepted(answer, now_ns)
@@ -100,7 +112,7 @@ class Measures:
 
     def hung(self, answer: Answer, now_ns: int) -> None:
         """It is about to be given up, at the end of the drain."""
-        self._look_for_stall(answer.last_ns or answer.accepted_ns or answer.sent_ns, now_ns)
+        self._look_for_stall(answer, answer.last_ns or answer.accepted_ns or answer.sent_ns, now_ns)
 
     def settled(self, answer: Answer) -> None:
         """It is over, and all of its text has been read."""
@@ -139,11 +151,29 @@ class Measures:
     def _begin(self, answer: Answer, received_ns: int) -> None:
         if not answer.accepted_ns:  # text says it too
             self.accepted(answer, received_ns)
+        elif answer.reading.has_paused:
+            self._unread_ns(answer, received_ns)
         answer.first_ns = received_ns
         self._ttft_ns.append(received_ns - answer.intended_ns)
 
-    def _look_for_stall(self, since_ns: int, now_ns: int) -> None:
-        if now_ns - since_ns > self._terms.stall_ns:
+    def _unread_ns(self, answer: Answer, now_ns: int) -> int:
+        """Give for how long the client did not read since anything of the answer last came; asked anew it is 0."""
+        before_ns, answer.unread_ns = answer.unread_ns, answer.reading.unread_ns(now_ns)
+        unread_ns = answer.unread_ns - before_ns
+        answer.was_unread |= unread_ns > 0
+        return unread_ns
+
+    def _read_gap_ns(self, answer: Answer, gap_ns: int, received_ns: int) -> int:
+        """Give how much of a gap the client did read in, -1 if the gap says nothing."""
+        unread_ns = self._unread_ns(answer, received_ns)
+        if not unread_ns:
+            return gap_ns
+        self.gaps_unread_count += 1
+        read_ns = gap_ns - unread_ns
+        return read_ns if read_ns > READ_SOON_NS else -1
+
+    def _look_for_stall(self, answer: Answer, since_ns: int, now_ns: int) -> None:
+        if now_ns - since_ns - self._unread_ns(answer, now_ns) > self._terms.stall_ns:
             self.stall_count += 1
 
     def _count_chunks(self, answer: Answer) -> None:
@@ -168,7 +198,7 @@ class Measures:
     def _hold_to_terms(self, answer: Answer) -> None:
         terms, count = self._terms, answer.token_count
         right = not terms.numbered or (answer.untouched and count == answer.count)
-        if right and terms.rate_hz and count > 1:
+        if right and terms.rate_hz and count > 1 and not answer.was_unread:
             due_ns = (count - 1) * terms.period_ns
             self.pace_error_max = max(self.pace_error_max, abs((answer.last_ns - answer.sent_ns) / due_ns - 1))
             self.paced_count += 1

@@ -58,6 +58,8 @@ class Mishaps:
         """Set by the agent when nothing more will be published: what has no end of its own ends then."""
         self.on_left: Callable[[Member], None] = lambda member: None
         """Told of members whose connection ended by our doing, and whom no fault brings back."""
+        self.gone: set[int] = set()
+        """Numbers of the clients that a fault has taken away for good, wherever they were."""
         self._crowd = crowd
         self._sink = sink
         self._accounts = accounts
@@ -67,7 +69,6 @@ class Mishaps:
         self._population = population
         self._seed = seed
         self._agent = agent
-        self._gone: set[int] = set()
         self._ready: dict[int, Delays | Failing] = {}
 
     async def strike(self, number: int, index: int, fault: Fault, plan: FaultPlan, occasion: int) -> Did:
@@ -100,7 +101,7 @@ class Mishaps:
     def _choose(self, fault: Fault, occasion: int) -> tuple[set[int], list[Member]]:
         """The victims among all connections, and those of them that are here and connected."""
         connections = self._population.connections
-        chosen = victims(connections, fault.ratio, seed=self._seed, occasion=occasion, gone=self._gone)
+        chosen = victims(connections, fault.ratio, seed=self._seed, occasion=occasion, gone=self.gone)
         return chosen, [self._crowd.members[n] for n in sorted(chosen & set(self._crowd.members)) if self._crowd.members[n].connection]
 
     # -- states ----------------------------------------------------------------------------------------------------------------------
@@ -192,7 +193,7 @@ class Mishaps:
 
     async def _drop(self, chosen: set[int], mine: list[Member], plan: Drop) -> int:
         if not plan.back:
-            self._gone |= chosen
+            self.gone |= chosen
         await self._dropping.drop(mine, plan)
         if not plan.back:
             return 0

@@ -26,12 +26,12 @@ EXPONENT_MAX = 60  # beyond it a wait has long been at its ceiling, and a float 
 class Client:
     """One subscriber or publisher connection over all its lives: how often it has tried since it last held, and its own chance."""
 
-    __slots__ = ("back_s", "chance", "tries")
+    __slots__ = ("back_ns", "chance", "tries")
 
     def __init__(self, chance: np.random.Generator) -> None:
         self.chance = chance
         self.tries = 0
-        self.back_s = float("-inf")
+        self.back_ns = 0
 
 
 class Returning:
@@ -73,7 +73,16 @@ class Returning:
 
     def note(self, number: int, *, publisher: bool, reason: str, unanswered: int = 0, ours: bool = False) -> Loss:
         """Remember a loss."""
-        loss = Loss(at_ns=time.monotonic_ns(), number=number, publisher=publisher, reason=reason, unanswered=unanswered, ours=ours)
+        client = self._clients.get((publisher, number))
+        loss = Loss(
+            at_ns=time.monotonic_ns(),
+            number=number,
+            since_ns=client.back_ns if client is not None else 0,
+            publisher=publisher,
+            reason=reason,
+            unanswered=unanswered,
+            ours=ours,
+        )
         if len(self.losses) < LOSSES_COUNT:
             self.losses.append(loss)
         else:
@@ -105,7 +114,7 @@ class Returning:
         settings = self._settings
         assert settings is not None
         until_s = time.monotonic() + settings.limit_s
-        if time.monotonic() - client.back_s >= settings.backoff_max_s:
+        if time.monotonic_ns() - client.back_ns >= settings.backoff_max_s * 1e9:
             client.tries = 0
         reason = ""
         while (now_s := time.monotonic()) < until_s:
@@ -118,8 +127,7 @@ class Returning:
             except (SystemUnderTestError, TimeoutError) as exc:
                 reason = str(exc) or reason
             else:
-                client.back_s = time.monotonic()
-                loss.back_ns = time.monotonic_ns()
+                client.back_ns = loss.back_ns = time.monotonic_ns()
                 return
         if reason:
             self.refusals[reason] += 1

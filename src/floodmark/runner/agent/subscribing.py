@@ -23,6 +23,7 @@ from floodmark.ledger.inbox import NEVER_NS, Deliveries
 from floodmark.load.consumers import wants_to_read
 from floodmark.model.scenario import Consumer, Fast
 from floodmark.runner.agent.holding import Standing
+from floodmark.runner.agent.reading import Reading
 from floodmark.runner.plan import loopback_for
 
 CREW = 256
@@ -41,15 +42,28 @@ class FailedByFaultError(FloodmarkError):
 
 
 class Member:
-    """One subscriber connection: its number in the whole population, its open subscriptions, its channels."""
+    """One subscriber connection: its number in the whole population, its open subscriptions, its channels, and whether it reads."""
 
-    __slots__ = ("channels", "connection", "number", "slots")
+    __slots__ = ("channels", "connection", "number", "reading", "slots")
 
     def __init__(self, number: int, channels: list[int]) -> None:
         self.number = number
         self.channels = channels
         self.slots: list[int] = []
         self.connection: Connection | None = None
+        self.reading = Reading()
+
+    def pause_reading(self) -> None:
+        """Stop reading, where there is a connection."""
+        if self.connection is not None:
+            self.reading.pause(time.monotonic_ns())
+            self.connection.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self.reading.resume(time.monotonic_ns())
+        if self.connection is not None:
+            self.connection.resume_reading()
 
 
 class Crowd:
@@ -136,6 +150,7 @@ class Crowd:
         async with self._doors:
             connection = await self._driver.connect(self._url, first, sink, limit_s=self._limit_s, local_host=local_host)
         member.connection = connection
+        member.reading.resume(time.monotonic_ns())  # a new socket is read, whatever was said to the one before
         self._by_connection[id(connection)] = member
         self._excused.add(id(connection))  # one that is lost before it is subscribed was refused, and is counted so
         if resume:
@@ -348,16 +363,15 @@ async def consume(
         while not stop.is_set():
             elapsed_ns = time.monotonic_ns() - start_ns
             for member in members:
-                connection = member.connection
-                if connection is None:
+                if member.connection is None:
                     continue
                 reads = wants_to_read(consumer, elapsed_ns=elapsed_ns, received_bytes=received_bytes(member.number))
                 if reads and member.number in paused:
                     paused.discard(member.number)
-                    connection.resume_reading()
+                    member.resume_reading()
                 elif not reads and member.number not in paused:
                     paused.add(member.number)
-                    connection.pause_reading()
+                    member.pause_reading()
             try:
                 async with asyncio.timeout(CONSUMER_TICK_S):
                     await stop.wait()
@@ -365,5 +379,5 @@ async def consume(
                 continue
     finally:
         for member in members:
-            if member.number in paused and member.connection is not None:
-                member.connection.resume_reading()
+            if member.number in paused:
+                member.resume_reading()
