@@ -401,6 +401,27 @@ async def test_answer_dropped_is_cancelled_and_heard_of_no_more() -> None:
 
 
 @on_loop
+async def test_socket_cut_in_the_midst_of_a_frame_ends_the_connection_and_no_answer() -> None:
+    sink = AskingRecorder()
+
+    class Cutting(Played):
+        def _answer(self, event: Json) -> None:
+            super()._answer(event)
+            if event["kind"] == "user_message" and self.writer is not None:
+                self.say(token("one "))
+                self.writer.write(frame([token("two"), end()])[:-1])
+                self.writer.close()
+
+    async with tcp_server(Cutting().behaviour()) as url:
+        connection = await opened(url, sink)
+        connection.ask(ask(1))
+        await eventually(lambda: bool(sink.closings))
+
+    assert sink.closings == ["closed the connection"]
+    assert (sink.of(1).text, sink.of(1).ended) == (b"one ", False)
+
+
+@on_loop
 async def test_host_that_quits_by_itself_closes_the_connection_with_its_words() -> None:
     sink, played = AskingRecorder(), Played()
     async with tcp_server(played.behaviour()) as url:

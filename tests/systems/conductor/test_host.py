@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from floodmark.systems.conductor.backend.numbered import text_of
 from floodmark.systems.conductor.host import session as session_module
+from floodmark.systems.conductor.host.heartbeat import MISSED_MAX
 from floodmark.systems.conductor.settings import ConductorSettings, InputLimits, SessionSettings, StreamSettings, stress_settings
 from floodmark.systems.conductor.vocabulary import MAIN_ID
 from tests.drivers.asked import AskingRecorder, ask
@@ -381,9 +382,50 @@ async def test_heartbeats_that_nobody_answers_end_the_session_and_those_answered
         async with raw(host.url) as surface:
             events = await surface.rest()
         text = await host.answer(alive, 1, "numbered: count=3")
+        figures = await host.statistics()
         await alive.close()
 
     assert [event["seq"] for event in events if event["kind"] == "ping"] == [1, 2, 3]
+    assert text == text_of(0, 0, 3, 10)
+    assert 0 < figures["heartbeat_rtt_max_s"] < 1
+
+
+@on_loop
+async def test_surface_that_is_not_read_for_a_while_is_not_taken_for_dead() -> None:
+    go = asyncio.Event()
+
+    class Slow(Scripted):
+        async def list_models(self) -> list[str]:
+            await go.wait()
+            return ["small"]
+
+    async with hosted(backend=Slow(), heartbeat_s=0.02) as host, raw(host.url) as surface:
+        surface.say({"kind": "user_command", "event_id": "evt_1", "command": "model"}, *[{"kind": "user_typing"}] * 100)
+        session = next(iter(host.server._sessions))
+        await eventually(lambda: not session._is_reading)
+        async with raw(host.url) as alive:
+            for _ in range(3 * MISSED_MAX):
+                (*_, ping) = await alive.until("ping")
+                alive.say({"kind": "pong", "seq": ping["seq"]})
+        go.set()
+        events = await surface.until("message")
+
+    assert any(event["kind"] == "ack" and event["event_id"] == "evt_1" for event in events)
+
+
+@on_loop
+async def test_socket_cut_in_the_midst_of_a_frame_ends_its_session_and_no_other() -> None:
+    async with hosted() as host:
+        other = await host.connect()
+        async with raw(host.url) as surface:
+            surface.say({"kind": "user_message", "event_id": "evt_1", "text": "numbered: count=1000000000"})
+            await surface.until("token")
+            surface.writer.write(b"\x00\x00\x10\x00\x12\x34\x56\x78[{")
+        figures = await host.until(lambda before, now: now["connections"] == 1)
+        text = await host.answer(other, 1, "numbered: count=3")
+        await other.close()
+
+    assert (figures["streams_live"], figures["published"], figures["tasks_left"]) == (0, 1, 0)
     assert text == text_of(0, 0, 3, 10)
 
 

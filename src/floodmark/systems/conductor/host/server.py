@@ -125,6 +125,7 @@ class Server:
         told["tokens_sent"] += sent
         told["delivered"] += self._lies.overstated_count
         told["connections"] = float(len(self._conversing))
+        told["heartbeat_rtt_max_s"] = max((session.rtt_s for session in self._conversing), default=0.0)
         told["lies_told"] = float(sum(self._lies.told.values()))
         expected = sum(session.tasks_count for session in self._tasks.values()) + int(numbers["streams_live"])
         told["tasks_left"] = float(max(0, len(asyncio.all_tasks() - self._earlier) - expected))

@@ -13,19 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Final, Protocol, cast
 
 from floodmark.core import tasks
 from floodmark.systems.conductor.conductor import Conductor
+from floodmark.systems.conductor.host.heartbeat import MISSED_MAX, Heartbeat
 from floodmark.systems.conductor.host.lies import LINGER_S, STALL_S, Liar
 from floodmark.systems.conductor.host.wire import BrokenProtocolError, FrameReader, frames
 from floodmark.systems.conductor.vocabulary import (
     PROTOCOL_VERSION,
     ConductorEvent,
     Handshake,
-    Ping,
     Pong,
     QuitRequested,
     StatisticsReport,
@@ -43,7 +44,6 @@ FRAME_AIM_BYTES: Final = 64 * 1024  # a frame is about this long while much is w
 FRAME_COUNT_MAX: Final = 1024
 INBOX_COUNT: Final = 64
 LEAVE_LIMIT_S: Final = 1.0  # for the last words to get through to a surface that reads
-MISSED_MAX: Final = 3  # heartbeats without an answer
 
 
 class Host(Protocol):
@@ -88,8 +88,7 @@ class Session(asyncio.Protocol):
         self._roomy.set()
         self._liar: Liar | None = None
         self._last_words = "Goodbye."
-        self._missed_count = 0
-        self._ping_number = 0
+        self._heartbeat = Heartbeat()
         self._is_reading = True
         self._crew: list[asyncio.Task[None]] = []
 
@@ -115,7 +114,7 @@ class Session(asyncio.Protocol):
                 self._quitting.set()
                 self._said.set()
             elif isinstance(event, Pong):
-                self._missed_count = 0
+                self._heartbeat.pong(event, time.monotonic())
             else:
                 self._inbox.append(event)
         if self._inbox:
@@ -151,6 +150,11 @@ class Session(asyncio.Protocol):
         """End the connection at once."""
         if self._transport is not None:
             self._transport.abort()
+
+    @property
+    def rtt_s(self) -> float:
+        """How long heartbeats take to be answered; 0: none was."""
+        return self._heartbeat.rtt_s
 
     @property
     def tasks_count(self) -> int:
@@ -241,19 +245,17 @@ class Session(asyncio.Protocol):
             await conductor.quit(message=self._last_words)
 
     async def _beat(self) -> None:
-        """Ask whether the surface lives; one that is only slow has a full socket, and is not asked."""
+        """Ask whether the surface lives; one that is only slow has a full socket, and is not asked, nor is one that is not read."""
         every_s = self._host.heartbeat_s
         while every_s > 0:
             await asyncio.sleep(every_s)
-            if not self._roomy.is_set():
+            if not self._roomy.is_set() or not self._is_reading:
                 continue
-            if self._missed_count >= MISSED_MAX:
+            if self._heartbeat.dead:
                 log.warning("a surface has answered none of %d heartbeats and is cut off", MISSED_MAX)
                 self.cut()
                 return
-            self._missed_count += 1
-            self._ping_number += 1
-            self._send([Ping(seq=self._ping_number)])
+            self._send([self._heartbeat.ping(time.monotonic())])
 
     # -- what the conductor says
 
