@@ -320,6 +320,29 @@ def test_loss_is_the_newest_fault_in_force_or_else_the_targets(at_ns: int, spans
         assert one.back == (0 if one.away else one.hits)
 
 
+@pytest.mark.parametrize(("damages", "since_ns", "accused"), [(False, 0, 1), (True, 0, 0), (True, 3 * S, 0), (True, 3 * S + 1, 1)])
+def test_connection_whose_bytes_a_fault_took_or_damaged_may_break_long_after_it(damages: bool, since_ns: int, accused: int) -> None:
+    """Half a frame, or a ping that never came; whoever has connected anew since has got all of its bytes."""
+    hole = blow(2 * S, 3 * S)
+    hole.damages = damages
+
+    evidence = settled([hole], [Loss(at_ns=20 * S, number=0, since_ns=since_ns, back_ns=21 * S)])
+
+    assert evidence.outcomes[0].figures["disconnects"] == accused
+    assert hole.reconnects == 1 - accused
+
+
+def test_loss_says_since_when_the_connection_was_there() -> None:
+    returning = Returning(Reconnect(backoff_s=0.01, backoff_max_s=0.02, limit_s=5.0), seed=1)
+    come, _ = refusing(0)
+
+    first = asyncio.run(bring(returning, come, []))
+    second = returning.note(0, publisher=False, reason="gone")
+
+    assert (first.since_ns, second.since_ns) == (0, first.back_ns)
+    assert first.back_ns > 0
+
+
 def test_subscription_that_ended_while_a_fault_was_in_force_accuses_nobody() -> None:
     lifted_ns = 3 * S
 

@@ -155,6 +155,7 @@ class Blows:
         proxy = self._proxy
         if proxy is None:
             raise UsageError(f"fault {fault.kind!r} needs the proxy, which was not started")
+        blow.damages = plan.DAMAGES
         active = proxy.add(plan)
         try:
             await asyncio.sleep(fault.for_s)

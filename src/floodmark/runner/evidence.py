@@ -35,6 +35,8 @@ class Blow:
         self.clients = False
         self.ended_target = False
         """Whether it ended the target's first process for good."""
+        self.damages = False
+        """Whether connections that outlive it may have lost bytes for good, or got wrong ones."""
         self.healed = False
         """Whether it is over, `lifted_ns` being the moment."""
         self.hits = 0

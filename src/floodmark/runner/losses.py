@@ -1,9 +1,10 @@
 """Whose doing the lost connections and ended subscriptions are: a fault's that was in force at that moment, or else the target's.
 
 A fault on the wire or in the target's processes is in force from its strike until GRACE_NS after it was lifted; one that ended the target
-for good, and one that stood from the beginning, to the end of the run. A loss belongs to the newest strike in force. Faults in the clients
-excuse nothing: whom they hit is known to the agents, which do not report those. Pure: evidence in, the same evidence settled out; it may
-be settled again when there is more.
+for good, and one that stood from the beginning, to the end of the run; so is one that threw bytes away or damaged them, for connections
+that are older than its lift: half a frame, or a ping that never came, may break one long after. A loss belongs to the newest strike in
+force. Faults in the clients excuse nothing: whom they hit is known to the agents, which do not report those. Pure: evidence in, the same
+evidence settled out; it may be settled again when there is more.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterable
 import msgspec
 
 from floodmark.faults import CLIENT_FAULTS
+from floodmark.ledger.inbox import NEVER_NS
 from floodmark.model.result import CriterionResult, ScenarioResult
 from floodmark.model.scenario import Scenario
 from floodmark.model.verdict import Verdict, worst
@@ -50,7 +52,7 @@ def _settled(outcome: Outcome, blows: list[Blow], strikes: list[int], *, come_ba
         back = loss.back_ns > 0
         reconnects += back
         away += not back
-        blow = _in_force(loss.at_ns, blows, strikes)
+        blow = _in_force(loss.at_ns, blows, strikes, since_ns=loss.since_ns)
         if blow is None:
             disconnects += not loss.ours
             continue
@@ -78,11 +80,13 @@ def _settled(outcome: Outcome, blows: list[Blow], strikes: list[int], *, come_ba
     return msgspec.structs.replace(outcome, figures=figures)
 
 
-def _in_force(at_ns: int, blows: list[Blow], strikes: list[int]) -> Blow | None:
-    """The newest of the faults in force at that moment."""
+def _in_force(at_ns: int, blows: list[Blow], strikes: list[int], *, since_ns: int = NEVER_NS) -> Blow | None:
+    """The newest of the faults in force at that moment, for a connection that was there since `since_ns`."""
     for place in range(bisect_right(strikes, at_ns) - 1, -1, -1):
         blow = blows[place]
         if blow.standing or blow.ended_target or not blow.healed or at_ns <= blow.lifted_ns + GRACE_NS:
+            return blow
+        if blow.damages and since_ns <= blow.lifted_ns:
             return blow
     return None
 

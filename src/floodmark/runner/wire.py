@@ -77,11 +77,13 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
 class Loss(msgspec.Struct, kw_only=True):
     """The connection of a client, by its number, that was lost though the client did not leave it, and when it was back (0: it is not).
 
-    `unanswered`: messages that a publisher had sent and that nobody answered any more. `ours`: a fault in this client brought it about.
+    `since_ns`: when it had come back from its last loss, 0 where this is the first. `unanswered`: messages that a publisher had sent and
+    that nobody answered any more. `ours`: a fault in this client brought it about.
     """
 
     at_ns: int
     number: int
+    since_ns: int = 0
     back_ns: int = 0
     publisher: bool = False
     unanswered: int = 0

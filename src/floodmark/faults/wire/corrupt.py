@@ -26,6 +26,7 @@ class Corrupt(LaneFault, frozen=True, kw_only=True, forbid_unknown_fields=True):
     probability: float = 0.0
 
     SHORT: ClassVar[str] = "every_bytes"
+    DAMAGES: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -56,6 +56,9 @@ class WireFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     #: the option that a bare value on the command line fills: `cut=5s` is `cut,after_s=5s`; empty when there is none
     SHORT: ClassVar[str] = ""
 
+    #: whether connections that live on may lack or hold wrong bytes for good: what that leads to may come long after the fault
+    DAMAGES: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         checks.share(f"fault {self.kind!r}: share", self.share)
 

@@ -21,6 +21,7 @@ class Timeout(LaneFault, frozen=True, kw_only=True, forbid_unknown_fields=True):
     after_s: float = 0.0
 
     SHORT: ClassVar[str] = "after_s"
+    DAMAGES: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
