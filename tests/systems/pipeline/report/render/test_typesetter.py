@@ -12,6 +12,7 @@ import pytest
 
 from floodmark.core.errors import HarnessBugError
 from floodmark.systems.pipeline.report.render import RenderError, compile_template
+from floodmark.systems.pipeline.report.render import typesetter as typesetter_module
 from floodmark.systems.pipeline.report.render.errors import (
     CompilationError,
     EmptyTemplateError,
@@ -23,7 +24,7 @@ from floodmark.systems.pipeline.report.render.errors import (
     TypesetterDiedError,
     TypesetTimeoutError,
 )
-from floodmark.systems.pipeline.report.render.typesetter import RENEW_RSS_BYTES, TEMPLATE_LIMIT_BYTES, Typesetter
+from floodmark.systems.pipeline.report.render.typesetter import JOIN_RSS_BYTES, RENEW_RSS_BYTES, TEMPLATE_LIMIT_BYTES, Typesetter
 
 ENDLESS = "#let i = 0\n#while i < 1000000000 { i += 1; let s = range(50000) }"
 
@@ -118,6 +119,23 @@ def test_typesetter_renews_a_process_that_has_grown() -> None:
             return typesetter.started_count
 
     assert asyncio.run(play()) == 3
+
+
+@pytest.mark.parametrize(("join_rss_bytes", "started_count"), [(JOIN_RSS_BYTES, 1), (1, 2)])
+def test_typesetter_joins_in_a_process_of_its_own_once_one_has_grown(
+    join_rss_bytes: int, started_count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play() -> tuple[int, int]:
+        async with Typesetter(timeout_s=20) as typesetter:
+            section, around, out = (typesetter.folder / name for name in ("section.pdf", "around.pdf", "out.pdf"))
+            await typesetter.compile(b"one #pagebreak() two", {}, out=section)
+            await typesetter.compile(b"#pagebreak()", {}, out=around)
+            done = await typesetter.join([(section, 2)], [around], out=out, title="joined", timeout_s=20)
+            return done.pages, typesetter.started_count
+
+    monkeypatch.setattr(typesetter_module, "JOIN_RSS_BYTES", join_rss_bytes)
+
+    assert asyncio.run(play()) == (2, started_count)
 
 
 def test_typesetter_process_killed_says_so() -> None:

@@ -36,6 +36,7 @@ TYPST_FORMATS = ("pdf", "png", "svg")
 TEMPLATE_LIMIT_BYTES = 10_000_000  # of a template and its data
 SECTION_LIMIT_S = 30.0
 RENEW_RSS_BYTES = 240_000_000  # a process that has held more is not given another job
+JOIN_RSS_BYTES = 100_000_000  # nor is one that has held more given sections to join; below, a start costs more than it saves
 ANSWER_LIMIT_BYTES = 4_000_000  # the pages of a section's items: 20 bytes each
 PPI = 144.0
 
@@ -57,6 +58,7 @@ class Typesetter:
         self.rss_bytes_peak = 0  # of any of the processes
         self.started_count = 0
         self._process: asyncio.subprocess.Process | None = None
+        self._process_rss_bytes_peak = 0  # of this one
         self._said: Any = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -141,7 +143,8 @@ class Typesetter:
         Args:
             outline: entries and their pages, counted from 0, behind those that the sections have of themselves.
         """
-        await self._end()  # joining holds all pages' objects: not on top of what the typesetter has laid out
+        if self._process_rss_bytes_peak > JOIN_RSS_BYTES:
+            await self._end()  # joining holds all pages' objects: not on top of all that the typesetter has laid out
         job = {
             "do": "join",
             "sections": [[str(path), count] for path, count in sections],
@@ -180,8 +183,9 @@ class Typesetter:
             await self._end()
             raise TypesetterDiedError(code, said)
         answer = json.loads(line)
-        self.rss_bytes_peak = max(self.rss_bytes_peak, answer["rss_bytes_peak"])
-        if answer["rss_bytes_peak"] > self.renew_rss_bytes:
+        self._process_rss_bytes_peak = answer["rss_bytes_peak"]
+        self.rss_bytes_peak = max(self.rss_bytes_peak, self._process_rss_bytes_peak)
+        if self._process_rss_bytes_peak > self.renew_rss_bytes:
             await self._end()
         if "error" in answer:
             error = answer["error"]
@@ -205,6 +209,7 @@ class Typesetter:
             start_new_session=True,  # Ctrl-C in a terminal is for us to act on
         )
         self.started_count += 1
+        self._process_rss_bytes_peak = 0
         return self._process
 
     def _root(self) -> Path:
