@@ -187,6 +187,20 @@ async def test_bytes_after_an_answer_are_odd() -> None:
 
 
 @on_loop
+async def test_bytes_after_the_last_answer_of_a_connection_are_odd_by_their_name() -> None:
+    sink = AskingRecorder()
+    head = HEAD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    async with http_server(always(head + chunked(PROPER) + b"and more")) as (url, _):
+        connection = await opened(url, sink)
+        connection.ask(ask(1))
+        await eventually(lambda: bool(sink.of(1).odd))
+        await connection.close()
+
+    assert sink.of(1).finished == [2]
+    assert sink.of(1).odd == ["sent bytes after the end of an answer"]
+
+
+@on_loop
 async def test_second_answer_to_one_request_is_odd_and_not_read() -> None:
     sink = AskingRecorder()
     async with http_server(always(HEAD + chunked(PROPER) + HEAD + chunked(sse(delta("second"))))) as (url, _):
@@ -197,6 +211,44 @@ async def test_second_answer_to_one_request_is_odd_and_not_read() -> None:
 
     assert (sink.of(1).text, sink.of(1).finished) == (b"one two", [2])
     assert sink.of(1).odd == ["sent bytes after the end of an answer"]
+
+
+@pytest.mark.parametrize("answer", [PROPER, sse(delta("without an end"))], ids=["proper", "failed"])
+@pytest.mark.parametrize("more", [b"and more", HEAD + chunked(sse(delta("second")))], ids=["bytes", "second answer"])
+@on_loop
+async def test_more_after_an_answer_is_not_held_against_the_next_request(answer: bytes, more: bytes) -> None:
+    class Asking(AskingRecorder):
+        """Asks again as soon as it may."""
+
+        def turn(self) -> None:
+            super().turn()
+            if self.of(1).ended and 2 not in self.answers and connection.writable and connection.free(0):
+                self.of(2)
+                connection.ask(ask(2))
+
+        def finished(self, token: int, tokens_told: int) -> None:
+            super().finished(token, tokens_told)
+            self.turn()
+
+        def failed(self, token: int, reason: str) -> None:
+            super().failed(token, reason)
+            self.turn()
+
+    async def respond(number: int, writer: asyncio.StreamWriter) -> bool:
+        writer.write(HEAD + chunked(PROPER if number else answer) + (b"" if number else more))
+        return True
+
+    sink = Asking()
+    async with http_server(respond) as (url, seen):
+        connection = await opened(url, sink)
+        connection.ask(ask(1))
+        await eventually(lambda: seen.connections == 2 and connection.free(0))
+        sink.turn()
+        await eventually(lambda: sink.of(2).ended)
+        await connection.close()
+
+    assert sink.of(1).odd == ["sent bytes after the end of an answer"]
+    assert (sink.of(2).finished, sink.of(2).failed) == ([2], [])
 
 
 @on_loop

@@ -132,11 +132,11 @@ class HttpLine(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
+            reason = "sent bytes after the end of an answer" if self._is_complete else f"broke the HTTP protocol ({exc})"
+            self._failure = self._failure or reason
+            self.is_writable = False  # whoever hears of the end in what comes now must not ask on this line
             self._hand_on(received_ns)
-            if not self._is_complete:
-                self._reject(f"broke the HTTP protocol ({exc})")
-            elif self.is_idle:
-                self._reject("sent bytes after the end of an answer")
+            self._reject(reason)
             return
         if self._head_bytes > HEAD_LIMIT_BYTES:
             self._reject(f"sent a head of more than {HEAD_LIMIT_BYTES:,} bytes")
