@@ -15,8 +15,9 @@ from floodmark.ledger.histogram import Histogram
 from floodmark.ledger.reconcile import Reckoning
 from floodmark.model.criterion import parse
 from floodmark.model.result import CriterionResult, Delivery, LatencySummary
+from floodmark.model.scenario import Fault
 from floodmark.model.verdict import Verdict
-from floodmark.runner.evidence import Evidence
+from floodmark.runner.evidence import Blow, Evidence
 from floodmark.runner.results import result_of, spoilt_by_lag
 from floodmark.runner.wire import Outcome
 from tests.runner.lost import scenario
@@ -64,8 +65,8 @@ def taking(times_ms: int) -> bytes:
     return histogram.to_wire()
 
 
-def judged(*, response_ms: int, lag_ms: int, service_ms: int) -> CriterionResult:
-    """What is said of the limit in a run that is whole but for these times."""
+def judged(*, response_ms: int, lag_ms: int, service_ms: int, text: str = "latency_p99 < 100ms", back_s: float = 0.0) -> CriterionResult:
+    """What is said of a limit in a run that is whole but for these times. `back_s`: a reset's victim was back so long after it."""
     seen = Evidence()
     seen.started_ns = seen.first_connect_ns = seen.first_intended_ns = MS
     seen.drained_ns = 10_000 * MS
@@ -87,7 +88,12 @@ def judged(*, response_ms: int, lag_ms: int, service_ms: int) -> CriterionResult
             last_received_ns=9_000 * MS,
         )
     ]
-    result, _ = result_of(scenario(criteria=("latency_p99 < 100ms",)), seen, agents=1, seed=1, now_ns=10_000 * MS)
+    reset = Blow(kind="wire.reset", struck_ns=2 * MS)
+    reset.hits = reset.back = reset.reconnects = seen.fault_hits = seen.fault_back = 1
+    reset.healed, reset.worst_s, seen.fault_worst_s = True, back_s, back_s
+    seen.blows = [reset]
+    wanted = scenario(Fault(kind="wire.reset", at_s=0.001), criteria=(text,))
+    result, _ = result_of(wanted, seen, agents=1, seed=1, now_ns=10_000 * MS)
     return result.criteria[0]
 
 
@@ -100,3 +106,11 @@ def test_verdict_on_a_limit_says_whether_it_was_our_lateness(response_ms: int, l
 
     assert told.verdict is verdict
     assert ("the generator itself was late" in told.note) == (verdict is Verdict.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("lag_ms", "back_s", "verdict"), [(11_000, 7.0, Verdict.UNKNOWN), (30, 7.0, Verdict.FAIL), (11_000, 4.0, Verdict.PASS)]
+)
+def test_clients_of_a_late_generator_that_came_back_slowly_accuse_nobody(lag_ms: int, back_s: float, verdict: Verdict) -> None:
+    """They come back by the same loop that was late."""
+    assert judged(response_ms=90, lag_ms=lag_ms, service_ms=60, text="recovery < 5s", back_s=back_s).verdict is verdict

@@ -241,7 +241,10 @@ def _idle(scenario: Scenario, evidence: Evidence) -> str:
     return ", ".join(f"{fault.kind} at {fault.at_s:g} s" for index, fault in enumerate(scenario.faults) if not hits[index])
 
 
-OWN_TIME = ("latency_", "throughput", "publish_rate", "load_time", "duration", "full_rate", "degraded", "backlog_drained")
+OWN_TIME = (
+    *("latency_", "throughput", "publish_rate", "load_time", "duration"),
+    *("recovery", "first_delivery", "full_rate", "degraded", "backlog_drained"),
+)
 """Metrics whose figures a late generator spoils; the service latency is counted from the actual send and is not among them."""
 
 
