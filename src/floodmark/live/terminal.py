@@ -1,18 +1,19 @@
 """The screen of a run: its scenarios, the figures and the curves of one of them, what was found. It only shows.
 
-Fed through a link to a conductor (`Link`): one task takes what was said and notes it on the board, a timer paints four times a second, and
-only if something has changed or the clock has moved on. Keys choose a scenario and leave; the mouse is left to the terminal, so that text
-can be marked as ever.
+Fed through a link to a conductor: one task takes what was said and notes it on the board, a timer paints twice a second, the curves
+once, and only what has changed, since a run that is being measured shares its processors with this. Keys choose a scenario and leave; the
+mouse is left to the terminal, so that text can be marked as ever.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.content import Content
+from textual.content import Content, Span
 from textual.widgets import Static
 
 from floodmark.live import paint
@@ -20,7 +21,8 @@ from floodmark.live.board import Board
 from floodmark.systems.conductor import vocabulary as say
 from floodmark.systems.conductor.terminal.app import DARK, INTERRUPTED, LIGHT, Link
 
-PAINT_S: Final = 0.25
+PAINT_S: Final = 0.5
+CURVES_S: Final = 1.0
 TAKEN_COUNT: Final = 512  # events noted between two looks at the keyboard
 LEAVE, INTERRUPT = 0, INTERRUPTED
 
@@ -62,6 +64,8 @@ class RunApp(App[int]):
         self._beside = beside
         self._painted: tuple[object, ...] = ()
         self._heights: dict[str, int] = {}
+        self._contents: dict[str, tuple[str, Sequence[Span]]] = {}
+        self._drawn: tuple[object, ...] = ()  # what the curves on the screen are of
         self.frames_count = 0  # frames that showed something new
 
     def compose(self) -> ComposeResult:
@@ -102,7 +106,11 @@ class RunApp(App[int]):
         self._put("scenarios", paint.scenarios(board, columns, listed), listed)
         self._put("heading", paint.heading(board, columns))
         self._put("facts", paint.facts(board, columns))
-        self._put("plots", paint.plots(board, columns, max(rows - listed - found - 7, 0)), 0)
+        room = max(rows - listed - found - 7, 0)
+        curves = (board.shown and board.shown.id, int(board.elapsed_s / CURVES_S), board.run.over, columns, room)
+        if curves != self._drawn:
+            self._drawn = curves
+            self._put("plots", paint.plots(board, columns, room))
         self._put("notices", paint.notices(board, columns, found), found)
         self._put("keys", self._hint(columns))
 
@@ -112,7 +120,9 @@ class RunApp(App[int]):
         if height and self._heights.get(name) != height:
             self._heights[name] = height
             part.styles.height = height
-        part.update(content, layout=False)
+        if (shown := (content.plain, content.spans)) != self._contents.get(name):  # contents are equal whatever their colours
+            self._contents[name] = shown
+            part.update(content, layout=False)
 
     def _hint(self, columns: int) -> Content:
         board = self.board
@@ -142,6 +152,8 @@ class RunApp(App[int]):
     def action_theme(self) -> None:
         """Change between light and dark."""
         self.theme = DARK if self.theme == LIGHT else LIGHT
+        self._contents.clear()
+        self._drawn = ()
         self._frame()
 
     def action_leave(self, code: int) -> None:
