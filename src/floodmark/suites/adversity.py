@@ -134,7 +134,6 @@ def restart(scale: float) -> Scenario:
             *("success_ratio == 100%", *EXACT, "recovery < 5s", "degraded == 0", "recovered_ratio == 100%"),
             *(f"reconnects >= {connections}", "disconnects == 0", "ended == 0", "lost @ after == 0", "throughput @ after >= 0.9x before"),
         ),
-        lag_limit_s=0.5,
         scale=scale,
     )
 
