@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -62,6 +63,7 @@ def host(
     session_bytes: Annotated[int, typer.Option(help="And bytes of them.")] = 10 * MIB,
     messages_per_minute: Annotated[int, typer.Option(help="Messages that a surface may send; 0: any number.")] = 0,
     heartbeat: Annotated[float, typer.Option(help="Seconds between two heartbeats; 0: none.")] = HEARTBEAT_S,
+    socket_send_bytes: Annotated[int, typer.Option(min=0, help="SO_SNDBUF of each surface's socket; 0: the kernel's choice.")] = 0,
     lie: Annotated[list[str] | None, typer.Option(help=f"Break a promise, NAME=K with one of: {', '.join(LIES)}; repeatable.")] = None,
 ) -> None:
     """Give every surface that connects a conductor of its own, until SIGTERM or SIGINT."""
@@ -79,7 +81,11 @@ def host(
         )
         chosen = BackendSettings(url=url, model=model, api_key=_key(api_key_env))
         lies = Lies(lie or ())
-        uvloop.run(_serve(address, port, backend, chosen, settings, lies, heartbeat))
+
+        def server() -> Server:
+            return Server(backend_of(backend, chosen), settings, lies, heartbeat_s=heartbeat, socket_send_bytes=socket_send_bytes)
+
+        uvloop.run(_serve(address, port, server))
     except FloodmarkError as exc:
         print(exc, file=sys.stderr)
         raise typer.Exit(2) from None
@@ -97,13 +103,11 @@ def _key(name: str) -> str:
     return key
 
 
-async def _serve(
-    address: str, port: int, backend: str, chosen: BackendSettings, settings: ConductorSettings, lies: Lies, heartbeat_s: float
-) -> None:
+async def _serve(address: str, port: int, make: Callable[[], Server]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = Server(backend_of(backend, chosen), settings, lies, heartbeat_s=heartbeat_s)
+    server = make()
     gc.freeze()  # what is loaded by now stays; collections need not look at it again
     await server.serve(address, port, lambda bound: print(f"floodmark conductor ready tcp://{address}:{bound}", flush=True), stop)

@@ -7,6 +7,7 @@ else. On stop every conductor quits, which its surface is told if it reads.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -24,10 +25,13 @@ STOP_LIMIT_S: Final = 0.5
 
 
 class Server:
-    """The host. `heartbeat_s`: 0 for none."""
+    """The host. `heartbeat_s`: 0 for none. `socket_send_bytes`: what the kernel may hold for each surface; 0 for its own choice."""
 
-    def __init__(self, backend: Backend, settings: ConductorSettings, lies: Lies, *, heartbeat_s: float = 30.0) -> None:
+    def __init__(
+        self, backend: Backend, settings: ConductorSettings, lies: Lies, *, heartbeat_s: float = 30.0, socket_send_bytes: int = 0
+    ) -> None:
         self.heartbeat_s = heartbeat_s
+        self._socket_send_bytes = socket_send_bytes
         self._backend = backend
         self._settings = settings
         self._lies = lies
@@ -43,6 +47,9 @@ class Server:
         """Serve until `stop` is set, then say goodbye to every surface. Closes the backend."""
         self._earlier = asyncio.all_tasks()
         listener = await asyncio.get_running_loop().create_server(lambda: Session(self), host, port, backlog=1024)
+        if self._socket_send_bytes:
+            for place in listener.sockets:  # whoever is accepted there has it from the listener
+                place.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._socket_send_bytes)
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
