@@ -20,12 +20,15 @@ from floodmark.model.scenario import Fast, Scenario
 from floodmark.model.trial import Trial
 from floodmark.model.verdict import Verdict
 from floodmark.report.folder import RunFolder
+from floodmark.report.profiled import Profile
 from floodmark.report.terminal import Progress
+from floodmark.runner import python
 from floodmark.runner.session import Session, Settings
 from floodmark.runner.trial import verdict_on_trial
 from floodmark.suites import token_liars
 from floodmark.systems.conductor.host.lies import LIES as CONDUCTOR_LIES
 from floodmark.systems.conductor.tokens.lies import LIES as TOKEN_LIES
+from tests.runner.played import play as run_command
 
 PLANS = {
     "short-1m": "T1",
@@ -46,6 +49,8 @@ PLANS = {
 NAMES = [*PLANS, *(f"sse-{name}" for name in PLANS if name != "pruning")]
 # What only a machine that does nothing else can answer.
 COSTLY = ("rss_", "throughput", "latency_p99", "ttft_", "token_gap_max", "pace_error", "close_time_max", "poll_", "quit_max_s", "stalls")
+
+needs_py_spy = pytest.mark.skipif(bool(python.why_not_py_spy()), reason=f"cannot be tried here: {python.why_not_py_spy()}")
 
 
 def built(name: str, *more: str, scale: float = 0.02) -> Scenario:
@@ -173,3 +178,13 @@ def test_liars_there_is_one_for_every_lie_that_a_conductor_and_a_token_server_kn
 
     assert sorted(told["conductor"]) == sorted(CONDUCTOR_LIES)
     assert sorted(told["tokens"]) == sorted(TOKEN_LIES)
+
+
+@pytest.mark.parametrize("kind", [pytest.param("cpu", marks=needs_py_spy), "memory"])
+def test_profile_of_a_conductor_under_tokens_names_its_own_functions(kind: str, tmp_path: Path) -> None:
+    run_command(tmp_path, "run", "tokens.short-1m", "--scale", "0.3", "--profile", kind)
+
+    (file,) = (tmp_path / "runs" / "latest" / "profiles").glob(f"*.{kind}.json")
+    seen = msgspec.json.decode(file.read_bytes(), type=Profile)
+    assert seen.trouble == ""
+    assert any("conductor" in spot.file for spot in seen.spots)
