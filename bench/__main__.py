@@ -1,7 +1,7 @@
 """`python -m bench [NAME ...]`: run the benchmarks and print one table. Progress goes to stderr, the table to stdout.
 
-`leak`, `proxy`, `conductor`, `tokens` and those of the pipeline print tables of their own, take options of their own, and run only by name,
-alone: `python -m bench leak --live 20`.
+`leak`, `live`, `proxy`, `conductor`, `tokens` and those of the pipeline print tables of their own, take options of their own, and run only by
+name, alone: `python -m bench leak --live 20`.
 Exit code 1 when floodmark itself has no figure in one of them; a peer that is not installed only says so in its row.
 """
 
@@ -15,7 +15,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import chat_screen, conductor, connections, fanout, leak, pipeline, pipeline_pdf, pipeline_sources, proxy, receive, sse, tokens
+from bench import (
+    chat_screen,
+    conductor,
+    connections,
+    fanout,
+    leak,
+    live,
+    pipeline,
+    pipeline_pdf,
+    pipeline_sources,
+    proxy,
+    receive,
+    sse,
+    tokens,
+)
 from bench.measure import Outcome
 from bench.table import markdown, replaced, terminal
 from floodmark.report.machine import fingerprint
@@ -32,6 +46,7 @@ BENCHMARKS: dict[str, Callable[..., Outcome]] = {
 ALONE: dict[str, Callable[[list[str]], int]] = {
     "conductor": conductor.main,
     "leak": leak.main,
+    "live": live.main,
     "proxy": proxy.main,
     "terminal": chat_screen.main,
     "pipeline": pipeline.main,
