@@ -40,7 +40,7 @@ def asked(reading: Reading | None = None, *, count: int = 10) -> Answer:
 def came(measures: Measures, answer: Answer, *at_ms: int) -> None:
     """One chunk of one token at each of these times after the request."""
     for at in at_ms:
-        measures.came(answer, 1, 10, 0, SENT_NS + at * MS)
+        measures.came(answer, 10, 1, 10, 0, SENT_NS + at * MS)
         answer.token_count += 1
 
 
@@ -81,6 +81,17 @@ def test_measures_text_says_that_it_was_accepted() -> None:
     came(measures, answer, 10)
 
     assert answer.accepted_ns == SENT_NS + 10 * MS
+
+
+def test_measures_first_token_is_there_when_it_is_whole() -> None:
+    measures, answer = Measures(terms()), asked()
+
+    for at_ms, came_bytes in ((10, 1), (500, 8), (900, 1), (950, 10)):
+        measures.came(answer, came_bytes, 1, came_bytes, 0, SENT_NS + at_ms * MS)
+    ended(measures, answer, 1000)
+
+    assert (measures.ttft.count, measures.gap.count) == (1, 3)
+    assert measures.ttft.summary().max / MS == pytest.approx(900, rel=0.01)
 
 
 def test_measures_gap_beyond_the_limit_is_a_stall() -> None:
@@ -184,7 +195,7 @@ def test_measures_usage_is_wrong_where_anything_told_is_not_what_came(
 ) -> None:
     measures, answer = Measures(terms()), asked(count=came_count)
 
-    measures.came(answer, 1, 30, declared, SENT_NS)
+    measures.came(answer, 30, 1, 30, declared, SENT_NS)
     answer.token_count, answer.told_count = came_count, told
     ended(measures, answer, 1)
 

@@ -29,6 +29,7 @@ class Answer:
         "end",
         "ending",
         "first",
+        "first_bytes",
         "first_ns",
         "gap_max_ns",
         "intended_ns",
@@ -58,6 +59,8 @@ class Answer:
         self.text: Text | None = None
         self.pieces: list[tuple[bytes, int]] = []
         self.queued = False
+        self.first_bytes = 0
+        """How much has come of the first token, while that is not whole."""
         self.chunk_count = self.chunk_bytes_max = self.declared_count = self.token_count = 0
         self.told_count = -1
         self.untouched = True

@@ -1,9 +1,9 @@
 """Take in answers: which tokens of each came, when, and how each answer ended.
 
 It is the agent's `AskingSink`. Numbered text becomes deliveries, one for each token, which go the way of all others (`Intake`, `Accounts`,
-the judge); text that nobody knows beforehand becomes one delivery for each answer that ended properly. What answers come to in figures and
-times is counted in `measures.py`. What is owed is settled when an answer ends, not before, so that an answer cut off by us is never held
-against the target:
+the judge); text that nobody knows beforehand becomes one delivery for each answer that ended properly and was not empty. What answers come
+to in figures and times is counted in `measures.py`. What is owed is settled when an answer ends, not before, so that an answer cut off by
+us is never held against the target:
 
     it ended properly, or the target failed it     every token is acknowledged: what did not come is lost
     refused, or never accepted                     none is: the send failed
@@ -86,7 +86,7 @@ class Answers:
         if answer is None:
             self.odd(token, "text after the end")
             return
-        self.measures.came(answer, chunk_count, longest_bytes, declared_count, received_ns)
+        self.measures.came(answer, len(data), chunk_count, longest_bytes, declared_count, received_ns)
         answer.pieces.append((data, received_ns))
         self._waiting_bytes += len(data)
         self._waiting_count += 1
@@ -292,7 +292,7 @@ class Answers:
             if answer.ending is not Ending.LEFT and len(seqs):
                 answer.untouched = False
                 self._put_odd(answer, seqs, intact, np.full(len(seqs), answer.last_ns, np.int64))
-        elif answer.ending is Ending.COMPLETED:
+        elif answer.ending is Ending.COMPLETED and answer.chunk_count:
             self._runs.append(
                 (answer.slot, answer.channel, answer.first, 1, answer.first, answer.intended_ns, answer.sent_ns, time.monotonic_ns())
             )

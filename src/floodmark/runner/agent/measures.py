@@ -81,8 +81,8 @@ class Measures:
             self._unread_ns(answer, now_ns)
         self._ack_ns.append(now_ns - answer.sent_ns)
 
-    def came(self, answer: Answer, chunk_count: int, longest_bytes: int, declared_count: int, received_ns: int) -> None:
-        """HOT: one read brought so many chunks of text, the longest of which had so many bytes, and declared so many tokens in all."""
+    def came(self, answer: Answer, came_bytes: int, chunk_count: int, longest_bytes: int, declared_count: int, received_ns: int) -> None:
+        """HOT: one read brought so many bytes of text, in so many chunks, the longest so long, which declared so many tokens in all."""
         if answer.last_ns:
             gap_ns = received_ns - answer.last_ns
             if answer.reading.has_paused:
@@ -91,8 +91,12 @@ class Measures:
                 self._gaps_ns.append(gap_ns)
                 if gap_ns > answer.gap_max_ns:
                     answer.gap_max_ns = gap_ns
-        else:
-            self._begin(answer, received_ns)
+        elif not answer.accepted_ns:  # text says it too
+            self.accepted(answer, received_ns)
+        elif answer.reading.has_paused:
+            self._unread_ns(answer, received_ns)
+        if not answer.first_ns:
+            self._begin(answer, came_bytes, received_ns)
         self._no_gap_count += chunk_count - 1
         answer.last_ns = received_ns
         answer.chunk_count += chunk_count
@@ -148,11 +152,11 @@ class Measures:
 
     # -- parts of them ------------------------------------------------------------------------------------------------------------------
 
-    def _begin(self, answer: Answer, received_ns: int) -> None:
-        if not answer.accepted_ns:  # text says it too
-            self.accepted(answer, received_ns)
-        elif answer.reading.has_paused:
-            self._unread_ns(answer, received_ns)
+    def _begin(self, answer: Answer, came_bytes: int, received_ns: int) -> None:
+        """A token is there when it is whole; of unknown text nobody can tell where the first one ends."""
+        answer.first_bytes += came_bytes
+        if self._terms.numbered and answer.first_bytes < self._terms.size_of(answer.channel):
+            return
         answer.first_ns = received_ns
         self._ttft_ns.append(received_ns - answer.intended_ns)
 
@@ -197,7 +201,7 @@ class Measures:
 
     def _hold_to_terms(self, answer: Answer) -> None:
         terms, count = self._terms, answer.token_count
-        right = not terms.numbered or (answer.untouched and count == answer.count)
+        right = (answer.untouched and count == answer.count) if terms.numbered else answer.chunk_count > 0
         if right and terms.rate_hz and count > 1 and not answer.was_unread:
             due_ns = (count - 1) * terms.period_ns
             self.pace_error_max = max(self.pace_error_max, abs((answer.last_ns - answer.sent_ns) / due_ns - 1))
