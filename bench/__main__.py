@@ -1,7 +1,7 @@
 """`python -m bench [NAME ...]`: run the benchmarks and print one table. Progress goes to stderr, the table to stdout.
 
-`leak`, `live`, `proxy`, `conductor`, `tokens` and those of the pipeline print tables of their own, take options of their own, and run only by
-name, alone: `python -m bench leak --live 20`.
+`leak`, `live`, `proxy`, `conductor`, `tokens` and those of the pipeline print tables of their own, take options of their own, and run
+only by name, alone: `python -m bench leak --live 20`.
 Exit code 1 when floodmark itself has no figure in one of them; a peer that is not installed only says so in its row.
 """
 
