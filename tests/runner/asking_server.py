@@ -3,7 +3,8 @@
     from the client   OPEN channel · SHUT channel · ASK token channel prompt
     to the client     DONE · OK token · T token text · END token count · ERR token why · NO token why · CUT token · ODD token
 
-Run as `asking_server.py [FAULT=N] [per_chunk=K] [gap_s=S]`: the fault strikes every N-th request, counted over all connections.
+Run as `asking_server.py [FAULT=N] [per_chunk=K] [gap_s=S] [tells=T]`: the fault strikes every N-th request, counted over all connections;
+the log tells when T tokens are out.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Server:
         self.every = int(options.get(self.fault, 1))
         self.per_chunk = int(options.get("per_chunk", 1))
         self.gap_s = options.get("gap_s", 0.0)
+        self.tells = int(options.get("tells", 0))
+        self.told_count = 0
         self.numbers = count(1)
         self.firsts: dict[int, int] = {}
         self.news = asyncio.Condition()
@@ -123,6 +126,9 @@ class Server:
                 await asyncio.sleep(STALL_S)
                 begun_s += STALL_S
             say("T", name, "".join(texts[at : at + self.per_chunk]))
+            self.told_count += self.per_chunk
+            if self.told_count == self.tells:
+                print(f"{self.tells} tokens are out of pid {os.getpid()}", flush=True)
             await writer.drain()
         match fault:
             case "error":
@@ -132,6 +138,7 @@ class Server:
             case "reset":
                 writer.transport.abort()
             case "hang":
+                print("an answer hangs", flush=True)
                 return
             case "die":
                 print("half an answer is out", flush=True)
