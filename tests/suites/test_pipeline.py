@@ -32,7 +32,7 @@ PLANS = {
     "varying-load": "P000-8",
     "sustained": "P000-9",
     "network-failure": "P000-D",
-    "network-cut": "P000-D",
+    "network-cut": "P000-D, cut",
     "constant-memory": "IN-18",
     "throughput": "IN-19",
     "throughput-wide": "IN-06",

@@ -257,7 +257,7 @@ def network_cut(scale: float) -> Scenario:
     return Scenario(
         id="pipeline.network-cut",
         title=f"{pages} pages over connections that are cut in mid-page or reset",
-        plan="P000-D",
+        plan="P000-D, cut",
         target=PIPELINE,
         driver="pulled",
         driver_options={
@@ -377,7 +377,7 @@ SCENARIOS: tuple[Entry, ...] = (
     entry(varying_load, "varying-load", "P000-8"),
     entry(sustained, "sustained", "P000-9"),
     entry(network_failure, "network-failure", "P000-D"),
-    entry(network_cut, "network-cut", "P000-D"),
+    entry(network_cut, "network-cut", "P000-D, cut"),
     entry(constant_memory, "constant-memory", "IN-18"),
     entry(throughput, "throughput", "IN-19"),
     entry(throughput_wide, "throughput-wide", "IN-06"),

@@ -3,138 +3,17 @@
 Every answer is numbered text, so that the ledger knows each token of it: what arrived, in which order, undamaged. What it cannot see comes
 from the target's statistics as `target.NAME`, and must tally with it to the token. Sizes are the plan's own at scale 1.0; every count is
 exact where the plan was content with less. Bounds of speed hold at scale 1.0 and are a third below it, where the start weighs more.
-
-A conductor is spoken to as surfaces do, over its socket: a connection is a surface with a session of its own, a channel one of its
-conversations. Over SSE a channel is a client with a connection of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
-import msgspec
-
-from floodmark.model.arrival import Arrival, Burst, Flood
-from floodmark.model.scenario import Consumer, Fast, Fault, Phase, Population, Reconnect, Scenario, Slow, Target
-from floodmark.suites.entry import Entry, criteria, scaled
-
-SUITE = "tokens"
-CALM = (
-    *("success_ratio == 100%", "odd_events == 0", "usage_wrong == 0", "duplicated == 0", "reordered == 0", "corrupted == 0"),
-    *("unexpected == 0", "ended == 0", "target_exits == 0"),
-)
-"""What holds whatever goes wrong behind the target, or on the way to it."""
-TAKEN = ("refused == 0", "unanswered == 0", "disconnects == 0", *CALM)
-WHOLE = ("lost == 0", "streams_failed == 0", "stalls == 0", *TAKEN)
-
-
-class Way(msgspec.Struct, frozen=True, kw_only=True):
-    """How streams are asked for: which embedded system, which driver, and what the ids of its scenarios begin with."""
-
-    prefix: str
-    system: str
-    driver: str
-    through: str
-    many: bool = False  # conversations on one connection
-
-
-CONDUCTOR = Way(prefix="", system="conductor", driver="conductor", through="through the conductor", many=True)
-SSE = Way(prefix="sse-", system="tokens", driver="sse", through="over SSE")
-
-
-class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks for what. `surfaces` times `conversations` channels, each with `requests` answers; `tokens` and `sizes` go to the channels
-    in turn."""
-
-    tokens: tuple[int, ...]
-    sizes: tuple[int, ...]
-    surfaces: int = 1
-    conversations: int = 1
-    requests: int = 1
-    rate_hz: float = 0.0
-    arrival: Arrival = Flood(in_flight=10_000)
-    consumer: Consumer = Fast()
-    options: dict[str, str | int | float | bool] = {}
-
-    @property
-    def channels(self) -> int:
-        """Streams at once."""
-        return self.surfaces * self.conversations
-
-    @property
-    def streams(self) -> int:
-        """Answers in all."""
-        return self.channels * self.requests
-
-    @property
-    def all_tokens(self) -> int:
-        """Tokens in all of them."""
-        return self.requests * sum(self.tokens[channel % len(self.tokens)] for channel in range(self.channels))
-
-
-def _scenario(
-    way: Way,
-    name: str,
-    scale: float,
-    load: Load,
-    *,
-    title: str,
-    plan: str,
-    wanted: tuple[str, ...],
-    args: Mapping[str, tuple[str, ...]] | None = None,
-    faults: tuple[Fault, ...] = (),
-    reconnect: Reconnect | None = None,
-    drain_limit_s: float = 10.0,
-) -> Scenario:
-    connections, each = (load.surfaces, load.conversations) if way.many else (load.channels, 1)
-    return Scenario(
-        id=f"{SUITE}.{way.prefix}{name}",
-        title=f"{title}, {way.through}",
-        plan=plan if way is CONDUCTOR else "",
-        target=Target(system=way.system, args=(args or {}).get(way.system, ())),
-        driver=way.driver,
-        driver_options={
-            "tokens": " ".join(map(str, load.tokens)),
-            "token_bytes": " ".join(map(str, load.sizes)),
-            "rate_hz": load.rate_hz,
-            **load.options,
-        },
-        population=Population(connections=connections, subscriptions_per_connection=each, channels=load.channels, consumer=load.consumer),
-        phases=(Phase(arrival=load.arrival, messages=load.streams),),
-        faults=faults,
-        reconnect=reconnect,
-        criteria=criteria(*wanted),
-        warmup=False,
-        drain_limit_s=drain_limit_s,
-        lag_limit_s=5.0,  # requests are few, and how late each of them was shows in the pace of its answer
-        scale=scale,
-    )
-
-
-def _all_of(way: Way, load: Load) -> tuple[str, ...]:
-    """Every token of every answer, by the ledger and by the target's own books, and nothing left behind."""
-    tokens, streams = load.all_tokens, load.streams
-    return (f"delivered == {tokens}", f"streams_completed == {streams}", *WHOLE, *_books(way, tokens, streams))
-
-
-def _books(way: Way, tokens: int, streams: int) -> tuple[str, ...]:
-    """What the target must say of itself after so many answers in full."""
-    if way is CONDUCTOR:
-        sent = (f"target.{name} == {tokens}" for name in ("tokens_sent", "tokens_polled", "tokens_emitted", "delivered"))
-        return (*sent, f"target.streams_completed == {streams}", "stats_error == 0", *_nothing_left(way))
-    return (f"target.tokens_sent == {tokens}", f"target.completed == {streams}", *_nothing_left(way))
-
-
-def _nothing_left(way: Way) -> tuple[str, ...]:
-    return ("target.streams_live == 0", "target.tasks_left == 0") if way is CONDUCTOR else ("target.live == 0",)
-
-
-def _speed(way: Way, scale: float, through: int, over_sse: int) -> str:
-    """A bound of throughput, in tokens a second."""
-    full = through if way is CONDUCTOR else over_sse
-    return f"throughput > {full if scale >= 1 else full // 3}/s"
-
+from floodmark.model.arrival import Burst
+from floodmark.model.scenario import Fault, Reconnect, Scenario, Slow
+from floodmark.suites.entry import Entry, scaled
+from floodmark.suites.token_loads import CALM, CONDUCTOR, SSE, SUITE, TAKEN, WHOLE, Load, Way, all_of, nothing_left, scenario_of, speed
 
 # -- the plan's five
 
@@ -142,22 +21,22 @@ def _speed(way: Way, scale: float, through: int, over_sse: int) -> str:
 def short_1m(scale: float, way: Way = CONDUCTOR) -> Scenario:
     """T1: a million tokens of 10 characters in one answer, as fast as they are taken; every one arrives, in memory that hardly grows."""
     load = Load(tokens=(scaled(1_000_000, scale, least=10_000),), sizes=(10,))
-    wanted = (_speed(way, scale, 300_000, 100_000), "rss_rise < 20MB", *_all_of(way, load))
-    return _scenario(way, "short-1m", scale, load, title=f"{load.all_tokens:,} tokens of 10 characters", plan="T1", wanted=wanted)
+    wanted = (speed(way, scale, 300_000, 100_000), "rss_rise < 20MB", *all_of(way, load))
+    return scenario_of(way, "short-1m", scale, load, title=f"{load.all_tokens:,} tokens of 10 characters", plan="T1", wanted=wanted)
 
 
 def medium_1m(scale: float, way: Way = CONDUCTOR) -> Scenario:
     """T2: a million tokens of 100 characters in one answer of 100 MB; every one arrives, in memory that hardly grows."""
     load = Load(tokens=(scaled(1_000_000, scale, least=10_000),), sizes=(100,))
-    wanted = (_speed(way, scale, 200_000, 100_000), "rss_rise < 40MB", *_all_of(way, load))
-    return _scenario(way, "medium-1m", scale, load, title=f"{load.all_tokens:,} tokens of 100 characters", plan="T2", wanted=wanted)
+    wanted = (speed(way, scale, 200_000, 100_000), "rss_rise < 40MB", *all_of(way, load))
+    return scenario_of(way, "medium-1m", scale, load, title=f"{load.all_tokens:,} tokens of 100 characters", plan="T2", wanted=wanted)
 
 
 def long_1k(scale: float, way: Way = CONDUCTOR) -> Scenario:
     """T3: a thousand tokens of 10,000 characters; every one arrives whole."""
     load = Load(tokens=(scaled(1_000, scale, least=100),), sizes=(10_000,))
-    wanted = (_speed(way, scale, 20_000, 5_000), "rss_rise < 30MB", *_all_of(way, load))
-    return _scenario(way, "long-1k", scale, load, title=f"{load.all_tokens:,} tokens of 10,000 characters", plan="T3", wanted=wanted)
+    wanted = (speed(way, scale, 20_000, 5_000), "rss_rise < 30MB", *all_of(way, load))
+    return scenario_of(way, "long-1k", scale, load, title=f"{load.all_tokens:,} tokens of 10,000 characters", plan="T3", wanted=wanted)
 
 
 def rapid(scale: float, way: Way = CONDUCTOR) -> Scenario:
@@ -167,7 +46,7 @@ def rapid(scale: float, way: Way = CONDUCTOR) -> Scenario:
     left = Fault(kind="disconnect", at_s=1.5 * tokens / rate_hz, options={"resume": False, "abrupt": False})
     wanted = (
         *("pace_error < 2%", "close_time_max < 100ms", f"delivered >= {tokens}", "streams == 2", "streams_completed == 1"),
-        *("fault_hits == 1", "recovered_ratio == 100%", *WHOLE, *_nothing_left(way)),
+        *("fault_hits == 1", "recovered_ratio == 100%", *WHOLE, *nothing_left(way)),
         *(
             # A poll's own time; by the wall clock it has in it what other processes took of its core meanwhile.
             ("target.poll_cpu_max_s < 5ms", "target.poll_max_s < 100ms", "target.quit_max_s < 100ms", "target.streams_cancelled == 1")
@@ -176,7 +55,7 @@ def rapid(scale: float, way: Way = CONDUCTOR) -> Scenario:
         ),
     )
     title = f"{tokens:,} tokens at 100,000/s, then a quit in mid-stream"
-    return _scenario(way, "rapid", scale, load, title=title, plan="T4", wanted=wanted, faults=(left,))
+    return scenario_of(way, "rapid", scale, load, title=title, plan="T4", wanted=wanted, faults=(left,))
 
 
 CHANNEL = 100
@@ -188,10 +67,10 @@ def backpressure(scale: float, way: Way = CONDUCTOR) -> Scenario:
     load = Load(tokens=(tokens,), sizes=(10,), consumer=Slow(rate_bytes_per_s=10 * read_hz), options={"stall_s": 5.0})
     held = (f"target.buffered_max <= {CHANNEL}",) if way is CONDUCTOR else ()
     # That it took so long shows that the reader was slow; a read that he has begun may bring some thousands at once.
-    wanted = (f"load_time >= {(tokens - read_hz) / read_hz:g}s", "rss_growth < 1.1x", *held, *_all_of(way, load))
+    wanted = (f"load_time >= {(tokens - read_hz) / read_hz:g}s", "rss_growth < 1.1x", *held, *all_of(way, load))
     title = f"{tokens:,} tokens to a reader of {read_hz:,} a second"
     args = {"conductor": ("--channel", str(CHANNEL), "--socket-send-bytes", "65536")}  # the kernel holds megabytes of its own accord
-    return _scenario(way, "backpressure", scale, load, title=title, plan="T5", wanted=wanted, args=args, drain_limit_s=30.0)
+    return scenario_of(way, "backpressure", scale, load, title=title, plan="T5", wanted=wanted, args=args, drain_limit_s=30.0)
 
 
 # -- what the plan wished for
@@ -203,10 +82,10 @@ def conversations(scale: float, way: Way = CONDUCTOR) -> Scenario:
     wanted = (
         *(("target.subscriptions == 72",) if way is CONDUCTOR else ()),
         f"connections == {8 if way.many else 80}",
-        *_all_of(way, load),
+        *all_of(way, load),
     )
     title = f"80 conversations at once, {load.requests} answers of 1,000 tokens each"
-    return _scenario(
+    return scenario_of(
         way, "conversations", scale, load, title=title, plan="C1", wanted=wanted, args={"conductor": ("--conversations", "10")}
     )
 
@@ -217,7 +96,7 @@ def mixed(scale: float, way: Way = CONDUCTOR) -> Scenario:
     counts = tuple(scaled(count, scale, least=20) for count in (100_000, 100_000, 50_000, 5_000, 500))
     load = Load(tokens=counts, sizes=sizes, conversations=10)
     title = f"{load.all_tokens:,} tokens of 5 to 10,000 characters side by side"
-    return _scenario(way, "mixed", scale, load, title=title, plan="C2", wanted=_all_of(way, load))
+    return scenario_of(way, "mixed", scale, load, title=title, plan="C2", wanted=all_of(way, load))
 
 
 def error_injection(scale: float, way: Way = CONDUCTOR) -> Scenario:
@@ -240,19 +119,19 @@ def error_injection(scale: float, way: Way = CONDUCTOR) -> Scenario:
     wanted = (
         *(f"streams == {load.streams}", f"streams_failed == {failed}", f"streams_completed == {load.streams - failed}"),
         *(f"lost == {lost}", f"delivered == {load.all_tokens - lost}", f"target.tokens_sent == {load.all_tokens - lost}"),
-        *("stalls == 0", *books, *TAKEN, *_nothing_left(way)),
+        *("stalls == 0", *books, *TAKEN, *nothing_left(way)),
     )
     title = f"{failed} of {load.streams} answers break off in their midst"
-    return _scenario(way, "error-injection", scale, load, title=title, plan="C3", wanted=wanted)
+    return scenario_of(way, "error-injection", scale, load, title=title, plan="C3", wanted=wanted)
 
 
 def network(scale: float, way: Way = CONDUCTOR) -> Scenario:
     """C4: a network with 20 to 80 ms of latency each way; answers come later by that, and otherwise as they were sent."""
     load = Load(tokens=(2_000,), sizes=(10,), surfaces=10, requests=scaled(10, scale, least=3), rate_hz=10_000.0)
     slow = Fault(kind="wire.latency", from_connect=True, options={"least_s": 0.02, "most_s": 0.08})
-    wanted = ("fault_hits > 0", "ttft_p50 >= 40ms", "ttft_p50 < 400ms", "token_gap_max < 500ms", *_all_of(way, load))
+    wanted = ("fault_hits > 0", "ttft_p50 >= 40ms", "ttft_p50 < 400ms", "token_gap_max < 500ms", *all_of(way, load))
     title = f"{load.streams} answers of 2,000 tokens through a network of 20 to 80 ms each way"
-    return _scenario(way, "network", scale, load, title=title, plan="C4", wanted=wanted, faults=(slow,))
+    return scenario_of(way, "network", scale, load, title=title, plan="C4", wanted=wanted, faults=(slow,))
 
 
 # -- beyond the plan
@@ -264,9 +143,9 @@ def latency(scale: float, way: Way = CONDUCTOR) -> Scenario:
     rate_hz = all_hz / conversations
     # Answers of a quarter of a second: the end of each repeats its text, and ten that end together are in each other's way.
     load = Load(tokens=(int(rate_hz / 4),), sizes=(10,), conversations=conversations, requests=scaled(20, scale, least=4), rate_hz=rate_hz)
-    wanted = ("latency_p99 < 10ms", "ttft_p50 < 10ms", "pace_error < 10%", *_all_of(way, load))
+    wanted = ("latency_p99 < 10ms", "ttft_p50 < 10ms", "pace_error < 10%", *all_of(way, load))
     title = f"{load.all_tokens:,} tokens at {all_hz:,.0f}/s in {conversations} conversations"
-    return _scenario(way, "latency", scale, load, title=title, plan="baseline", wanted=wanted)
+    return scenario_of(way, "latency", scale, load, title=title, plan="baseline", wanted=wanted)
 
 
 HANG_S = 1.5
@@ -287,7 +166,7 @@ def hang(scale: float, way: Way = CONDUCTOR) -> Scenario:
         options={"extra": f"hang_after={3 * tokens // 10}", "extra_every": before + 1},
     )
     lost = conversations * (tokens - 3 * tokens // 10)
-    books = (f"target.streams_failed == {conversations}", *_nothing_left(way)) if way is CONDUCTOR else (f"target.live == {conversations}",)
+    books = (f"target.streams_failed == {conversations}", *nothing_left(way)) if way is CONDUCTOR else (f"target.live == {conversations}",)
     wanted = (
         *(f"streams == {load.streams}", f"streams_failed == {conversations}", f"stalls == {conversations}"),
         *(f"streams_completed == {load.streams - conversations}", f"lost == {lost}", f"delivered == {load.all_tokens - lost}"),
@@ -295,7 +174,7 @@ def hang(scale: float, way: Way = CONDUCTOR) -> Scenario:
     )
     title = f"{conversations} of {load.streams} answers hang"
     args = {"conductor": ("--idle-limit", str(HANG_S))}
-    return _scenario(way, "hang", scale, load, title=title, plan="hang", wanted=wanted, args=args, drain_limit_s=2.0)
+    return scenario_of(way, "hang", scale, load, title=title, plan="hang", wanted=wanted, args=args, drain_limit_s=2.0)
 
 
 def cut(scale: float, way: Way = CONDUCTOR) -> Scenario:
@@ -312,11 +191,11 @@ def cut(scale: float, way: Way = CONDUCTOR) -> Scenario:
     unheard = "unanswered > 0" if way is CONDUCTOR else "refused > 0"  # over SSE the client tries at once on another connection
     wanted = (
         *(f"fault_hits >= {2 * surfaces}", f"streams == {load.streams}", "lost == 0", "streams_failed > 0", unheard),
-        *("delivered @ after > 0", "lost @ after == 0", "stalls == 0", *CALM, *_nothing_left(way)),
+        *("delivered @ after > 0", "lost @ after == 0", "stalls == 0", *CALM, *nothing_left(way)),
         *(("recovered_ratio == 100%", "disconnects == 0") if way is CONDUCTOR else ()),
     )
     title = f"{surfaces} sockets cut in the midst of frames"
-    return _scenario(way, "cut", scale, load, title=title, plan="cut", wanted=wanted, faults=cuts, reconnect=Reconnect())
+    return scenario_of(way, "cut", scale, load, title=title, plan="cut", wanted=wanted, faults=cuts, reconnect=Reconnect())
 
 
 STREAMS = 16
@@ -336,7 +215,7 @@ def limits(scale: float, way: Way = CONDUCTOR) -> Scenario:
     )
     args = {"conductor": ("--conversations", str(asked), "--streams", str(STREAMS)), "tokens": ("--max-streams", str(STREAMS))}
     title = f"{asked} questions at once where {STREAMS} may be answered"
-    return _scenario(way, "limits", scale, load, title=title, plan="limits", wanted=wanted, args=args)
+    return scenario_of(way, "limits", scale, load, title=title, plan="limits", wanted=wanted, args=args)
 
 
 KEPT_MESSAGES, KEPT_BYTES = 1_000, 10 * 1024 * 1024
@@ -356,10 +235,10 @@ def pruning(scale: float) -> Scenario:
     kept_of_long = 2 * (KEPT_BYTES // 30_000 + 1)
     wanted = (
         *(f"target.messages <= {KEPT_MESSAGES + kept_of_long}", f"target.kept_bytes <= {surfaces * KEPT_BYTES}B"),
-        *(f"target.pruned >= {2 * written - KEPT_MESSAGES - kept_of_long}", "rss_rise < 60MB", *_all_of(CONDUCTOR, load)),
+        *(f"target.pruned >= {2 * written - KEPT_MESSAGES - kept_of_long}", "rss_rise < 60MB", *all_of(CONDUCTOR, load)),
     )
     title = f"{written:,} messages in each of {surfaces} sessions, {conversations} writers at once"
-    return _scenario(CONDUCTOR, "pruning", scale, load, title=title, plan="pruning", wanted=wanted)
+    return scenario_of(CONDUCTOR, "pruning", scale, load, title=title, plan="pruning", wanted=wanted)
 
 
 def entry(build: Callable[..., Scenario], name: str, plan: str, quick_scale: float | None = None, *, way: Way = CONDUCTOR) -> Entry:
