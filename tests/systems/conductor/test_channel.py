@@ -89,6 +89,50 @@ def test_put_many_of_more_than_ever_fits_goes_in_in_parts() -> None:
     assert asyncio.run(main()) == list(range(10))
 
 
+def test_room_waited_for_is_there_at_once_and_nobody_who_came_later_has_taken_it() -> None:
+    async def main() -> None:
+        channel: Channel[str] = Channel(capacity_count=4)
+        channel.put(["old"] * 3)
+
+        async def reserve() -> None:
+            await channel.room_for(3)
+            channel.put(["reserved"] * 3)
+
+        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(reserve())
+            await asyncio.sleep(0)
+            tasks.create_task(channel.put_many(["late"]))
+            await asyncio.sleep(0)
+            assert not first.done()
+            channel.take_many(1)  # room for two now, which is not enough
+            await asyncio.sleep(0)
+            assert not first.done()
+            channel.take_many(1)
+            await first
+            assert channel.take_many() == ["old", *["reserved"] * 3]
+        assert channel.take_many() == ["late"]
+
+    asyncio.run(main())
+
+
+def test_room_waited_for_is_refused_after_the_close_and_beyond_what_ever_fits() -> None:
+    async def main() -> None:
+        channel: Channel[int] = Channel(capacity_count=2)
+        with pytest.raises(ValueError, match="3 items never fit"):
+            await channel.room_for(3)
+        channel.put([1, 2])
+        async with asyncio.timeout(5):
+            waiting = asyncio.ensure_future(channel.room_for(1))
+            await asyncio.sleep(0)
+            channel.close()
+            with pytest.raises(ChannelClosedError):
+                await waiting
+            with pytest.raises(ChannelClosedError):
+                await channel.room_for(1)
+
+    asyncio.run(main())
+
+
 def test_writers_that_wait_are_served_in_the_order_in_which_they_came() -> None:
     async def main() -> list[int]:
         channel = await _full()

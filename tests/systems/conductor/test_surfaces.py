@@ -9,8 +9,10 @@ import pytest
 
 from floodmark.systems.conductor import vocabulary as v
 from floodmark.systems.conductor.channel import Channel
+from floodmark.systems.conductor.conductor import Conductor
 from floodmark.systems.conductor.errors import RefusedError
-from floodmark.systems.conductor.surface import BroadcastResult, HeadlessSurface, SurfaceRegistry
+from floodmark.systems.conductor.settings import stress_settings
+from floodmark.systems.conductor.surface import BroadcastResult, HeadlessSurface, SurfaceRegistry, attach
 from tests.systems.conductor.scripted import Scripted, conducting, says, until
 
 
@@ -57,6 +59,25 @@ def test_attached_surface_sees_everything_up_to_quit() -> None:
 
     assert surface.quit == v.Quit(message="Goodbye.")
     assert surface.tokens_count == 2
+
+
+def test_surface_attached_to_a_conductor_whose_channel_is_full_sees_everything() -> None:
+    async def main() -> None:
+        texts = [f"{number} " for number in range(100)]
+        surface = HeadlessSurface(keep_texts=True)
+        conductor = Conductor(Scripted(says(texts)), stress_settings(channel_count=16))
+        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+            tasks.create_task(conductor.run())
+            await conductor.start()
+            await conductor.handle(v.UserMessage(text="go"))
+            await until(lambda: conductor.output.room() < 2)
+            tasks.create_task(attach(conductor, surface))
+            await until(lambda: surface.completed_count == 1)
+            await conductor.quit()
+        (answer,) = surface.answers.values()
+        assert (answer.text, answer.ends_count) == ("".join(texts), 1)
+
+    asyncio.run(main())
 
 
 def test_broadcast_reaches_those_with_room_and_names_the_others_as_failed() -> None:

@@ -33,8 +33,6 @@ class Answer:
         "_carried",
         "_clock",
         "_embedded",
-        "announced",
-        "asked",
         "conversation",
         "first_s",
         "model",
@@ -51,12 +49,8 @@ class Answer:
         stream: TokenStream,
         model: str,
         clock: Clock,
-        *,
-        asked: StoredMessage | None = None,
     ) -> None:
         self.conversation, self.stored, self.stream, self.model = conversation, stored, stream, model
-        self.asked = asked  # the question, when a user put it
-        self.announced = False  # to the surface, which is to hear of the end of what it has heard of, and of nothing else
         self._clock = clock
         self._embedded = EmbeddedCommands()
         self._carried = 0  # tokens that came and that no event has counted yet

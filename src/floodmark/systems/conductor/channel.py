@@ -1,9 +1,9 @@
 """A bounded mailbox between one conductor and its surface: batches in, batches out, nothing dropped.
 
-Whoever may wait uses `put_many`, which waits while the mailbox is full and keeps the order of its callers. Whoever must not wait looks at
-`room()` first and uses `put`. `close` ends it at any moment, full or not: its last words go in beyond the bound, writers that wait get
-ChannelClosedError, and the reader still gets everything that was in it. Memory: `capacity_count` items, batches that weigh no more than
-`capacity_chars` together (one batch may go over it), and the last words.
+Whoever may wait uses `put_many`, which waits while the mailbox is full and keeps the order of its callers, or waits with `room_for` and
+then puts in what is true at that moment. Whoever must not wait looks at `room()` first and uses `put`. `close` ends it at any moment, full
+or not: its last words go in beyond the bound, writers that wait get ChannelClosedError, and the reader still gets everything that was in
+it. Memory: `capacity_count` items, batches weighing no more than `capacity_chars` together (one batch may go over it), and the last words.
 
 Single-threaded; any number of writers, one reader.
 """
@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Final, Generic, TypeVar
 
 from floodmark.systems.conductor.errors import ChannelClosedError
@@ -102,24 +103,25 @@ class Channel(Generic[T]):
         if self.room() >= len(items):
             self._add(items, 0)
             return
-        self._waiting_count += 1
-        try:
-            async with self._turn:
-                at = 0
-                while at < len(items):
-                    if self._closed:
-                        raise ChannelClosedError
-                    free = self.capacity_count - len(self._items)
-                    if free < min(len(items) - at, self.capacity_count):
-                        self._roomy.clear()
-                        await self._roomy.wait()
-                        continue
-                    self._add(items[at : at + free], 0)
-                    at += free
-        finally:
-            self._waiting_count -= 1
-            if not self._waiting_count:
-                self._tell_room()
+        async with self._waiting():
+            at = 0
+            while at < len(items):
+                free = await self._free(len(items) - at)
+                self._add(items[at : at + free], 0)
+                at += free
+
+    async def room_for(self, count: int) -> None:
+        """Wait, in turn with other writers, until `count` items fit: for a `put` at once after it, of what is known only then.
+
+        Raises: ChannelClosedError once it is closed; ValueError for more than ever fit.
+        """
+        if count > self.capacity_count:
+            raise ValueError(f"{count} items never fit into a channel of {self.capacity_count}")
+        if self._closed:
+            raise ChannelClosedError
+        if self.room() < count:
+            async with self._waiting():
+                await self._free(count)
 
     def on_room(self, listener: Callable[[], None] | None) -> None:
         """Have `listener()` called whenever there may be room again."""
@@ -162,6 +164,28 @@ class Channel(Generic[T]):
             self._arrived.clear()
             await self._arrived.wait()
         return True
+
+    @asynccontextmanager
+    async def _waiting(self) -> AsyncIterator[None]:
+        """A writer's turn among those who wait."""
+        self._waiting_count += 1
+        try:
+            async with self._turn:
+                yield
+        finally:
+            self._waiting_count -= 1
+            if not self._waiting_count:
+                self._tell_room()
+
+    async def _free(self, count: int) -> int:
+        """Wait until `count` items fit, or as many as ever do. Returns: how many fit now. Raises: ChannelClosedError."""
+        while not self._closed:
+            free = self.capacity_count - len(self._items)
+            if free >= min(count, self.capacity_count):
+                return free
+            self._roomy.clear()
+            await self._roomy.wait()
+        raise ChannelClosedError
 
     def _add(self, items: Sequence[T], chars: int) -> None:
         if not items:

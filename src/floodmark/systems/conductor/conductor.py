@@ -6,8 +6,9 @@
     while await conductor.output.wait(): surface.show(conductor.output.take_many())
 
 One flow per kind of event, in the table at the end. A flow may wait for room in the output channel, never for a token. Whatever is refused
-becomes one notice that names the event; it ends nothing. `handle` may be called while another call waits. Cancelled while it waits, a flow
-undoes the question that it had begun.
+becomes one notice that names the event; it ends nothing. `handle` may be called while another call waits. INVARIANT: an answer begins, and
+is stopped, only once there is room to say so, so that whoever is cancelled while it waits, or finds the channel closed, has begun and
+stopped none.
 
 Not here: the moving of tokens and quitting (`streaming`), sockets (`host`), screens (`terminal`).
 """
@@ -21,7 +22,6 @@ from typing import Any
 from msgspec.structs import replace
 
 from floodmark.core.clock import Clock, limit
-from floodmark.systems.conductor.answer import Answer
 from floodmark.systems.conductor.backend.base import Backend
 from floodmark.systems.conductor.conversations import Conversation
 from floodmark.systems.conductor.errors import BackendError, ChannelClosedError, RefusedError
@@ -79,6 +79,7 @@ from floodmark.systems.conductor.vocabulary import (
 log = logging.getLogger(__name__)
 
 SNAPSHOT_COUNT = 20
+SAID_COUNT = 6  # events that follow at once from the beginning or the stopping of an answer, at most
 HELP = """\
 /help            this text
 /clear           forget the messages of this conversation
@@ -148,9 +149,10 @@ class Conductor(Streaming):
         await self._say(Ack(event_id=event.event_id), State(state=self.state), self._session_info(), *self._told_notices())
         if not self.settings.greet:
             return
+        await self.output.room_for(SAID_COUNT)
         if self.settings.generate_greeting and self.state is ConductorState.READY:
-            answer, events = self.ask(self.conversations.get(None), GREETING_PROMPT, by_user=False)
-            await self._say_of(answer, *events)
+            _, events = self.ask(self.conversations.get(None), GREETING_PROMPT, by_user=False)
+            self.output.put(events)
         else:
             greeting = self.session.say(Role.ASSISTANT, self.settings.greeting, content_type=ContentType.MARKDOWN)
             await self._say(greeting.message())
@@ -191,20 +193,22 @@ class Conductor(Streaming):
 
     async def _user_message(self, event: UserMessage) -> None:
         check_text(event.text, self.settings.limits)
+        await self.output.room_for(SAID_COUNT)
         conversation = self.conversations.get(event.conversation_id)
         self._check_ready()
         self._streams.check(conversation.id)
         self._rate.take()
-        answer, events = self.ask(conversation, event.text)
-        await self._say_of(answer, Ack(event_id=event.event_id, message_id=answer.stored.id, conversation_id=conversation.id), *events)
+        message_id, events = self.ask(conversation, event.text)
+        self.output.put([Ack(event_id=event.event_id, message_id=message_id, conversation_id=conversation.id), *events])
         self.figures.published_count += 1
 
     async def _cancel_stream(self, event: CancelStream) -> None:
+        await self.output.room_for(SAID_COUNT)
         conversation = self.conversations.get(event.conversation_id)
         events = self.cancel(conversation.id, "cancelled: the user stopped it")
         if not events:
             raise RefusedError("nothing is being answered in this conversation, so that there is nothing to cancel")
-        await self._acked(event, *events)
+        self.output.put([*self._ack(event), *events])
 
     async def _typing(self, event: UserTyping) -> None:
         if self.state is ConductorState.READY and event.typing:
@@ -250,6 +254,7 @@ class Conductor(Streaming):
         await self._say(Ack(event_id=event.event_id, conversation_id=conversation.id), created)
 
     async def _remove_conversation(self, event: RemoveConversation) -> None:
+        await self.output.room_for(SAID_COUNT)
         in_front = self.conversations.focused.id
         conversation = self.conversations.remove(event.conversation_id)
         events = self.cancel(conversation.id, "cancelled: the conversation was removed")
@@ -257,7 +262,7 @@ class Conductor(Streaming):
         events.append(ConversationRemoved(conversation_id=conversation.id))
         if self.conversations.focused.id != in_front:
             events += self._focus_told()
-        await self._acked(event, *events)
+        self.output.put([*self._ack(event), *events])
 
     async def _focus(self, event: FocusConversation) -> None:
         await self._look_at(event, self.conversations.get(event.conversation_id))
@@ -295,16 +300,10 @@ class Conductor(Streaming):
         await self.output.put_many(events)
 
     async def _acked(self, event: Input, *events: ConductorEvent) -> None:
-        await self._say(*([Ack(event_id=event.event_id)] if event.event_id else []), *events)
+        await self._say(*self._ack(event), *events)
 
-    async def _say_of(self, answer: Answer, *events: ConductorEvent) -> None:
-        """Tell that an answer has begun; cancelled half-way, it has not."""
-        try:
-            await self._say(*events)
-        except BaseException:
-            self.undo(answer)
-            raise
-        answer.announced = True
+    def _ack(self, event: Input) -> list[ConductorEvent]:
+        return [Ack(event_id=event.event_id)] if event.event_id else []
 
     def _note(self, text: str) -> ConductorEvent:
         said = self.session.say(Role.SYSTEM, text, conversation_id=self.conversations.focused.id, content_type=ContentType.SYSTEM)

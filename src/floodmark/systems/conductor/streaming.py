@@ -168,10 +168,10 @@ class Streaming:
 
     # ---- the beginning and the end of an answer
 
-    def ask(self, conversation: Conversation, prompt: str, *, by_user: bool = True) -> tuple[Answer, list[ConductorEvent]]:
-        """Put a question to the backend, without waiting. Its events must go out before anything else does.
+    def ask(self, conversation: Conversation, prompt: str, *, by_user: bool = True) -> tuple[str, list[ConductorEvent]]:
+        """Put a question to the backend, without waiting. Its events must go out before anything else does: wait for their room before.
 
-        Returns: the answer that will be streamed, and the events that say so.
+        Returns: the id of the message that will be streamed, and the events that say so.
         Raises: StreamExistsError, StreamLimitError, BackendError; nothing has happened then.
         """
         self._streams.check(conversation.id)
@@ -186,18 +186,16 @@ class Streaming:
         )
         stream = self.backend.send_streaming(request)
         events: list[ConductorEvent] = []
-        asked = self.session.say(Role.USER, prompt, conversation_id=conversation.id) if by_user else None
-        if asked is not None:
-            events.append(asked.message())
+        if by_user:
+            events.append(self.session.say(Role.USER, prompt, conversation_id=conversation.id).message())
         stored = self.session.open_answer(conversation_id=conversation.id)
-        answer = Answer(conversation, stored, stream, self.model, self.clock, asked=asked)
-        self._answers[conversation.id] = answer
+        self._answers[conversation.id] = Answer(conversation, stored, stream, self.model, self.clock)
         self._streams.start(conversation.id, stream, priority=conversation.priority)
         self.figures.streams_started_count += 1
         self.session.move_to(SessionState.BUSY)
         events += self._conversation_is(conversation, ConversationState.STREAMING)
         events += self._settled()
-        return answer, events
+        return stored.id, events
 
     def cancel(self, conversation_id: str, reason: str) -> list[ConductorEvent]:
         """Stop the answer of a conversation at once, if there is one. Returns: the events that say so; they must go out."""
@@ -208,13 +206,6 @@ class Streaming:
         self.figures.streams_cancelled_count += 1
         self._over(answer)
         return [answer.failed(reason), *self._conversation_is(answer.conversation, ConversationState.IDLE), *self._settled()]
-
-    def undo(self, answer: Answer) -> None:
-        """Take a question back whose events did not go out: as if it had never been asked."""
-        if self.cancel(answer.conversation.id, "cancelled"):
-            self.session.forget(answer.stored)
-            if answer.asked is not None:
-                self.session.forget(answer.asked)
 
     def _completed(self, stream_id: str, complete: Complete, out: list[ConductorEvent]) -> None:
         answer = self._answers[stream_id]
@@ -286,11 +277,8 @@ class Streaming:
         began_ns = time.perf_counter_ns()
         last: list[ConductorEvent] = [Ack(event_id=event_id)] if event_id else []
         last += self._become(ConductorState.SHUTTING_DOWN)
-        for conversation_id, answer in list(self._answers.items()):
-            if answer.announced:
-                last += self.cancel(conversation_id, "cancelled: the conductor quits")
-            else:
-                self.undo(answer)
+        for conversation_id in list(self._answers):
+            last += self.cancel(conversation_id, "cancelled: the conductor quits")
         self.session.move_to(SessionState.ENDED)
         self.output.close([*last, Quit(message=message)])  # full or not: these are few, and there is no time to wait
         self._work.set()

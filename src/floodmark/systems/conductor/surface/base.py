@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from floodmark.core import tasks
 from floodmark.systems.conductor.conductor import Conductor
 from floodmark.systems.conductor.vocabulary import Capabilities, ConductorEvent, Connected, SurfaceType
 
@@ -30,6 +31,8 @@ async def attach(conductor: Conductor, surface: Surface) -> None:
 
     Cancelled half-way, events that were not shown are still in the channel, but for the batch that was being shown.
     """
-    await conductor.handle(Connected(surface_type=surface.surface_type, capabilities=surface.capabilities))
-    while await conductor.output.wait():
-        await surface.show(conductor.output.take_many(SHOWN_COUNT))
+    connected = Connected(surface_type=surface.surface_type, capabilities=surface.capabilities)
+    async with tasks.group() as group:
+        group.create_task(conductor.handle(connected))  # beside the reading: what waits for the surface may leave no room for the answer
+        while await conductor.output.wait():
+            await surface.show(conductor.output.take_many(SHOWN_COUNT))
