@@ -45,8 +45,10 @@ PLANS = {
     "cut": "cut",
     "limits": "limits",
     "pruning": "pruning",
+    "sessions": "sessions",
 }
-NAMES = [*PLANS, *(f"sse-{name}" for name in PLANS if name != "pruning")]
+OF_CONDUCTORS = ("pruning", "sessions")
+NAMES = [*PLANS, *(f"sse-{name}" for name in PLANS if name not in OF_CONDUCTORS)]
 # What only a machine that does nothing else can answer.
 COSTLY = ("rss_", "throughput", "latency_p99", "ttft_", "token_gap_max", "pace_error", "close_time_max", "poll_", "quit_max_s", "stalls")
 

@@ -241,6 +241,21 @@ def pruning(scale: float) -> Scenario:
     return scenario_of(CONDUCTOR, "pruning", scale, load, title=title, plan="pruning", wanted=wanted)
 
 
+def sessions(scale: float) -> Scenario:
+    """Comings and goings: fifty surfaces quit in mid-stream and come back, again and again; at no time are there twice as many sessions."""
+    surfaces, rounds = scaled(50, scale, least=20), scaled(10, scale, least=4)
+    # Answers of half a second, so that every round finds one under way on each surface.
+    load = Load(tokens=(1_000,), sizes=(10,), surfaces=surfaces, requests=rounds + 2, rate_hz=2_000.0)
+    leaves = Fault(kind="disconnect", at_s=0.3, repeat=rounds, every_s=0.5, options={"resume": False, "abrupt": False})
+    wanted = (
+        *(f"fault_hits == {rounds * surfaces}", "recovered_ratio == 100%", f"target.streams_cancelled >= {rounds * surfaces // 2}"),
+        *(f"target.connections == {surfaces}", f"target.connections_max < {2 * surfaces}", "close_time_max < 1s"),
+        *(f"streams == {load.streams}", *WHOLE, *nothing_left(CONDUCTOR)),
+    )
+    title = f"{surfaces} surfaces quit in mid-stream and come back, {rounds} times"
+    return scenario_of(CONDUCTOR, "sessions", scale, load, title=title, plan="sessions", wanted=wanted, faults=(leaves,))
+
+
 def entry(build: Callable[..., Scenario], name: str, plan: str, quick_scale: float | None = None, *, way: Way = CONDUCTOR) -> Entry:
     """Make an entry; its text is the first line of the docstring behind the colon."""
     text = (build.__doc__ or "").split(": ", 1)[1].splitlines()[0]
@@ -270,5 +285,6 @@ _QUICK = {"short-1m": 0.1, "sse-error-injection": 0.2}
 SCENARIOS: tuple[Entry, ...] = (
     *(entry(build, name, plan, _QUICK.get(name)) for build, name, plan in _BOTH),
     entry(pruning, "pruning", "pruning"),
+    entry(sessions, "sessions", "sessions"),
     *(entry(build, name, plan, _QUICK.get(f"sse-{name}"), way=SSE) for build, name, plan in _BOTH),
 )

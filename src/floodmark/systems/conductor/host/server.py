@@ -37,6 +37,7 @@ class Server:
         self._lies = lies
         self._sessions: set[Session] = set()  # those with a socket
         self._conversing: set[Session] = set()  # those with a conductor
+        self._most_count = 0  # of them at once
         self._earlier: set[asyncio.Task[Any]] = set()  # tasks that are none of ours
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[asyncio.Task[None], Session] = {}
@@ -77,6 +78,7 @@ class Server:
     def make(self, session: Session) -> Conductor:
         """Make a conductor."""
         self._conversing.add(session)
+        self._most_count = max(self._most_count, len(self._conversing))
         return Conductor(self._backend, self._settings, owns_backend=False)
 
     def liar(self) -> Liar | None:
@@ -132,6 +134,7 @@ class Server:
         told["tokens_sent"] += sent
         told["delivered"] += self._lies.overstated_count
         told["connections"] = float(len(self._conversing))
+        told["connections_max"] = float(self._most_count)
         told["heartbeat_rtt_max_s"] = max((session.rtt_s for session in self._conversing), default=0.0)
         told["lies_told"] = float(sum(self._lies.told.values()))
         expected = sum(session.tasks_count for session in self._tasks.values()) + int(numbers["streams_live"])
