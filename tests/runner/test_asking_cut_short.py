@@ -54,7 +54,8 @@ def test_asking_interrupted_in_mid_stream_keeps_what_came_and_calls_nothing_lost
     assert delivery["delivered"] >= 100
     assert delivery["lost"] == 0
     assert delivery["indeterminate"] == delivery["attempted"] - delivery["delivered"] > 0
-    assert metrics["streams"] == STREAMS
+    assert (metrics["streams"], metrics["streams_failed"], metrics["unanswered"]) == (STREAMS, 0, 0)
+    assert "never ended" not in played.result["note"]
 
 
 def test_asking_a_target_that_is_killed_in_mid_stream_has_lost_what_it_owed(tmp_path: Path) -> None:

@@ -46,6 +46,10 @@ def test_in_flight_what_is_missing_is_indeterminate_and_what_was_seen_stays() ->
         ("corrupted == 0", Verdict.FAIL, Verdict.FAIL),
         ("unexpected == 0", Verdict.FAIL, Verdict.FAIL),
         ("reordered == 0", Verdict.FAIL, Verdict.FAIL),
+        ("odd_events == 0", Verdict.FAIL, Verdict.FAIL),
+        ("usage_wrong == 0", Verdict.FAIL, Verdict.FAIL),
+        ("streams_failed == 0", Verdict.FAIL, Verdict.UNKNOWN),
+        ("stalls == 0", Verdict.FAIL, Verdict.UNKNOWN),
         ("rss_peak < 1GB", Verdict.UNKNOWN, Verdict.UNKNOWN),
     ],
 )

@@ -1,7 +1,7 @@
 """What an interrupted scenario may still claim: what was seen stands, what was not seen proves nothing.
 
 A message that was on its way when the run was broken off is not lost, and a criterion that the whole load was to meet was never put to
-the test. Anomalies that did arrive (duplicated, reordered, corrupted, unexpected) are evidence at any time. Pure.
+the test. Anomalies that did arrive (duplicated, reordered, corrupted, unexpected, odd events, wrong usage) are evidence at any time. Pure.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from floodmark.model.finding import Anomaly
 from floodmark.model.result import CriterionResult
 from floodmark.model.verdict import Verdict
 
-_SEEN = frozenset({"duplicated", "reordered", "corrupted", "unexpected"})
+_SEEN = frozenset({"duplicated", "reordered", "corrupted", "unexpected", "odd_events", "usage_wrong"})
 
 
 def in_flight(reckoning: Reckoning) -> Reckoning:

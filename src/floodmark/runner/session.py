@@ -357,7 +357,7 @@ class Session:
             return
         with suppress(FloodmarkError, TimeoutError):
             async with asyncio.timeout(SALVAGE_LIMIT_S):
-                await self._agents.ask("give-up", limit_s=SALVAGE_LIMIT_S)
+                await self._agents.ask("break-off", limit_s=SALVAGE_LIMIT_S)
                 await self._account(final=False)
 
     async def _account(self, *, final: bool) -> None:

@@ -270,7 +270,9 @@ class Agent:
             case "leave":
                 await self.crowd.close()
                 return Did(number=do.number, figures={"closed": self.crowd.closed_count}, worst_s=self.crowd.close_worst_s)
-            case "give-up":
+            case "break-off" | "give-up":
+                if do.step == "break-off" and self._asker is not None:
+                    self._asker.break_off()
                 self.publisher.give_up()
                 return Did(number=do.number)
             case "collect":

@@ -167,6 +167,14 @@ class Asker:
             self._taken_away.discard(member.number)
         self.answers.gone(connection, reason, ours=ours)
 
+    def break_off(self) -> None:
+        """The run ends before its time, by our doing: so do its answers, and nobody owes what was not asked yet. Then comes `give_up`."""
+        for channel in self._channels.values():
+            channel.backlog.clear()
+            channel.share = None
+        for answer in list(self.answers.live.values()):
+            self.answers.leave(answer)
+
     def give_up(self) -> None:
         """At the end of the drain, or of a run that is broken off: ask no more, and settle what has not ended."""
         self._over = True
