@@ -7,23 +7,22 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench.live import SCENARIO, Compared, Measured, compared, main, play
+from bench.live import SCENARIO, Measured, Turn, main, missed, play, ratio
 
-GOOD = Compared(cpu_s_per_minute=3.0, rss_bytes=7e7, written_hz=2e4, paced_ratio=1.0, flooded_ratio=0.98, verdicts=("PASS", "PASS"))
-WITH = Measured(
-    verdict="PASS", paced_hz=5000.0, flooded_hz=50_000.0, load_s=30.0, view_cpu_s=1.5, view_rss_bytes=7e7, written_bytes=600_000
-)
-WITHOUT = Measured(verdict="PASS", paced_hz=5000.0, flooded_hz=62_500.0, load_s=30.0)
+GOOD = Measured(verdict="PASS", cpu_s_per_minute=3.0, rss_bytes=7e7, written_hz=2e4, ratio=0.98, turns=9)
 
 
-def test_compared_good_rounds_miss_nothing() -> None:
-    assert GOOD.missed() == []
+def turns(*rates_hz: float, first: bool = True) -> list[Turn]:
+    """Turns with and without the view."""
+    return [Turn(view=(number % 2 == 0) is first, delivered_hz=rate_hz) for number, rate_hz in enumerate(rates_hz)]
 
 
-def test_compared_no_rounds_miss_everything() -> None:
-    figures = compared([], [])
+def test_missed_good_rounds_miss_nothing() -> None:
+    assert missed([GOOD] * 3) == []
 
-    assert len(figures.missed()) == 4
+
+def test_missed_no_rounds_miss_everything() -> None:
+    assert len(missed([])) == 3
 
 
 @pytest.mark.parametrize(
@@ -31,46 +30,43 @@ def test_compared_no_rounds_miss_everything() -> None:
     [
         ({"cpu_s_per_minute": 16.0}, "processor time of the view: 16.0"),
         ({"cpu_s_per_minute": None}, "processor time of the view: None"),
-        ({"paced_ratio": 0.5}, "paced: 0.5"),
-        ({"flooded_ratio": 0.89}, "flooded: 0.89"),
-        ({"flooded_ratio": None}, "flooded: None"),
-        ({"verdicts": ("PASS", "FAIL")}, "PASS, FAIL"),
+        ({"ratio": 0.89}, "throughput with the view: 0.89"),
+        ({"ratio": None}, "throughput with the view: None"),
+        ({"verdict": "FAIL"}, "FAIL"),
     ],
 )
-def test_compared_planted_fault_is_named(change: dict[str, object], named: str) -> None:
-    missed = msgspec.structs.replace(GOOD, **change).missed()
+def test_missed_planted_fault_is_named(change: dict[str, object], named: str) -> None:
+    found = missed([msgspec.structs.replace(GOOD, **change)])
 
-    assert len(missed) == 1
-    assert named in missed[0]
-
-
-def test_compared_figures_are_medians_per_minute_and_per_second() -> None:
-    figures = compared([WITH] * 3, [WITHOUT] * 3)
-
-    assert figures.cpu_s_per_minute == pytest.approx(3.0)
-    assert figures.written_hz == pytest.approx(20_000.0)
-    assert (figures.paced_ratio, figures.flooded_ratio) == (1.0, 0.8)
+    assert len(found) == 1
+    assert named in found[0]
 
 
-def test_compared_run_without_a_view_in_it_has_no_cost_of_one() -> None:
-    figures = compared([WITHOUT], [WITHOUT])
+def test_ratio_view_that_takes_a_tenth_is_found_out_though_the_machine_slows_down() -> None:
+    slowing = [100.0 - number for number in range(11)]
 
-    assert figures.cpu_s_per_minute is None
-    assert figures.rss_bytes is None
+    assert ratio(turns(*(rate * (0.9 if number % 2 == 0 else 1.0) for number, rate in enumerate(slowing)))) == pytest.approx(0.9)
+    assert ratio(turns(*slowing)) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("view", [True, False])
-def test_play_small_run_gives_every_figure(tmp_path: Path, view: bool) -> None:
+def test_ratio_without_neighbours_is_unknown() -> None:
+    assert ratio([]) is None
+    assert ratio(turns(1.0, 1.0)) is None
+    assert ratio(turns(1.0, 1.0, 1.0)) is None  # the one in the middle is without the view
+    assert ratio(turns(0.0, 5.0, 0.0, first=False)) is None
+
+
+def test_play_small_run_gives_every_figure(tmp_path: Path) -> None:
     scenario = tmp_path / "live.toml"
-    scenario.write_text(SCENARIO.format(rate_hz=100.0, seconds=3.0))
+    scenario.write_text(SCENARIO.format(rate_hz=100.0, seconds=8.0))
 
-    measured = play(tmp_path, scenario, view=view)
+    measured = play(tmp_path, scenario)
 
-    assert measured.paced_hz > 0
-    assert measured.flooded_hz > measured.paced_hz
-    assert measured.load_s == pytest.approx(6.0, abs=2.0)
-    assert (measured.view_cpu_s is not None) is (measured.view_rss_bytes is not None) is view
-    assert measured.written_bytes > 0
+    assert measured.cpu_s_per_minute
+    assert measured.rss_bytes
+    assert measured.written_hz > 0
+    assert measured.ratio
+    assert measured.turns >= 3
 
 
 @pytest.mark.parametrize("arguments", [["--rounds", "0"], ["--seconds", "1"], ["--rate", "0"]])
