@@ -133,10 +133,11 @@ def in_turn(option: str, text: str) -> tuple[int, ...]:
     """
     numbers: list[int] = []
     for part in text.split():
-        times, _, number = part.rpartition("x")
-        if not number.isdecimal() or not (times or "1").isdecimal() or not int(number) or not int(times or "1"):
+        times, cross, number = part.rpartition("x")
+        times = times if cross else "1"
+        if not number.isdecimal() or not times.isdecimal() or not int(number) or not int(times):
             raise UsageError(f"option {option!r} is a whole number, or a list such as '2x100 5x1000'; got {text!r}")
-        numbers += [int(number)] * min(int(times or "1"), IN_TURN_COUNT_MAX + 1 - len(numbers))
+        numbers += [int(number)] * min(int(times), IN_TURN_COUNT_MAX + 1 - len(numbers))
         if len(numbers) > IN_TURN_COUNT_MAX:
             raise UsageError(f"option {option!r} gives more than {IN_TURN_COUNT_MAX:,} channels their number; shorten the list")
     if not numbers:

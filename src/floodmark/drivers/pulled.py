@@ -30,6 +30,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from floodmark.core.errors import UsageError
+from floodmark.drivers.asking import in_turn
 from floodmark.drivers.base import BaseDriver, Connection, Encoding, Options, RefusedError, Sink, Wanted, take_options
 from floodmark.drivers.drained import Groups, Watch, wrong_groups
 from floodmark.drivers.streams import TcpConnection, open_tcp
@@ -346,7 +347,7 @@ class PulledDriver(BaseDriver):
             raise UsageError(f"option 'demand' of driver 'pulled' must be at least 1, got {self.demand}")
         self.fail_id = int(self.options["fail_id"])
         self.watches = bool(self.options["watch"])
-        self._records = _lengths(str(self.options["records"]))
+        self._records = in_turn("records", str(self.options["records"]))
         self._watched: dict[str, Watch] = {}
 
     def stream_options(self, channel: str) -> dict[str, Any]:
@@ -400,23 +401,6 @@ class PulledDriver(BaseDriver):
 
     async def _connect(self, url: str, sink: Sink | None, *, limit_s: float, local_host: str | None) -> PulledConnection:
         return await open_tcp("'pulled'", url, lambda: PulledConnection(self, url, sink), limit_s=limit_s, local_host=local_host)
-
-
-def _lengths(text: str) -> list[int]:
-    """Read the option `records`: how long the streams of each channel are.
-
-    >>> _lengths("2x100 1000")
-    [100, 100, 1000]
-    """
-    lengths: list[int] = []
-    for word in text.split():
-        times, _, length = word.rpartition("x")
-        if not length.isdecimal() or not int(length) or (times and not times.isdecimal()) or (word.startswith("x")):
-            raise UsageError(f"option 'records' of driver 'pulled' is a number, or a list such as '2x100 5x1000'; got {text!r}")
-        lengths += [int(length)] * int(times or 1)
-    if not lengths:
-        raise UsageError("option 'records' of driver 'pulled' must not be empty")
-    return lengths
 
 
 def _number(channel: str) -> int:

@@ -29,13 +29,12 @@ from the start. The conductors themselves do not lie. Acting on those of session
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
 from msgspec.structs import replace
 
-from floodmark.core.errors import UsageError
+from floodmark.systems.conductor.lying import read_lies
 from floodmark.systems.conductor.vocabulary import (
     MAIN_ID,
     ConductorEvent,
@@ -54,7 +53,6 @@ STALL_S: Final = 3.0
 LINGER_S: Final = 2.0
 STRIDE: Final = 7
 FIRST: Final = 1
-_LIE = re.compile(r"([a-z-]+)=([1-9]\d{0,8})")
 
 AnyToken: TypeAlias = Token | StreamToken
 AnyEnd: TypeAlias = StreamEnd | ConversationStreamEnd
@@ -65,12 +63,7 @@ class Lies:
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         """Read them. Raises: UsageError that quotes the text and gives the grammar."""
-        self._left: dict[str, int] = {}
-        for text in texts:
-            match = _LIE.fullmatch(text)
-            if match is None or match[1] not in LIES:
-                raise UsageError(f"{text!r} is not a lie: a lie is NAME=K with NAME one of {', '.join(LIES)} and K from 1 on")
-            self._left[match[1]] = int(match[2])
+        self._left = read_lies(texts, LIES)
         self.told = dict.fromkeys(self._left, 0)
         self.overstated_count = self._from_the_start("stats")
         self._leak_bytes = self._from_the_start("leak")

@@ -19,17 +19,15 @@ Here is only the bookkeeping; acting on it is `script.py`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
-from floodmark.core.errors import UsageError
+from floodmark.systems.conductor.lying import read_lies
 
 OF_STREAMS = ("truncate", "error", "no-end", "stall", "usage", "after")
 OF_CHUNKS = ("repeat", "drop")
 LIES = (*OF_STREAMS, *OF_CHUNKS)
 LEAST_TOKENS = 4  # of a stream that can lie: it needs a midst
 STREAM_STRIDE, CHUNK_STRIDE, FIRST_CHUNK = 2, 7, 1
-_LIE = re.compile(r"([a-z-]+)=([1-9]\d{0,8})")
 
 
 class Lies:
@@ -37,12 +35,7 @@ class Lies:
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         """Read them. Raises: UsageError that quotes the text and gives the grammar."""
-        self._left: dict[str, int] = {}
-        for text in texts:
-            match = _LIE.fullmatch(text)
-            if match is None or match[1] not in LIES:
-                raise UsageError(f"{text!r} is not a lie: a lie is NAME=K with NAME one of {', '.join(LIES)} and K from 1 on")
-            self._left[match[1]] = int(match[2])
+        self._left = read_lies(texts, LIES)
         self.told = dict.fromkeys(self._left, 0)
         self._stream_count = 0
         self._chunk_count = 0
