@@ -146,7 +146,7 @@ def test_text_of_another_stream_in_its_midst_is_seen_and_what_follows_is_read(ot
     right = tokens(5, base_of(5), 20, 10)
     wrong = tokens(other, base_of(other) + 10, 1, 10)
 
-    found = taken(Text(stream=5, first=0, size=10, base=base_of(5)), [right[:100] + wrong + right[110:]])
+    found = taken(Text(stream=5, first=0, size=10, base=base_of(5)), [right[:100] + wrong, right[110:150], right[150:]])
 
     seqs = [seq for seq, good in found if good]
     assert [seq for seq in seqs if seq < 20] == [*range(10), *range(11, 20)]
