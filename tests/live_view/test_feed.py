@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import time
 from contextlib import aclosing
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from floodmark.live import feed
 from floodmark.live.board import Board
 from floodmark.live.feed import GONE
 from floodmark.live.source import Nobody
+from floodmark.model.verdict import Verdict
 from floodmark.report.folder import RunFolder
 from floodmark.report.live import LIVE, AnyLine, Began, Closed, Done, Figures, Marked, Opened
 from floodmark.systems.conductor.backend.base import Request
@@ -24,6 +26,7 @@ from floodmark.systems.conductor.errors import BackendError
 from floodmark.systems.conductor.settings import ConductorSettings
 from floodmark.systems.conductor.vocabulary import Quit
 from tests.live_view import made
+from tests.report import made as results
 
 LIMIT_S = 20.0
 
@@ -111,6 +114,19 @@ def test_lines_of_a_run_that_is_gone_end_with_what_became_of_it(tmp_path: Path, 
     assert board.run.reason == GONE
 
 
+def test_lines_of_a_run_that_did_not_name_itself_are_waited_for_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "QUIET_S", 0.0)
+    monkeypatch.setattr(feed, "NAMELESS_S", 0.5)
+    folder = RunFolder(made.write(tmp_path, made.running()[1:]))
+    began_s = time.monotonic()
+
+    board = fed(folder)
+
+    assert time.monotonic() - began_s > 0.4
+    assert board.tasks["a.first"].state == "running"
+    assert (board.run.state, board.run.reason) == ("UNKNOWN", GONE)
+
+
 def test_lines_that_are_broken_are_counted_and_the_others_told(tmp_path: Path) -> None:
     lines = made.whole()
     folder = RunFolder(made.write(tmp_path, lines[:-1], end=b'{"kind": "figu\n' + made.encoded(lines[-1:])))
@@ -194,3 +210,29 @@ def test_nobody_answers_nothing() -> None:
         await nobody.aclose()
 
     asyncio.run(main())
+
+
+def test_board_of_an_interrupted_run_shows_what_was_kept(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "runs", "a", results.STARTED)
+    kept = results.passed(id="a.first", verdict=Verdict.UNKNOWN, note="interrupted in the phase 'steady'")
+    folder.add_samples(kept.id, *results.sampled())
+    result = results.run_of(kept, interrupted=True)
+    folder.write_result(result, results.configuration_of(), results.MACHINE, command=results.COMMAND, started=results.STARTED)
+
+    board = fed(folder)
+
+    assert (board.run.state, board.run.reason) == ("UNKNOWN", "interrupted")
+    assert board.tasks["a.first"].state == "UNKNOWN"
+    assert board.tasks["a.first"].reason == "interrupted in the phase 'steady'"
+    assert len(board.tasks["a.first"].traces["delivered_hz"]) > 10
+
+
+def test_board_of_a_run_without_samples_has_its_verdicts(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "runs", "a", results.STARTED)
+    result = results.run_of(results.passed(id="a.first"))
+    folder.write_result(result, results.configuration_of(), results.MACHINE, command=results.COMMAND, started=results.STARTED)
+
+    board = fed(folder)
+
+    assert (board.run.state, board.tasks["a.first"].state) == ("PASS", "PASS")
+    assert board.tasks["a.first"].traces == {}

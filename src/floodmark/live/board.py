@@ -118,6 +118,8 @@ class Board:
             return
         t_s = event.figures.get("t_s", self.now_s)
         self._time(t_s)
+        if self.run.state == WAITING:
+            self.run.state = RUNNING
         if task.state != RUNNING:
             task.state, task.reason = RUNNING, ""
         if task.began_s is None:

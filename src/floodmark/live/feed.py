@@ -23,6 +23,7 @@ from floodmark.systems.conductor.vocabulary import Level, Notify
 
 LOOK_S = 0.2
 QUIET_S = 2.0  # without a line: time to see whether the run is still there
+NAMELESS_S = 30.0  # without a line of a run whose process is not known, since its first line could not be read
 BATCH_COUNT = 64  # lines told at once
 GONE = "its process has ended without a last word; it was killed, most likely"
 
@@ -75,7 +76,7 @@ async def _growing(tail: Tail, alive: Callable[[int], bool]) -> AsyncGenerator[l
                 return
             t_s, quiet_s = found[-1].t_s, 0.0
             continue
-        if quiet_s >= QUIET_S and not (pid and alive(pid)):
+        if (quiet_s >= QUIET_S and not alive(pid)) if pid else quiet_s >= NAMELESS_S:
             yield [Closed(t_s=t_s, trouble=GONE)]
             return
         await asyncio.sleep(LOOK_S)

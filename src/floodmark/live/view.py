@@ -26,13 +26,14 @@ from floodmark.report.terminal import Progress
 
 LEAVE_LIMIT_S = 2.0
 INTERRUPTED = (130, -signal.SIGINT)
+KILLED = (-signal.SIGKILL, -signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)  # nothing can be put back by who ends like that
 LEAST_COLUMNS, LEAST_ROWS = 60, 20
 _AS_BEFORE = "\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?2004l\x1b[0m"  # the main screen, a cursor, no mouse
 
 
-def possible(stdin: IO[str], stderr: IO[str], environment: Mapping[str, str]) -> bool:
+def possible(stdin: IO[str] | None, stderr: IO[str] | None, environment: Mapping[str, str]) -> bool:
     """Whether this terminal can hold a live view, and is ours to use."""
-    if environment.get("TERM", "") in ("", "dumb"):
+    if stdin is None or stderr is None or environment.get("TERM", "") in ("", "dumb"):  # None: closed before Python began
         return False
     try:
         if not (stdin.isatty() and stderr.isatty()):
@@ -95,9 +96,8 @@ class View:
             await _end(process)
 
     def _restore(self, before: list[object]) -> None:
-        """Leave the terminal as it was; after a view that left in order this changes nothing."""
-        process = self._process
-        if process is not None and process.returncode not in (0, *INTERRUPTED):
+        """Leave the terminal as it was; only a view that was killed has not done so itself."""
+        if self._process is not None and self._process.returncode in KILLED:
             with suppress(OSError, ValueError):
                 os.write(sys.stderr.fileno(), _AS_BEFORE.encode())
         with suppress(termios.error):
