@@ -43,7 +43,8 @@ def rapid(scale: float, way: Way = CONDUCTOR) -> Scenario:
     """T4: a million tokens at 100,000 a second keep their pace to 2 %; the next answer is left in mid-stream, and that takes no 100 ms."""
     tokens, rate_hz = scaled(1_000_000, scale, least=100_000), 100_000.0
     load = Load(tokens=(tokens,), sizes=(5,), requests=2, rate_hz=rate_hz)
-    left = Fault(kind="disconnect", at_s=1.5 * tokens / rate_hz, options={"resume": False, "abrupt": False})
+    # Back half a second later, when a server over SSE, to whom nobody says goodbye, has noticed.
+    left = Fault(kind="disconnect", at_s=1.5 * tokens / rate_hz, options={"resume": False, "abrupt": False, "back_after_s": 0.5})
     wanted = (
         *("pace_error < 2%", "close_time_max < 100ms", f"delivered >= {tokens}", "streams == 2", "streams_completed == 1"),
         *("fault_hits == 1", "recovered_ratio == 100%", *WHOLE, *nothing_left(way)),
