@@ -119,7 +119,7 @@ def test_asking_a_second_load_asks_everything_again(tmp_path: Path) -> None:
 
 
 def test_asking_a_pace_that_is_kept_has_little_error_and_one_that_is_not_has_much(tmp_path: Path) -> None:
-    once_each = (Phase(arrival=Constant(rate_hz=100.0), messages=4),)  # answers of 2.45 s: a busy machine makes them later by less than 30 %
+    once_each = (Phase(arrival=Constant(rate_hz=100.0), messages=4),)  # of 2.45 s: no busy machine adds 30 % to that
     kept = play(tmp_path / "kept", scenario(phases=once_each, options={"rate_hz": 20.0}))
     eager = play(tmp_path / "eager", scenario("eager=4", "pace_error < 30%", phases=once_each, options={"rate_hz": 20.0}))
 
