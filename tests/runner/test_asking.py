@@ -94,7 +94,9 @@ def test_asking_clients_that_come_back_ask_the_rest(tmp_path: Path) -> None:
     assert result.metrics["streams"] == REQUESTS
     assert result.delivery.lost == 0
     assert result.delivery.indeterminate >= 2 * 25
-    assert set(broken(result)) == {"disconnects == 0", "streams_failed == 0"}
+    # A request that was on its way when its connection was reset was not accepted, so it is unanswered and not failed.
+    assert result.metrics["streams_failed"] + result.metrics["unanswered"] >= 2
+    assert {"disconnects == 0"} < set(broken(result)) <= {"disconnects == 0", "streams_failed == 0", "unanswered == 0"}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ active once it is subscribed, and a request to see whether it is would cost the 
 A request takes `tokens` sequences of its source at once. The last phase lasts until its answers have ended, the others until their last
 request was sent; either is over when nothing has come for `PATIENCE_S` (or twice the driver's `stall_s`): requests that still wait then,
 behind an answer that hangs, were never answered. Whoever is away (lost, dropped by a fault) asks when it is back; what has
-waited for it longer than `AWAY_S`, or the time clients try to come back, is dropped by us.
+waited for it longer than `AWAY_S`, or the time clients try to come back, is dropped by us; at once, where a fault took it away for good.
 Memory: at most `BACKLOG_COUNT` requests wait, beside what `answers.py` holds.
 """
 
