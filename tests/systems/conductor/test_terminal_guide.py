@@ -74,5 +74,6 @@ def test_guide_limits_are_those_of_the_code() -> None:
     assert f"| {settings.max_tokens_per_poll}, so that" in PAGE
     assert f"| {settings.channel_count} (`channel_count`)" in PAGE
     assert f"| {settings.quit_limit_s:g} s;" in PAGE
+    assert f"| {MISSED_MAX} heartbeats of {HEARTBEAT_S:g} s" in PAGE
     assert f"{PAGE_PARTS} blocks" in PAGE
     assert f"the last {HISTORY_COUNT} texts" in PAGE
