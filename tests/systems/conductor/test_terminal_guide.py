@@ -11,6 +11,8 @@ import pytest
 
 from floodmark.systems.conductor import Complete, ConductorSettings, Request
 from floodmark.systems.conductor.backend.numbered import text_of
+from floodmark.systems.conductor.host.command import HEARTBEAT_S
+from floodmark.systems.conductor.host.heartbeat import MISSED_MAX
 from floodmark.systems.conductor.terminal.command import Order
 from floodmark.systems.conductor.terminal.help import COMMANDS
 from floodmark.systems.conductor.terminal.history import HISTORY_COUNT
