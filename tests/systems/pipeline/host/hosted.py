@@ -47,6 +47,11 @@ class Hosted:
         assert found is not None
         return found
 
+    async def settled(self) -> dict[str, float]:
+        """What the host tells once a stream has ended and is counted: that comes after its last record."""
+        await eventually(lambda: self.server.figures.completed > 0)
+        return await self.statistics()
+
 
 @asynccontextmanager
 async def hosted(folder: Path, *lies: str) -> AsyncIterator[Hosted]:

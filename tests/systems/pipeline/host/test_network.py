@@ -42,7 +42,7 @@ async def test_connections_cut_in_mid_page_lose_no_row_and_repeat_none(tmp_path:
 
         connection.publish_batch(offers(records(2000)), 1)
         await host.came(2000)
-        figures = await host.statistics()
+        figures = await host.settled()
         await connection.close()
 
     assert host.payloads == records(2000)
@@ -57,7 +57,7 @@ async def test_network_without_faults_costs_no_retry(tmp_path: Path) -> None:
 
         connection.publish_batch(offers(records(2000)), 1)
         await host.came(2000)
-        figures = await host.statistics()
+        figures = await host.settled()
         await connection.close()
 
     assert host.payloads == records(2000)
