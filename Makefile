@@ -10,6 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CODE := $(wildcard src tests bench examples)
 JOBS ?= 2
+# Tests start many interpreters: each would compile the package anew where the environment forbids to keep what was compiled.
+export PYTHONDONTWRITEBYTECODE =
 
 # The first interpreter that is new enough; `make PYTHON=/path/to/python` overrides the choice.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))

@@ -12,19 +12,17 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 import picows
 from graphql import ExecutionResult, execute
-from nats.aio.client import Client
 
 from floodmark.core.breaker import CircuitBreaker
 from floodmark.core.errors import UsageError
 from floodmark.systems.hub import endpoints, resolvers
 from floodmark.systems.hub.bus.base import Bus
 from floodmark.systems.hub.bus.guarded import GuardedBus
-from floodmark.systems.hub.bus.jetstream import SLOTS, JetStreamBus
 from floodmark.systems.hub.bus.memory import MemoryBus
 from floodmark.systems.hub.conduct import Conduct
 from floodmark.systems.hub.connection import Connection
@@ -45,11 +43,15 @@ from floodmark.systems.hub.misconduct import Misconduct
 from floodmark.systems.hub.protocol import SubscriptionState
 from floodmark.systems.hub.schema import SCHEMA
 from floodmark.systems.hub.settings import HubSettings
-from floodmark.systems.hub.snapshots import Peers
 from floodmark.systems.hub.streams import EventStream
 from floodmark.systems.hub.subscription import Group, Subscription
 from floodmark.systems.hub.sweep import Sweep
 from floodmark.systems.hub.wire import CHANNEL_NAME_MAX, decode_inputs
+
+if TYPE_CHECKING:  # the client of NATS takes a quarter of a second and 20 MB, which a hub on the memory bus does without
+    from nats.aio.client import Client
+
+    from floodmark.systems.hub.snapshots import Peers
 
 _decode_conditions = msgspec.json.Decoder(list[Condition] | None).decode
 _log = logging.LoggerAdapter(logging.getLogger("floodmark.hub"))  # an adapter: picows makes a Logger per connection out of a plain one
@@ -130,6 +132,8 @@ class Hub:
             name = (await self._nats.__aenter__()).url
         if not name.startswith("nats://"):
             raise UsageError(f"there is no bus {name!r}; use memory, nats or nats://host:port")
+        from floodmark.systems.hub.bus.jetstream import SLOTS, JetStreamBus
+
         stream_bus = JetStreamBus(name, self.dispatcher, intake, seed=settings.seed)
         stream_bus.on_up = self._meet_peers
         breaker = CircuitBreaker(
@@ -140,6 +144,8 @@ class Hub:
 
     async def _meet_peers(self, client: Client) -> None:
         """The stream is there for the first time: sum up figures with the other processes on it from now on."""
+        from floodmark.systems.hub.snapshots import Peers
+
         peers = Peers(client, self._own_snapshot)
         await peers.start()
         self._peers = peers
