@@ -79,12 +79,13 @@ class RunApp(App[int]):
             name: self.query_one(f"#{name}", Static) for name in ("title", "scenarios", "heading", "facts", "plots", "notices", "keys")
         }
         self.run_worker(self._pump(), name="pump")
+        # Beside the listening: what has already been said may leave no room for the answer.
+        self.run_worker(self.link.send(say.Connected(surface_type=say.SurfaceType.TUI)), name="greet")
         self.set_interval(PAINT_S, self._frame)
         self._frame()
 
     async def _pump(self) -> None:
         """Note what is said until nothing is said any more."""
-        await self.link.send(say.Connected(surface_type=say.SurfaceType.TUI))
         while await self.link.wait():
             self.board.apply(self.link.take(TAKEN_COUNT))
             if self.board.quit_message is not None:
