@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from rich.cells import cell_len
 from floodmark.live import feed, paint
 from floodmark.live.board import Board
 from floodmark.live.plot import BLANK
-from floodmark.live.terminal import INTERRUPT, LEAVE
+from floodmark.live.terminal import INTERRUPT, LEAVE, RunApp
 from floodmark.report.display import Planned
 from floodmark.report.folder import RunFolder
 from floodmark.report.live import LIVE, AnyLine, Began, Done, Marked
@@ -267,3 +269,36 @@ def test_notices_more_than_fit_keep_the_first_and_count_the_rest() -> None:
     assert [line.split("anomaly ")[-1].strip() for line in lines] == ["0", "298", "299"]
     assert "297 more" in lines[-1]
     assert "first anomaly" in lines[0]
+
+
+class FullLink:
+    """A conductor whose channel is full already: it takes nothing in before somebody has listened."""
+
+    def __init__(self) -> None:
+        self.listened = asyncio.Event()
+        self.greeted = asyncio.Event()
+
+    async def send(self, event: say.Input) -> None:
+        await self.listened.wait()
+        self.greeted.set()
+
+    async def wait(self) -> bool:
+        if not self.listened.is_set():
+            return True
+        await self.greeted.wait()
+        return False
+
+    def take(self, max_count: int) -> Sequence[say.Event]:
+        self.listened.set()
+        return []
+
+
+def test_screen_listens_while_it_introduces_itself() -> None:
+    async def play() -> None:
+        link = FullLink()
+        async with RunApp(link).run_test(), asyncio.timeout(10):
+            await link.greeted.wait()
+
+        assert link.greeted.is_set()
+
+    played(play)
