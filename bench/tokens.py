@@ -16,9 +16,11 @@ from bench.measure import Outcome, Reading, rate, take_turns
 from bench.processes import BenchError
 from bench.table import number as number_of
 from floodmark.ledger.accounts import Accounts
-from floodmark.ledger.numbered import tokens
+from floodmark.ledger.numbered import base_of, tokens
 from floodmark.ledger.publications import Publications
-from floodmark.runner.agent.answers import Answer, Answers
+from floodmark.runner.agent.answer import Answer
+from floodmark.runner.agent.answers import Answers
+from floodmark.runner.agent.reading import Reading as Reads
 from floodmark.runner.agent.receiving import Intake
 from floodmark.runner.agent.terms import Terms
 
@@ -55,11 +57,11 @@ def measure(count: int, *, tokens_per_chunk: int, chunks_per_read: int, rate_hz:
         slot = accounts.open(stream, begun_ns)
         publications.next_seqs(stream, count)
         publications.sent(stream, 0, begun_ns)
-        answer = Answer(token=stream + 1, slot=slot, channel=stream, connection=None, first=0, end=count, count=count)
+        answer = Answer(token=stream + 1, slot=slot, channel=stream, connection=None, reading=Reads(), first=0, end=count, count=count)
         answer.intended_ns = answer.sent_ns = begun_ns
         answers.begin(answer)
         answers.accepted(stream + 1)
-        text = tokens(stream, 0, count, SIZE_BYTES)
+        text = tokens(stream, base_of(stream), count, SIZE_BYTES)
         chunk_bytes = tokens_per_chunk * SIZE_BYTES
         parts = [text[at : at + read_bytes] for at in range(0, len(text), read_bytes)]
         reads.append([[part[at : at + chunk_bytes] for at in range(0, len(part), chunk_bytes)] for part in parts])
@@ -79,7 +81,7 @@ def measure(count: int, *, tokens_per_chunk: int, chunks_per_read: int, rate_hz:
     total = count * STREAMS
     wrong = accounts.duplicated_count + accounts.reordered_count + accounts.corrupted_count + accounts.unexpected_count
     timed = intake.response["steady"].count
-    if accounts.delivered_count != total or wrong or timed != total or answers.usage_wrong_count:
+    if accounts.delivered_count != total or wrong or timed != total or answers.measures.usage_wrong_count:
         raise BenchError(f"account does not add up: {accounts.delivered_count:,} of {total:,} delivered, {timed:,} timed, {wrong:,} wrong")
     return Reading(value=rate(total, spent_s), check=f"{total:,} of {total:,} delivered, all timed")
 
@@ -113,6 +115,9 @@ def main(arguments: list[str]) -> int:
     outcome = run(chosen.rounds, progress, scale=chosen.scale)
     print(f"| {outcome.title} | {outcome.unit}, median | least .. most |\n|---|--:|--:|")
     for figure in outcome.figures:
+        if figure.failure:
+            print(f"| {figure.contender} | no figure: {figure.failure} | |")
+            continue
         least, most = figure.spread
         print(f"| {figure.contender} | {number_of(figure.median)} | {number_of(least)} .. {number_of(most)} |")
     return int(any(figure.failure for figure in outcome.figures))

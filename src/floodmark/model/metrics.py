@@ -81,7 +81,9 @@ METRICS: dict[str, Metric] = _table(
     *_latencies("latency", "the response latency: intended send to delivery"),
     *_latencies("service_latency", "the service latency: actual send to delivery"),
     *_latencies("ack_latency", "the time from the actual send to the acknowledgement"),
-    *_latencies("ttft", "the time to first token: intended send of a request to the first whole token (of unknown text: to any) of its answer"),
+    *_latencies(
+        "ttft", "the time to first token: intended send of a request to the first whole token (of unknown text: to any) of its answer"
+    ),
     *_latencies("token_gap", "the gap between two chunks of one answer, those of one read being 0 apart"),
     *_latencies("stream_time", "the time of an answer that ended properly: intended send to its terminal event"),
     _count("tokens_per_chunk", "tokens that arrived / chunks in which they did"),
