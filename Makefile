@@ -9,7 +9,8 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 CODE := $(wildcard src tests bench examples)
-JOBS ?= 2
+# One more than there are processors: most tests wait for something most of the time.
+JOBS ?= $(shell echo $$(( $$(nproc) + 1 )))
 # Tests start many interpreters: each would compile the package anew where the environment forbids to keep what was compiled.
 export PYTHONDONTWRITEBYTECODE =
 
