@@ -23,6 +23,7 @@ import sys
 import tempfile
 import termios
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -112,7 +113,8 @@ class Turns:
             self._view = next((child for child in children if "floodmark.live" in child.cmdline()), None)
         if self._view is not None:
             self._halted = not self._halted
-            self._view.send_signal(signal.SIGSTOP if self._halted else signal.SIGCONT)
+            with suppress(psutil.NoSuchProcess):  # it has left with the run
+                self._view.send_signal(signal.SIGSTOP if self._halted else signal.SIGCONT)
 
 
 def ratio(turns: list[Turn]) -> float | None:

@@ -286,7 +286,7 @@ def test_run_command_result_stands_when_the_pdf_cannot_be_made(
     folder = written(made.passed())
     monkeypatch.setattr(pdf, "add_pdf", lambda _: "no report.pdf: the reason")
     result = made.run_of(made.failed(), run=str(folder.path))
-    monkeypatch.setattr(cli, "_play", lambda *_: result)
+    monkeypatch.setattr(cli, "_play", lambda *_, **__: result)
     monkeypatch.setattr(sys, "argv", ["floodmark", "run", "subscriptions.latency-1000ms", "--json"])
 
     with pytest.raises(SystemExit) as ended:

@@ -74,11 +74,11 @@ def _spans(trace: Trace, width: int, height: int, until_s: float, top: float) ->
     spans: list[tuple[int, int] | None] = [None] * width
     if not len(trace) or until_s <= 0 or top <= 0:
         return spans
-    scale_x, scale_y = (width - 1) / until_s, (height - 1) / top
+    scale_x = (width - 1) / until_s
     before: tuple[int, int] | None = None  # column and dot of the last value
     for point in trace:
         x = min(max(round(point.t_s * scale_x), 0), width - 1)
-        low, high, last = (min(max(round(value * scale_y), 0), height - 1) for value in (point.lowest, point.highest, point.last))
+        low, high, last = (round(min(max(value / top, 0.0), 1.0) * (height - 1)) for value in (point.lowest, point.highest, point.last))
         if before is not None:
             for between in range(before[0] + 1, x):  # until there is news, the last value holds
                 spans[between] = _widened(spans[between], before[1], before[1])
