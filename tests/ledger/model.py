@@ -57,7 +57,8 @@ class SlowAccounts:
             if was_damaged:
                 account.damaged.remove(seq)
                 self.anonymous[slot] += 1
-            if seq < account.next_seq and not (was_damaged and seq + 1 == account.next_seq):
+            nothing_intact_since = account.damaged >= set(range(seq + 1, account.next_seq))
+            if seq < account.next_seq and not (was_damaged and nothing_intact_since):
                 account.reordered += 1
                 account.late.append(seq)
             account.delivered.add(seq)

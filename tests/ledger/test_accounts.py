@@ -207,3 +207,15 @@ def test_accounts_with_fewer_publishers_than_channels_are_refused() -> None:
 def test_open_of_a_channel_that_does_not_exist_is_refused() -> None:
     with pytest.raises(UsageError, match="channel must be"):
         one_slot().open(1)
+
+
+def test_receive_in_order_behind_damaged_strays_is_not_reordered() -> None:
+    accounts = received(0, 1, 2, 3, 1, 2, 3, 4, damaged=(1, 2, 3))
+
+    assert (accounts.delivered_count, accounts.corrupted_count, accounts.reordered_count, accounts.anonymous[0]) == (5, 3, 0, 3)
+
+
+def test_receive_behind_damaged_strays_and_an_intact_one_is_reordered() -> None:
+    accounts = received(0, 1, 2, 3, 4, 2, damaged=(1, 2, 3))
+
+    assert (accounts.delivered_count, accounts.reordered_count) == (3, 1)

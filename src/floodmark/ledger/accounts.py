@@ -219,7 +219,7 @@ class Accounts:
                 delivered_count += 1
                 if kind == DAMAGED:  # the damaged one was another message, or another copy
                     self.anonymous[account // self.ranks] += 1
-                if kind == MISSING or seq + 1 < next_seq:
+                if kind == MISSING or not holes.only_damaged(seq + 1, next_seq):  # whatever came after it and was intact makes it late
                     holes.add(REORDERED, seq)
                     self.reordered_count += 1
         self.next_seq[account] = next_seq

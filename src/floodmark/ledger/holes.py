@@ -94,6 +94,14 @@ class Holes:
             self._bound(limit)
         return kind
 
+    def only_damaged(self, start: int, end: int) -> bool:
+        """Whether nothing intact came for [start, end), `end` being the top; true of an empty range."""
+        for i in range(len(self.starts) - 1, -1, -1):
+            if start >= end or self.kinds[i] != DAMAGED or self.ends[i] != end:
+                break
+            end = self.starts[i]
+        return start >= end
+
     def damage(self, seq: int, limit: int) -> bool:
         """Turn a missing sequence into a damaged one; False when it is not missing."""
         i = bisect_right(self.starts, seq) - 1
