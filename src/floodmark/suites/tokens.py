@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from floodmark.model.arrival import Burst
+from floodmark.model.arrival import Burst, Constant, Flood
 from floodmark.model.scenario import Fault, Reconnect, Scenario, Slow
 from floodmark.suites.entry import Entry, scaled
 from floodmark.suites.token_loads import CALM, CONDUCTOR, SSE, SUITE, TAKEN, WHOLE, Load, Way, all_of, nothing_left, scenario_of, speed
@@ -187,7 +187,9 @@ def cut(scale: float, way: Way = CONDUCTOR) -> Scenario:
     What was cut off is indeterminate by rule, and a question that did not get through has no answer; everything else is there, once.
     """
     surfaces = 10
-    load = Load(tokens=(1_000,), sizes=(10,), surfaces=surfaces, requests=scaled(60, scale, least=30), rate_hz=10_000.0)
+    # Over SSE a client tries the next question at once: without a schedule it would have asked all of them before the cut is over.
+    arrival = Flood(in_flight=10_000) if way is CONDUCTOR else Constant(rate_hz=8.0 * surfaces)
+    load = Load(tokens=(1_000,), sizes=(10,), surfaces=surfaces, requests=scaled(60, scale, least=30), rate_hz=10_000.0, arrival=arrival)
     cuts = (
         Fault(kind="wire.limit", at_s=0.5, for_s=0.3, options={"pass_bytes": 50_003, "direction": "downstream"}),
         Fault(kind="wire.limit", at_s=1.2, for_s=0.2, options={"pass_bytes": 101, "direction": "upstream"}),
