@@ -286,7 +286,7 @@ _BOTH: tuple[tuple[Callable[..., Scenario], str, str], ...] = (
     (limits, "limits", "limits"),
 )
 
-_QUICK = {"short-1m": 0.1, "sse-error-injection": 0.2}
+_QUICK = {"short-1m": 0.1, "sse-short-1m": 0.1}
 
 SCENARIOS: tuple[Entry, ...] = (
     *(entry(build, name, plan, _QUICK.get(name)) for build, name, plan in _BOTH),
