@@ -178,16 +178,21 @@ def run(
     if as_json:
         sys.stdout.buffer.write(json.encode(result) + b"\n")
         sys.stdout.flush()
-    _add_pdf(result)
-    raise typer.Exit(130 if result.interrupted else result.verdict.exit_code)
+    interrupted = _add_pdf(result) or result.interrupted
+    raise typer.Exit(130 if interrupted else result.verdict.exit_code)
 
 
-def _add_pdf(result: RunResult) -> None:
-    """Put report.pdf into the run folder, now that the result is told: whatever comes of it, that stands."""
+def _add_pdf(result: RunResult) -> bool:
+    """Put report.pdf into the run folder, now that the result is told: whatever comes of it, that stands.
+
+    Returns: whether it was interrupted.
+    """
     from floodmark.report.pdf import add_pdf  # here: the pipeline and the typesetter have no place on the way to a verdict
 
-    if said := add_pdf(RunFolder(Path(result.run))):
-        print(f"floodmark: {said}", file=sys.stderr)
+    missing = add_pdf(RunFolder(Path(result.run)))
+    if missing is not None:
+        print(f"floodmark: {missing.said}", file=sys.stderr)
+    return missing is not None and missing.interrupted
 
 
 def _play(order: Order, progress: Progress, told: Display, *, view: bool) -> RunResult:

@@ -253,7 +253,7 @@ def test_render_of_the_text_formats_sends_pdf_to_its_module(written: Write) -> N
 def test_add_pdf_says_nothing_when_it_is_there(written: Write) -> None:
     folder = written(made.passed())
 
-    assert pdf.add_pdf(folder) == ""
+    assert pdf.add_pdf(folder) is None
     assert (folder.path / "report.pdf").stat().st_size > 10_000
 
 
@@ -276,15 +276,19 @@ def test_add_pdf_whatever_fails_is_one_line_that_says_how_to_get_it(
 
     monkeypatch.setattr(pdf, "written", fail)
 
-    assert pdf.add_pdf(folder) == f"no report.pdf: {said.strip()}; floodmark report {folder.id} --format pdf makes it"
+    assert pdf.add_pdf(folder) == (
+        f"no report.pdf: {said.strip()}; floodmark report {folder.id} --format pdf makes it",
+        said == "interrupted",
+    )
     assert not (folder.path / "report.pdf").exists()
 
 
+@pytest.mark.parametrize(("interrupted", "code"), [(False, 10), (True, 130)])
 def test_run_command_result_stands_when_the_pdf_cannot_be_made(
-    written: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    written: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], interrupted: bool, code: int
 ) -> None:
     folder = written(made.passed())
-    monkeypatch.setattr(pdf, "add_pdf", lambda _: "no report.pdf: the reason")
+    monkeypatch.setattr(pdf, "add_pdf", lambda _: pdf.NoPdf("no report.pdf: the reason", interrupted))
     result = made.run_of(made.failed(), run=str(folder.path))
     monkeypatch.setattr(cli, "_play", lambda *_, **__: result)
     monkeypatch.setattr(sys, "argv", ["floodmark", "run", "subscriptions.latency-1000ms", "--json"])
@@ -293,7 +297,7 @@ def test_run_command_result_stands_when_the_pdf_cannot_be_made(
         cli.main()
 
     out = capsys.readouterr()
-    assert ended.value.code == 10
+    assert ended.value.code == code
     assert out.err.splitlines()[-1] == "floodmark: no report.pdf: the reason"
     assert msgspec.json.decode(out.out)["verdict"] == "FAIL"
 
@@ -308,7 +312,7 @@ def test_add_pdf_asked_to_end_leaves_no_file_and_no_process(written: Write, tmp_
         "def endless(*_):\n"
         "    while True: yield dict.fromkeys(('id', 'title', 'mark', 'what', 'seen', 'where'), 'x') | dict.fromkeys(record.COUNTS, 0)\n"
         "pdf.rows_of = endless\n"
-        "print(pdf.add_pdf(RunFolder(Path(sys.argv[1]))))\n"
+        "print(*pdf.add_pdf(RunFolder(Path(sys.argv[1]))))\n"
     )
     command = [sys.executable, "-c", code, str(folder.path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(places)})
@@ -322,7 +326,7 @@ def test_add_pdf_asked_to_end_leaves_no_file_and_no_process(written: Write, tmp_
     process.send_signal(number)
     said, _ = process.communicate(timeout=30)
 
-    assert said == f"no report.pdf: interrupted; floodmark report {folder.id} --format pdf makes it\n"
+    assert said == f"no report.pdf: interrupted; floodmark report {folder.id} --format pdf makes it True\n"
     assert children
     assert not [child for child in children if child.is_running()]
     assert list(places.iterdir()) == []

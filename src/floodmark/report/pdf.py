@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -82,22 +82,30 @@ def render(folder: RunFolder) -> bytes:
         return out.read_bytes()
 
 
-def add_pdf(folder: RunFolder) -> str:
+class NoPdf(NamedTuple):
+    """Why a run has no report.pdf, in one sentence, and whether that is because somebody asked to end."""
+
+    said: str
+    interrupted: bool
+
+
+def add_pdf(folder: RunFolder) -> NoPdf | None:
     """Write report.pdf at the end of a run, whose result is known by now.
 
-    Returns: "", or in one sentence why there is none; nothing is raised, and nothing left behind, whatever happens.
+    Returns: None, or why there is none; nothing is raised, and nothing left behind, whatever happens.
     """
+    interrupted = False
     try:
         write_pdf(folder)
     except (KeyboardInterrupt, asyncio.CancelledError):
-        reason = "interrupted"
+        reason, interrupted = "interrupted", True
     except FloodmarkError as exc:
         reason = str(exc)
     except Exception as exc:
         reason = f"{type(exc).__name__}: {exc}"
     else:
-        return ""
-    return f"no {NAME}: {' '.join(reason.split())}; floodmark report {folder.id} --format pdf makes it"
+        return None
+    return NoPdf(f"no {NAME}: {' '.join(reason.split())}; floodmark report {folder.id} --format pdf makes it", interrupted)
 
 
 async def written(folder: RunFolder, out: Path) -> Rendered:
