@@ -15,13 +15,13 @@ import msgspec
 import pytest
 
 from floodmark.core.errors import UsageError
+from floodmark.core.nats_server import EmbeddedNats
 from floodmark.model.finding import Guarantee
 from floodmark.model.result import ScenarioResult
 from floodmark.model.scenario import Fault, Reconnect, Target
 from floodmark.model.verdict import Verdict
 from floodmark.runner import start
 from floodmark.runner import target as target_module
-from floodmark.systems.hub.embedded_nats import EmbeddedNats
 from tests.runner.lost import CONNECTIONS, HUB, PLAIN, PUBLISHERS, RESUMING, broken, durable, log, play, scenario, session
 from tests.runner.played import holders, playing, wait_for
 

@@ -13,11 +13,11 @@ import psutil
 import pytest
 
 from floodmark.core.breaker import BreakerState, CircuitBreaker
+from floodmark.core.nats_server import EmbeddedNats
 from floodmark.systems.hub import Hub, HubError, HubSettings
 from floodmark.systems.hub.bus.guarded import GuardedBus
 from floodmark.systems.hub.bus.memory import MemoryBus
 from floodmark.systems.hub.dispatch import Dispatcher
-from floodmark.systems.hub.embedded_nats import EmbeddedNats
 from floodmark.systems.hub.errors import EventBusError
 from floodmark.systems.hub.event import Event
 from floodmark.systems.hub.intake import Intake, PublishJob

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from floodmark.core.nats_server import EmbeddedNats
 from floodmark.systems.hub import Hub, HubSettings, Policy
-from floodmark.systems.hub.embedded_nats import EmbeddedNats
 from floodmark.systems.hub.errors import EventBusError
 from floodmark.systems.hub.event import Event
 from floodmark.systems.hub.intake import PublishJob

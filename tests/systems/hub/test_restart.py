@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from floodmark.core.nats_server import EmbeddedNats
 from floodmark.systems.hub import Hub, HubSettings
 from floodmark.systems.hub.bus import past
 from floodmark.systems.hub.bus.guarded import GuardedBus
 from floodmark.systems.hub.bus.jetstream import JetStreamBus
-from floodmark.systems.hub.embedded_nats import EmbeddedNats
 from floodmark.systems.hub.testing import EVENTS, PUBLISH, Gone, HubClient, connected, eventually, scenario
 from tests.systems.hub.test_bus import service
 

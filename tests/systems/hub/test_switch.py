@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from floodmark.core.breaker import BreakerState
+from floodmark.core.nats_server import EmbeddedNats
 from floodmark.systems.hub import Hub, HubError, HubSettings
 from floodmark.systems.hub.bus.guarded import GuardedBus
-from floodmark.systems.hub.embedded_nats import EmbeddedNats
 from floodmark.systems.hub.testing import EVENTS, PUBLISH, HubClient, connected, eventually, scenario
 
 CHANNELS = ("x", "y", "z")

@@ -17,8 +17,8 @@ import typer
 import uvloop
 
 from floodmark.core.errors import FloodmarkError, UsageError
+from floodmark.core.parent import die_with_parent
 from floodmark.systems.hub.hub import Hub
-from floodmark.systems.hub.parent import die_with_parent
 from floodmark.systems.hub.settings import HubSettings, Policy, settings_from
 from floodmark.systems.hub.workers import serve_workers
 

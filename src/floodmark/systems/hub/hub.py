@@ -20,6 +20,7 @@ from graphql import ExecutionResult, execute
 
 from floodmark.core.breaker import CircuitBreaker
 from floodmark.core.errors import UsageError
+from floodmark.core.nats_server import EmbeddedNats
 from floodmark.systems.hub import endpoints, resolvers
 from floodmark.systems.hub.bus.base import Bus
 from floodmark.systems.hub.bus.guarded import GuardedBus
@@ -30,7 +31,6 @@ from floodmark.systems.hub.credentials import Credentials
 from floodmark.systems.hub.departures import Departures
 from floodmark.systems.hub.dispatch import WILDCARD, Dispatcher
 from floodmark.systems.hub.documents import Documents, EventsOperation, GeneralOperation, PublishEachOperation, PublishOperation, Variables
-from floodmark.systems.hub.embedded_nats import OWN_NATS, EmbeddedNats
 from floodmark.systems.hub.errors import InvalidMessage, RateLimitExceeded, SubscriptionRejected
 from floodmark.systems.hub.event import Event, EventIds, encode_json
 from floodmark.systems.hub.figures import snapshot_of
@@ -42,7 +42,7 @@ from floodmark.systems.hub.metrics import Counters, Snapshot
 from floodmark.systems.hub.misconduct import Misconduct
 from floodmark.systems.hub.protocol import SubscriptionState
 from floodmark.systems.hub.schema import SCHEMA
-from floodmark.systems.hub.settings import HubSettings
+from floodmark.systems.hub.settings import OWN_NATS, HubSettings
 from floodmark.systems.hub.streams import EventStream
 from floodmark.systems.hub.subscription import Group, Subscription
 from floodmark.systems.hub.sweep import Sweep

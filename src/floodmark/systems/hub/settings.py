@@ -19,6 +19,7 @@ _AT_LEAST_ONE = (
     *("connections_max", "queue_events", "queue_bytes", "message_bytes", "write_buffer_bytes", "documents_cached"),
     *("breaker_failures", "breaker_successes"),
 )
+OWN_NATS = "nats"  # as the name of a bus: a nats-server of the hub's own
 
 
 class Policy(enum.Enum):

@@ -16,9 +16,9 @@ import sys
 import msgspec
 
 from floodmark.core.errors import FloodmarkError, UsageError
-from floodmark.systems.hub.embedded_nats import OWN_NATS, EmbeddedNats
+from floodmark.core.nats_server import EmbeddedNats
 from floodmark.systems.hub.hub import Hub
-from floodmark.systems.hub.settings import HubSettings
+from floodmark.systems.hub.settings import OWN_NATS, HubSettings
 
 _READY = b"ready\n"
 _READY_LIMIT_S = 30.0

