@@ -7,6 +7,8 @@ dealt to the agents in turn.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from floodmark.ledger.inbox import Ints
@@ -41,6 +43,17 @@ def sources_of(population: Population, agent: int, agents: int) -> Ints:
     sources = np.arange(population.sources, dtype=np.int64)
     owned: Ints = sources[(sources % population.publishers) % agents == agent]
     return owned
+
+
+def source_offset(population: Population, life: int) -> int:
+    """What is added to the numbers of the sources of a slice in its `life`-th life: their channels and connections stay the same."""
+    rounds = math.lcm(population.channels, population.publishers)
+    return life * -(-population.sources // rounds) * rounds
+
+
+def publishers_in(population: Population, lives: int) -> int:
+    """How many publishers the ledger has room for when a slice may have so many lives."""
+    return source_offset(population, lives - 1) + population.sources
 
 
 def asked_by(population: Population, agent: int, agents: int) -> Ints:

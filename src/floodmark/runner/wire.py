@@ -18,7 +18,11 @@ _LENGTH = struct.Struct("<I")
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True, tag="setup"):
-    """Which slice of which scenario an agent plays. `run` and `warmup_run` mark the stamps."""
+    """Which slice of which scenario an agent plays. `run` and `warmup_run` mark the stamps.
+
+    `clock_shift_ns` makes the agent's monotonic clock the runner's. `lives` is how many agents may play a slice one after the other, and
+    `life` says which of them this one is: each publishes under numbers of its own (`plan.source_offset`).
+    """
 
     scenario: Scenario
     url: str
@@ -27,17 +31,21 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, tag="setup"):
     seed: int
     run: int
     warmup_run: int
+    clock_shift_ns: int = 0
+    life: int = 0
+    lives: int = 1
 
 
 class Do(msgspec.Struct, frozen=True, kw_only=True, tag="do"):
     """One step: `connect` (wave `index`), `probe`, `phase` and `fault` (by `index`; a phase starts at `at_ns`), `settle`, `give-up`,
     `collect`, `leave` (in the clean way), `quit`; `gone`: the target is gone for good; `window` (before, during, after, by `index`) begins
-    at `at_ns`."""
+    at `at_ns`. A phase that is taken over half-way is played from `resume_ns` on: what was due before then is nobody's."""
 
     step: str
     number: int
     index: int = 0
     at_ns: int = 0
+    resume_ns: int = 0
 
 
 class Did(msgspec.Struct, frozen=True, kw_only=True, tag="did"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
@@ -30,6 +29,7 @@ from floodmark.model.checks import FAULT_WINDOWS
 from floodmark.model.finding import Order
 from floodmark.model.scenario import Fast, Fault, Slow
 from floodmark.runner import plan
+from floodmark.runner.agent import clock
 from floodmark.runner.agent.asking import Asker
 from floodmark.runner.agent.dropping import Dropping
 from floodmark.runner.agent.holding import LateInbox, Standing, Withheld
@@ -50,11 +50,13 @@ class Agent:
         scenario = setup.scenario
         population = scenario.population
         self._setup = setup
+        clock.follow(setup.clock_shift_ns)
         self._send = send
         self._population = population
         self._driver = build(scenario.driver, scenario.driver_options)
         names = [f"fm{setup.run:x}.{channel}" for channel in range(population.channels)]
-        self.accounts = Accounts(run=setup.run, warmup_run=setup.warmup_run, channels=population.channels, publishers=population.sources)
+        publishers = plan.publishers_in(population, setup.lives)
+        self.accounts = Accounts(run=setup.run, warmup_run=setup.warmup_run, channels=population.channels, publishers=publishers)
         self.intake = Intake(self.accounts, self._driver.encoding, setup.run)
         self._standing = Standing()
         self._faults = [plan_fault(fault) for fault in scenario.faults]
@@ -122,7 +124,16 @@ class Agent:
         setup, population, driver = self._setup, self._population, self._driver
         if not asks_of(driver):
             owned = plan.sources_of(population, setup.agent, setup.agents)
-            publisher = Publisher(population=population, owned=owned, driver=driver, run=setup.run, seed=setup.seed, channel_names=names)
+            publisher = Publisher(
+                population=population,
+                owned=owned,
+                driver=driver,
+                run=setup.run,
+                seed=setup.seed,
+                channel_names=names,
+                life=setup.life,
+                lives=setup.lives,
+            )
             self.acknowledged = publisher.acknowledged
             self.refused = publisher.refuse
             return publisher
@@ -236,9 +247,12 @@ class Agent:
                 gc.freeze()  # connections live to the end; a collector that walks them all again and again would make us late
                 phase = self._setup.scenario.phases[do.index]
                 self.intake.phase(phase.name, do.at_ns)
-                if do.index == 0:
+                if do.index == 0 and not do.resume_ns:
                     self._mishaps.get_ready(self._setup.scenario.faults, self._faults)
-                await self.publisher.play(phase, do.at_ns)
+                if isinstance(self.publisher, Publisher):
+                    await self.publisher.play(phase, do.at_ns, resume_ns=do.resume_ns)
+                else:
+                    await self.publisher.play(phase, do.at_ns)
                 if phase is self._setup.scenario.phases[-1]:
                     self._mishaps.load_over.set()
                 return Did(number=do.number)
@@ -317,7 +331,7 @@ class Agent:
                 for slot, frame, _ in batch:
                     if slot in owner:
                         received_bytes[owner[slot].number] += len(frame)
-                elapsed_ns = time.monotonic_ns() - start_ns
+                elapsed_ns = clock.now_ns() - start_ns
                 for member in {slot: owner[slot] for slot, _, _ in batch if slot in owner}.values():
                     reads = wants_to_read(slow, elapsed_ns=elapsed_ns, received_bytes=received_bytes[member.number])
                     if not reads and not self._calm.is_set() and member.number not in paused and member.connection is not None:
@@ -346,6 +360,7 @@ class Agent:
     def _fail_publish(self, source: int) -> None:
         """A fault of ours fails this publish: it takes a sequence, so that the journal has it, and is never sent."""
         publications = self.publisher.publications
+        source += plan.source_offset(self._population, self._setup.life)
         publications.never_sent(source, publications.next_seq(source))  # one sequence, also where a request has many
         self._failed_publishes += 1
 
@@ -356,7 +371,7 @@ class Agent:
             publisher, intake = self.publisher, self.intake
             self._send(
                 Progress(
-                    at_ns=time.monotonic_ns(),
+                    at_ns=clock.now_ns(),
                     connections=self.crowd.connected_count,
                     seen=self.accounts.seen_count,
                     published=publisher.published_count,

@@ -15,7 +15,6 @@ HOT: `text` and `chunks` put pieces aside; everything else happens once per `flu
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -24,6 +23,7 @@ from floodmark.drivers.asking import CUT_OFF
 from floodmark.ledger.inbox import Bools, Deliveries, Ints
 from floodmark.ledger.numbered import Text, base_of
 from floodmark.ledger.publications import Publications
+from floodmark.runner.agent import clock
 from floodmark.runner.agent.answer import Answer, Ending
 from floodmark.runner.agent.measures import Measures
 from floodmark.runner.agent.receiving import Intake
@@ -69,7 +69,7 @@ class Answers:
         """The target took a request."""
         answer = self.live.get(token)
         if answer is not None and not answer.accepted_ns:
-            self.moved_ns = now_ns = time.monotonic_ns()
+            self.moved_ns = now_ns = clock.now_ns()
             self.measures.accepted(answer, now_ns)
 
     def text(self, token: int, data: bytes, chunk_tokens: int, received_ns: int) -> None:
@@ -86,6 +86,7 @@ class Answers:
         if answer is None:
             self.odd(token, "text after the end")
             return
+        received_ns += clock.shift_ns
         self.measures.came(answer, len(data), chunk_count, longest_bytes, declared_count, received_ns)
         answer.pieces.append((data, received_ns))
         self._waiting_bytes += len(data)
@@ -134,7 +135,7 @@ class Answers:
 
     def give_up(self) -> None:
         """The end of the drain: answers that have not ended are over, and nothing is taken in any more."""
-        now_ns = time.monotonic_ns()
+        now_ns = clock.now_ns()
         for answer in list(self.live.values()):
             del self.live[answer.token]
             if not self._over:
@@ -150,7 +151,7 @@ class Answers:
         answer.text = Text(stream=channel, first=answer.first, size=self._terms.size_of(channel), base=base_of(channel))
 
     def _end(self, answer: Answer, ending: Ending, reason: str) -> None:
-        now_ns = time.monotonic_ns()
+        now_ns = clock.now_ns()
         self.moved_ns = now_ns
         answer.ending, answer.reason = ending, reason
         self.measures.ended(answer, now_ns)
@@ -294,7 +295,7 @@ class Answers:
                 self._put_odd(answer, seqs, intact, np.full(len(seqs), answer.last_ns, np.int64))
         elif answer.ending is Ending.COMPLETED and answer.chunk_count:
             self._runs.append(
-                (answer.slot, answer.channel, answer.first, 1, answer.first, answer.intended_ns, answer.sent_ns, time.monotonic_ns())
+                (answer.slot, answer.channel, answer.first, 1, answer.first, answer.intended_ns, answer.sent_ns, clock.now_ns())
             )
         self._owe(answer)
         self.measures.settled(answer)
@@ -303,6 +304,6 @@ class Answers:
     def _owe(self, answer: Answer) -> None:
         excused = answer.ending is Ending.LEFT or (self._forgiving and answer.reason.startswith(CUT_OFF))
         if answer.accepted_ns and not excused:
-            self._publications.acknowledged_range(answer.channel, answer.acked, answer.end, time.monotonic_ns())
+            self._publications.acknowledged_range(answer.channel, answer.acked, answer.end, clock.now_ns())
         else:
             self._publications.failed_range(answer.channel, answer.acked, answer.end)

@@ -15,7 +15,6 @@ Memory: at most `BACKLOG_COUNT` requests wait, beside what `answers.py` holds.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Set
 from typing import cast
@@ -33,6 +32,7 @@ from floodmark.load.pacing import Pacer
 from floodmark.load.turns import turns
 from floodmark.model.arrival import Flood
 from floodmark.model.scenario import Phase, Population, Reconnect
+from floodmark.runner.agent import clock
 from floodmark.runner.agent.answer import Answer
 from floodmark.runner.agent.answers import Answers
 from floodmark.runner.agent.holding import Paced
@@ -201,7 +201,7 @@ class Asker:
         """Ask through one phase; see the module for when it ends."""
         if not self._channels:
             return
-        await asyncio.sleep(max(0.0, (start_ns - time.monotonic_ns()) / 1e9))
+        await asyncio.sleep(max(0.0, (start_ns - clock.now_ns()) / 1e9))
         if self.first_intended_ns == 0:
             self.first_intended_ns = start_ns
         if isinstance(phase.arrival, Flood):
@@ -227,7 +227,7 @@ class Asker:
             room = min(BATCH_COUNT, BACKLOG_COUNT - self._waiting_count)
             taken = 0
             if room > 0:
-                sources, offsets_ns = pacer.take(time.monotonic_ns() - start_ns, room)
+                sources, offsets_ns = pacer.take(clock.now_ns() - start_ns, room)
                 taken = len(sources)
                 for source, offset_ns in zip(sources.tolist(), offsets_ns.tolist(), strict=True):
                     channel = self._channels[source]
@@ -242,7 +242,7 @@ class Asker:
             if taken == BATCH_COUNT:
                 await asyncio.sleep(0)
                 continue
-            pause_s = IDLE_S if due_ns is None else (start_ns + due_ns - time.monotonic_ns()) / 1e9
+            pause_s = IDLE_S if due_ns is None else (start_ns + due_ns - clock.now_ns()) / 1e9
             await self._pause(min(pause_s, WAITING_S if self._waiting_count else IDLE_S))
 
     async def _flood(self, phase: Phase, arrival: Flood, start_ns: int) -> None:
@@ -253,14 +253,14 @@ class Asker:
         for channel in round_:
             channel.share = int(shares[channel.number]) if shares is not None else None
         end_ns = None if phase.duration_s is None else start_ns + int(phase.duration_s * 1e9)
-        while round_ and not self._over and (end_ns is None or time.monotonic_ns() < end_ns):
+        while round_ and not self._over and (end_ns is None or clock.now_ns() < end_ns):
             for _ in range(len(round_)):
                 if self.pending_count >= arrival.in_flight:
                     break
                 channel = round_.popleft()
                 if channel.share == 0:
                     continue
-                now_ns = time.monotonic_ns()
+                now_ns = clock.now_ns()
                 if self._ask_on(channel, now_ns):
                     channel.share = channel.share - 1 if channel.share is not None else None
                 elif self._gives_up_waiting(channel, now_ns):
@@ -294,7 +294,7 @@ class Asker:
             return
 
     def _still_ns(self) -> int:
-        return time.monotonic_ns() - max(self.answers.moved_ns, self.first_intended_ns)
+        return clock.now_ns() - max(self.answers.moved_ns, self.first_intended_ns)
 
     def _stuck(self) -> bool:
         """Whether nothing comes any more, and nobody is away for whom to wait. Clients that do not read have been made to long before."""
@@ -308,7 +308,7 @@ class Asker:
     def _ask_waiting(self) -> None:
         """Ask on every channel that has something waiting and can ask now."""
         for number, channel in list(self._busy.items()):
-            now_ns = time.monotonic_ns()
+            now_ns = clock.now_ns()
             if self._ask_on(channel, channel.backlog[0]):
                 channel.backlog.popleft()
                 self._waiting_count -= 1
@@ -318,7 +318,7 @@ class Asker:
                     self._drop(channel)
                 channel.backlog.clear()
             if channel.backlog:
-                channel.blocked_ns = time.monotonic_ns()
+                channel.blocked_ns = clock.now_ns()
             else:
                 del self._busy[number]
 
@@ -356,7 +356,7 @@ class Asker:
             count=count,
         )
         answer.intended_ns = intended_ns
-        answer.sent_ns = sent_ns = time.monotonic_ns()
+        answer.sent_ns = sent_ns = clock.now_ns()
         answer.unread_ns = member.reading.unread_ns(sent_ns)
         publications.sent(number, first, sent_ns)
         prompt = terms.prompt_for(number, first, seed=self._seed, number=channel.requests_count)

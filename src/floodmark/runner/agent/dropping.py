@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ from floodmark.drivers.base import Connection, Driver, Wanted
 from floodmark.faults.drop import Drop
 from floodmark.ledger.accounts import Accounts
 from floodmark.ledger.stamp import Stamper
+from floodmark.runner.agent import clock
 from floodmark.runner.agent.receiving import Intake
 from floodmark.runner.agent.subscribing import IN_FLIGHT_NS, Crowd, Member
 
@@ -80,7 +80,7 @@ class Dropping:
             case "unsubscribe":
                 await self._amid(connection.unsubscribe(member.slots), connection, plan)
             case "publish":
-                now_ns = time.monotonic_ns()
+                now_ns = clock.now_ns()
                 connection.publish(self._nobody, self._stamper.payload(0, 0, now_ns, now_ns), 0)
                 self.published_count += 1
                 await asyncio.sleep(0)  # an event loop writes at the end of its turn
@@ -143,7 +143,7 @@ class Dropping:
 
     def end_windows(self, members: list[Member], *, in_flight_ns: int) -> None:
         """Require nothing more. Whoever drops its socket throws away what is in it, though the target was right to acknowledge that."""
-        now_ns = time.monotonic_ns()
+        now_ns = clock.now_ns()
         for member in members:
             for slot in member.slots:
                 self._accounts.close(slot, now_ns - in_flight_ns, dropped_ns=now_ns if in_flight_ns else 0)

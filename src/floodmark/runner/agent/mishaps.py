@@ -8,7 +8,6 @@ Not here: dropping in the midst of an operation (dropping.py), holding operation
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,6 +27,7 @@ from floodmark.faults.latency import Delays, Latency
 from floodmark.faults.reader import Reader
 from floodmark.ledger.accounts import Accounts
 from floodmark.model.scenario import Fault, Population
+from floodmark.runner.agent import clock
 from floodmark.runner.agent.dropping import Dropping
 from floodmark.runner.agent.holding import Standing
 from floodmark.runner.agent.receiving import Intake
@@ -73,7 +73,7 @@ class Mishaps:
 
     async def strike(self, number: int, index: int, fault: Fault, plan: FaultPlan, occasion: int) -> Did:
         """Carry out one occasion of the fault slot `index`; `number` is the step that it answers."""
-        start_ns = time.monotonic_ns()
+        start_ns = clock.now_ns()
         seed = (self._seed, index, occasion)
         match plan:
             case Latency() | Failure():
@@ -95,7 +95,7 @@ class Mishaps:
             case Reader():
                 await self._read_badly(mine, plan, fault.for_s)
                 return Did(number=number, figures={"fault_hits": len(mine), "fault_back": len(mine)}, victims=names)
-        worst_s = (time.monotonic_ns() - start_ns) / 1e9 if mine else 0.0
+        worst_s = (clock.now_ns() - start_ns) / 1e9 if mine else 0.0
         return Did(number=number, figures={"fault_hits": len(mine), "fault_back": back}, worst_s=worst_s, victims=names)
 
     def _choose(self, fault: Fault, occasion: int) -> tuple[set[int], list[Member]]:
@@ -152,7 +152,7 @@ class Mishaps:
         try:
             async with tasks.group() as group:
                 group.create_task(
-                    consume(plan.consumer(), mine, start_ns=time.monotonic_ns(), received_bytes=received_bytes.__getitem__, stop=healed)
+                    consume(plan.consumer(), mine, start_ns=clock.now_ns(), received_bytes=received_bytes.__getitem__, stop=healed)
                 )
                 if mine:
                     await self._last(for_s)

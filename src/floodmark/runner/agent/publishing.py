@@ -12,7 +12,6 @@ and at most `PENDING_COUNT` for their acknowledgement.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import NamedTuple, cast
@@ -28,7 +27,9 @@ from floodmark.load.pacing import Pacer
 from floodmark.load.turns import turns
 from floodmark.model.arrival import Flood
 from floodmark.model.scenario import Phase, Population
+from floodmark.runner.agent import clock
 from floodmark.runner.agent.holding import Paced
+from floodmark.runner.plan import publishers_in, source_offset
 
 BATCH_COUNT = 512
 BACKLOG_COUNT = 20_000
@@ -66,8 +67,20 @@ class Batch(NamedTuple):
 class Publisher:
     """All publishing of one agent."""
 
-    def __init__(self, *, population: Population, owned: np.ndarray, driver: Driver, run: int, seed: int, channel_names: list[str]) -> None:
-        self.publications = Publications(publishers=population.sources)
+    def __init__(
+        self,
+        *,
+        population: Population,
+        owned: np.ndarray,
+        driver: Driver,
+        run: int,
+        seed: int,
+        channel_names: list[str],
+        life: int = 0,
+        lives: int = 1,
+    ) -> None:
+        self.publications = Publications(publishers=publishers_in(population, lives))
+        self._offset = source_offset(population, life)
         self.outlets: dict[int, Outlet] = {}
         self.ack = Histogram()
         self.lag = Histogram()
@@ -108,13 +121,13 @@ class Publisher:
         """HOT: the target confirmed a message. Probes have no entry and pass by."""
         entry = self._pending.pop(token, None)
         if entry is not None:
-            now_ns = time.monotonic_ns()
+            now_ns = clock.now_ns()
             source, seq, sent_ns = entry
             self.publications.acknowledged(source, seq, now_ns)
             self._ack_ns.append(now_ns - sent_ns)
         elif token in self._pending_batches:
             batch = self._taken_batch(token)
-            now_ns = time.monotonic_ns()
+            now_ns = clock.now_ns()
             acknowledged = self.publications.acknowledged
             for source, seq in zip(batch.sources, batch.seqs, strict=True):
                 acknowledged(source, seq, now_ns)
@@ -154,7 +167,7 @@ class Publisher:
         """A lost publisher is connected again. What waited for it is late by the target's doing, not by ours."""
         outlet = self.outlets[number]
         outlet.connection, outlet.returning = connection, False
-        outlet.blocked_ns = time.monotonic_ns()
+        outlet.blocked_ns = clock.now_ns()
 
     def away(self, number: int) -> None:
         """A lost publisher does not come back: what waits for it has nobody to send it."""
@@ -194,28 +207,31 @@ class Publisher:
                 await asyncio.sleep(TICK_S)
             if outlet.connection is None:
                 continue
-            now_ns = time.monotonic_ns()
+            now_ns = clock.now_ns()
             outlet.connection.publish(self._names[source % self._population.channels], stamper.payload(source, 0, now_ns, now_ns), 0)
             count += 1
             if count % BATCH_COUNT == 0:
                 await asyncio.sleep(0)
         return count
 
-    async def play(self, phase: Phase, start_ns: int) -> None:
-        """Publish one phase; returns when its last message was sent or handed to a dead connection."""
+    async def play(self, phase: Phase, start_ns: int, *, resume_ns: int = 0) -> None:
+        """Publish one phase; returns when its last message was sent or handed to a dead connection.
+
+        With `resume_ns` what was due before then is left out: another agent had it.
+        """
         self._stamper = Stamper(self._run, self._driver.encoding, phase.payload_bytes, self._seed)
         if not len(self._owned):
             return
-        await asyncio.sleep(max(0.0, (start_ns - time.monotonic_ns()) / 1e9))
+        await asyncio.sleep(max(0.0, (start_ns - clock.now_ns()) / 1e9))
         if self.first_intended_ns == 0:
             self.first_intended_ns = start_ns
         if isinstance(phase.arrival, Flood):
             await self._flood(phase, phase.arrival, start_ns)
         else:
-            await self._pace(phase, start_ns)
+            await self._pace(phase, start_ns, resume_ns)
         self._settle_times()
 
-    async def _pace(self, phase: Phase, start_ns: int) -> None:
+    async def _pace(self, phase: Phase, start_ns: int, resume_ns: int) -> None:
         pacer = self.withhold(
             Pacer(
                 schedule(phase.arrival, duration_s=phase.duration_s, seed=self._seed),
@@ -225,12 +241,14 @@ class Publisher:
                 duration_s=phase.duration_s,
             )
         )
+        while resume_ns > start_ns and len(pacer.take(resume_ns - start_ns, BATCH_COUNT)[0]):  # noqa: ASYNC110  # lets others run, waits for nothing
+            await asyncio.sleep(0)
         waiting = 0
-        yielded_ns = moved_ns = time.monotonic_ns()
+        yielded_ns = moved_ns = clock.now_ns()
         published = self.published_count
         tick_s = BATCH_TICK_S if self._batches else TICK_S
         while not self._over:
-            now_ns = time.monotonic_ns()
+            now_ns = clock.now_ns()
             room = min(BATCH_COUNT, BACKLOG_COUNT - waiting, PENDING_COUNT - self.pending_count)
             taken = 0
             if room > 0:
@@ -249,15 +267,17 @@ class Publisher:
             if taken == BATCH_COUNT:  # more is due: receiving waits for a moment, so that the generator is not late by its own doing
                 if now_ns - yielded_ns > BUSY_NS:
                     await asyncio.sleep(0)
-                    yielded_ns = time.monotonic_ns()
+                    yielded_ns = clock.now_ns()
                 continue
             due_ns = pacer.next_due_ns()
-            pause_s = tick_s if waiting or due_ns is None else (start_ns + due_ns - time.monotonic_ns()) / 1e9
+            pause_s = tick_s if waiting or due_ns is None else (start_ns + due_ns - clock.now_ns()) / 1e9
             await asyncio.sleep(min(max(pause_s, tick_s), 0.05))
-            yielded_ns = time.monotonic_ns()
+            yielded_ns = clock.now_ns()
 
     def _deal(self, sources: np.ndarray, offsets_ns: np.ndarray, start_ns: int) -> None:
         publishers = self._population.publishers
+        if self._offset:
+            sources = sources + self._offset
         if publishers == 1:
             self.outlets[0].backlog.extend(zip(sources.tolist(), (offsets_ns + start_ns).tolist(), strict=True))
             return
@@ -284,14 +304,14 @@ class Publisher:
                 source, intended_ns = backlog.popleft()
                 self._send(connection, source, intended_ns, outlet.blocked_ns)
             if backlog:
-                outlet.blocked_ns = time.monotonic_ns()
+                outlet.blocked_ns = clock.now_ns()
                 waiting += len(backlog)
         return waiting
 
     def _send(self, connection: Connection, source: int, intended_ns: int, blocked_ns: int) -> None:  # HOT: once per message sent
         publications = self.publications
         seq = publications.next_seq(source)
-        sent_ns = time.monotonic_ns()
+        sent_ns = clock.now_ns()
         stamper = self._stamper
         assert stamper is not None
         payload = stamper.payload(source, seq, intended_ns, sent_ns)
@@ -316,7 +336,7 @@ class Publisher:
         sources = [source for source, _ in due]
         seqs: list[int] = []
         items: list[tuple[str, bytes]] = []
-        sent_ns = time.monotonic_ns()
+        sent_ns = clock.now_ns()
         for source, intended_ns in due:
             seq = next_seq(source)
             sent(source, seq, sent_ns)
@@ -337,12 +357,12 @@ class Publisher:
     async def _flood(self, phase: Phase, arrival: Flood, start_ns: int) -> None:
         """Closed loop: as fast as possible with a bounded number in flight; intended is when there was room."""
         places = np.flatnonzero(np.isin(self._turns, self._owned))
-        owned = self._turns[places].tolist()
+        owned = (self._turns[places] + self._offset).tolist()
         share = phase.messages and _share(phase.messages, len(self._turns), places)
         end_ns = None if phase.duration_s is None else start_ns + int(phase.duration_s * 1e9)
         sent = 0
-        progressed_ns = time.monotonic_ns()
-        while not self._over and (share is None or sent < share) and (end_ns is None or time.monotonic_ns() < end_ns):
+        progressed_ns = clock.now_ns()
+        while not self._over and (share is None or sent < share) and (end_ns is None or clock.now_ns() < end_ns):
             room = min(arrival.in_flight - self.pending_count, BATCH_COUNT, (share - sent) if share is not None else BATCH_COUNT)
             progressed = False
             for _ in range(max(0, room)):
@@ -350,19 +370,19 @@ class Publisher:
                 outlet = self.outlets[source % self._population.publishers]
                 connection = outlet.connection
                 if connection is None and outlet.returning:
-                    progressed_ns = time.monotonic_ns()
+                    progressed_ns = clock.now_ns()
                     break
                 if connection is None:
                     self.publications.never_sent(source, self.publications.next_seq(source))
                 elif connection.writable:
-                    self._send(connection, source, time.monotonic_ns(), 0)
+                    self._send(connection, source, clock.now_ns(), 0)
                 else:
                     break
                 sent += 1
                 progressed = True
             if progressed:
-                progressed_ns = time.monotonic_ns()
-            elif time.monotonic_ns() - progressed_ns > STUCK_NS:
+                progressed_ns = clock.now_ns()
+            elif clock.now_ns() - progressed_ns > STUCK_NS:
                 return  # nothing is answered any more: what is in flight counts as unanswered
             await asyncio.sleep(0 if progressed else TICK_S)
 

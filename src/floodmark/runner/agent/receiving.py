@@ -6,6 +6,7 @@ limit, in bytes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from floodmark.drivers.base import Encoding
@@ -14,6 +15,7 @@ from floodmark.ledger.block import Block, decode_block
 from floodmark.ledger.decode import decode
 from floodmark.ledger.histogram import Histogram
 from floodmark.ledger.inbox import Deliveries, Ints, joined
+from floodmark.runner.agent import clock
 
 BATCH_COUNT = 4096
 BATCH_BYTES = 4 * 1024 * 1024
@@ -95,12 +97,15 @@ class Intake:
         if batch:
             total_bytes = sum([len(frame) for _, frame, _ in batch])
             self._limit_count = max(8, min(BATCH_COUNT, BATCH_BYTES * len(batch) // (total_bytes + 1)))
-        self.take(self._decoded(batch, blocks))
+        deliveries = self._decoded(batch, blocks)
+        if clock.shift_ns:
+            deliveries = dataclasses.replace(deliveries, received_ns=deliveries.received_ns + clock.shift_ns)
+        self.take(deliveries)
         for look in self.on_frames:
             look(batch)
 
     def take(self, deliveries: Deliveries) -> None:
-        """Account for a batch that is decoded."""
+        """Account for a batch that is decoded, its times those of the run."""
         self.frames_count += len(deliveries)
         self._accounts.receive(deliveries)
         for see in self.on_deliveries:

@@ -16,6 +16,7 @@ import numpy as np
 
 from floodmark.core.errors import SystemUnderTestError
 from floodmark.model.scenario import Reconnect
+from floodmark.runner.agent import clock
 from floodmark.runner.agent.subscribing import FailedByFaultError
 from floodmark.runner.wire import Loss
 
@@ -75,7 +76,7 @@ class Returning:
         """Remember a loss."""
         client = self._clients.get((publisher, number))
         loss = Loss(
-            at_ns=time.monotonic_ns(),
+            at_ns=clock.now_ns(),
             number=number,
             since_ns=client.back_ns if client is not None else 0,
             publisher=publisher,
@@ -114,7 +115,7 @@ class Returning:
         settings = self._settings
         assert settings is not None
         until_s = time.monotonic() + settings.limit_s
-        if time.monotonic_ns() - client.back_ns >= settings.backoff_max_s * 1e9:
+        if clock.now_ns() - client.back_ns >= settings.backoff_max_s * 1e9:
             client.tries = 0
         reason = ""
         while (now_s := time.monotonic()) < until_s:
@@ -127,7 +128,7 @@ class Returning:
             except (SystemUnderTestError, TimeoutError) as exc:
                 reason = str(exc) or reason
             else:
-                client.back_ns = loss.back_ns = time.monotonic_ns()
+                client.back_ns = loss.back_ns = clock.now_ns()
                 return
         if reason:
             self.refusals[reason] += 1

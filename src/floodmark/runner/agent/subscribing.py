@@ -9,7 +9,6 @@ is required across the gap.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
@@ -22,6 +21,7 @@ from floodmark.ledger.accounts import Accounts
 from floodmark.ledger.inbox import NEVER_NS, Deliveries
 from floodmark.load.consumers import wants_to_read
 from floodmark.model.scenario import Consumer, Fast
+from floodmark.runner.agent import clock
 from floodmark.runner.agent.holding import Standing
 from floodmark.runner.agent.reading import Reading
 from floodmark.runner.plan import loopback_for
@@ -56,12 +56,12 @@ class Member:
     def pause_reading(self) -> None:
         """Stop reading, where there is a connection."""
         if self.connection is not None:
-            self.reading.pause(time.monotonic_ns())
+            self.reading.pause(clock.now_ns())
             self.connection.pause_reading()
 
     def resume_reading(self) -> None:
         """Read again."""
-        self.reading.resume(time.monotonic_ns())
+        self.reading.resume(clock.now_ns())
         if self.connection is not None:
             self.connection.resume_reading()
 
@@ -150,7 +150,7 @@ class Crowd:
         async with self._doors:
             connection = await self._driver.connect(self._url, first, sink, limit_s=self._limit_s, local_host=local_host)
         member.connection = connection
-        member.reading.resume(time.monotonic_ns())  # a new socket is read, whatever was said to the one before
+        member.reading.resume(clock.now_ns())  # a new socket is read, whatever was said to the one before
         self._by_connection[id(connection)] = member
         self._excused.add(id(connection))  # one that is lost before it is subscribed was refused, and is counted so
         if resume:
@@ -167,7 +167,7 @@ class Crowd:
         except BaseException:
             connection.abort()
             raise
-        now_ns = time.monotonic_ns()
+        now_ns = clock.now_ns()
         for old, want in zip(before or member.slots, wanted, strict=False):
             if want.slot != old and self._accounts.missed_ns[old] == NEVER_NS:
                 self._accounts.missed(old, now_ns)
@@ -223,7 +223,7 @@ class Crowd:
         accounts = self._accounts
         if accounts.closed_ns[slot] != NEVER_NS:
             return
-        now_ns = time.monotonic_ns()
+        now_ns = clock.now_ns()
         seen_ns = int(self._sent_ns[slot]) if slot < len(self._sent_ns) else 0
         accounts.close(slot, max(min(seen_ns, now_ns) - self._skew_ns, 0), dropped_ns=now_ns)
         accounts.missed(slot, NEVER_NS)
@@ -246,7 +246,7 @@ class Crowd:
         member.slots = [self._accounts.open(channel) for channel in member.channels]
         wanted = [Wanted(slot=slot, channel=self._names[channel]) for slot, channel in zip(member.slots, member.channels, strict=True)]
         await self._subscribe(member.number, connection, wanted)
-        now_ns = time.monotonic_ns()
+        now_ns = clock.now_ns()
         for slot in member.slots:
             self._accounts.activate(slot, now_ns)
 
@@ -281,7 +281,7 @@ class Crowd:
         if slot not in self._excused_slots:
             self.ended[reason] += 1
             if len(self.ended_ns) < ENDED_COUNT:
-                self.ended_ns.append(time.monotonic_ns())
+                self.ended_ns.append(clock.now_ns())
 
     def _position(self, connection: Connection, slot: int) -> int | None:
         frame = self.last_frame.get(slot)
@@ -312,9 +312,9 @@ class Crowd:
     async def leave(self, member: Member) -> None:
         """Close a member's connection in the protocol's clean way."""
         if member.connection is not None:
-            begun_ns = time.monotonic_ns()
+            begun_ns = clock.now_ns()
             await member.connection.close()
-            self._took(time.monotonic_ns() - begun_ns)
+            self._took(clock.now_ns() - begun_ns)
 
     def _took(self, close_ns: int) -> None:
         self.closed_count += 1
@@ -361,7 +361,7 @@ async def consume(
     paused = paused if paused is not None else set()
     try:
         while not stop.is_set():
-            elapsed_ns = time.monotonic_ns() - start_ns
+            elapsed_ns = clock.now_ns() - start_ns
             for member in members:
                 if member.connection is None:
                     continue
