@@ -1,8 +1,9 @@
 """What a fleet needs of a key-value store: buckets with a time to live, writes fenced by revision, and watches.
 
-Contract: a bucket's revisions only rise, also over the expiry and the re-creation of a key, so that what was created later always carries the
-larger revision. A key of a bucket with `ttl_s` is gone exactly so long after its last write. An operation that cannot be answered raises
-`StoreUnavailableError`: it may have been done, and who retries must be fenced by a revision. Expiry is not told to watches: readers time it.
+Contract: a bucket's revisions only rise, also over the expiry and the re-creation of a key, so that what was created later always carries
+the larger revision. A key of a bucket with `ttl_s` is gone exactly so long after its last write. An operation that cannot be answered
+raises `StoreUnavailableError`: it may have been done, and who retries must be fenced by a revision. Expiry is not told to watches: readers
+time it.
 Left to others: what the keys and values mean (`records.py`), and any retry.
 """
 
@@ -75,12 +76,17 @@ class StoreUnavailableError(StoreError):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of one key; `deleted` marks the end of a key, with no value."""
+    """One version of one key; `deleted` marks the end of a key, with no value.
+
+    `written_s` is when it was written, by the clock of the reader's event loop: exact in memory, over NATS as well as the two clocks
+    compare. Who begins to watch a key with a time to live so knows how much of that is left.
+    """
 
     key: str
     value: bytes
     revision: int
     deleted: bool = False
+    written_s: float = 0.0
 
 
 class Watch(Protocol):
@@ -102,8 +108,8 @@ class Watch(Protocol):
 class Bucket(Protocol):
     """Keys of one kind.
 
-    A `prefix` is made of whole words between dots: "" is everything, "heartbeat" is that key and all below it ("heartbeat.worker-1", but not
-    "heartbeats"), and so "assignment.worker-1" is that key and not "assignment.worker-10". A dot at its end leaves the key itself out.
+    A `prefix` is made of whole words between dots: "" is everything, "heartbeat" is that key and all below it ("heartbeat.worker-1", but
+    not "heartbeats"), and so "assignment.worker-1" is that key and not "assignment.worker-10". A dot at its end leaves the key itself out.
     """
 
     @property

@@ -1,7 +1,8 @@
 """A store in this process, for simulation and tests: `MemoryBackend` is the server that all share, `MemoryStore` one connection to it.
 
-Time is the event loop's, so it runs on virtual time; nothing runs in the background: what has expired is found at the next look. An operation
-takes no turn of the loop: delay, failure and partition are laid around it by who wants them. `MemoryBackend.observers` see every write at once.
+Time is the event loop's, so it runs on virtual time; nothing runs in the background: what has expired is found at the next look. An
+operation takes no turn of the loop: delay, failure and partition are laid around it by who wants them. `MemoryBackend.observers` see every
+write at once.
 """
 
 from __future__ import annotations
@@ -153,8 +154,9 @@ class MemoryBucket:
 
     def _write(self, key: str, value: bytes, *, deleted: bool) -> int:
         self.revision += 1
-        entry = Entry(key=key, value=value, revision=self.revision, deleted=deleted)
-        ends_s = self._now_s() + self.ttl_s if self.ttl_s else float("inf")
+        now_s = self._now_s()
+        entry = Entry(key=key, value=value, revision=self.revision, deleted=deleted, written_s=now_s)
+        ends_s = now_s + self.ttl_s if self.ttl_s else float("inf")
         record = self._keys.get(key)
         if record is None:
             record = self._keys[key] = _Key(entry, ends_s)
