@@ -17,6 +17,8 @@ from floodmark.core.errors import UsageError
 from floodmark.drivers.base import Driver, Options
 from floodmark.drivers.conductor import ConductorDriver
 from floodmark.drivers.graphql_ws import GraphQLDriver
+from floodmark.drivers.jetstream import JetStreamDriver
+from floodmark.drivers.nats import NatsDriver
 from floodmark.drivers.pulled import PulledDriver
 from floodmark.drivers.sse import SSEDriver
 from floodmark.drivers.websocket import WebSocketDriver
@@ -35,6 +37,11 @@ DRIVERS: dict[str, tuple[Callable[[Options], Driver], str]] = {
     "conductor": (
         ConductorDriver,
         "a surface of a conductor over its socket: conversations side by side, each answer checked token by token",
+    ),
+    "nats": (NatsDriver, "any NATS server, core publish and subscribe: at most once; queue groups; publishes confirmed by PING"),
+    "jetstream": (
+        JetStreamDriver,
+        "streams of a NATS server: acknowledged publishes, message ids, consumers that are pulled, pushed or ordered; resumes by sequence",
     ),
 }
 

@@ -10,7 +10,7 @@ Not here: when to send (load/), what was lost (ledger/). To write one of your ow
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -108,7 +108,7 @@ class Driver(Protocol):
     """Whether the target confirms each publish; if not, what was handed to an open connection counts as acknowledged."""
     resumes: bool
     """Whether a subscription can be resumed after a position."""
-    # Optional: `batches`, see `batches_of`.
+    # Optional: `batches`, see `batches_of`; `tidy`, see `Tidying`.
 
     async def connect(self, url: str, channel: str, sink: Sink, *, limit_s: float, local_host: str | None = None) -> Connection:
         """Open a connection ready to subscribe and publish. `channel` is the first one it will serve, for URLs that name it.
@@ -123,6 +123,14 @@ class Driver(Protocol):
 def batches_of(driver: Driver) -> bool:
     """Whether the driver's connections are `BatchConnection`s: its attribute `batches`, which a driver need not have."""
     return bool(getattr(driver, "batches", False))
+
+
+@runtime_checkable
+class Tidying(Protocol):
+    """A driver that makes things on the target which outlast its connections."""
+
+    async def tidy(self, url: str, channels: Sequence[str]) -> None:
+        """Remove what the run with these channels has made; called once, when all agents have ended. Raises: SystemUnderTestError."""
 
 
 class BaseDriver:

@@ -17,6 +17,11 @@ from floodmark.model.scenario import Population
 PORTS_PER_ADDRESS = 20_000  # well under the usual ephemeral range of 28,232
 
 
+def channel_names(run: int, population: Population) -> list[str]:
+    """What the channels of a run are called on the target: no other run has these names."""
+    return [f"fm{run:x}.{channel}" for channel in range(population.channels)]
+
+
 def connections_of(population: Population, agent: int, agents: int) -> range:
     """The subscriber connections that an agent opens."""
     return range(agent, population.connections, agents)

@@ -42,6 +42,7 @@ from floodmark.runner.pace import Pace, rate_at
 from floodmark.runner.possible import require_possible
 from floodmark.runner.results import result_of
 from floodmark.runner.target import RunningTarget, require_startable, running
+from floodmark.runner.tidy import tidy
 from floodmark.runner.wire import PROGRESS_S, Progress, Setup
 
 WATCH_S = 0.1
@@ -151,6 +152,7 @@ class Session:
     # -- the course of a run ---------------------------------------------------------------------------------------------------
 
     async def _play_on(self, target: RunningTarget, url: str) -> None:
+        scenario = self._scenario
         trees: dict[str, int] = {"harness": os.getpid()}
         if target.pid is not None:
             trees["target"] = target.pid
@@ -170,6 +172,9 @@ class Session:
                 raise
             finally:
                 await self._agents.close()
+                if not target.gone and not target.died.is_set():
+                    names = plan.channel_names(self._run, scenario.population)
+                    self._evidence.notes += filter(None, [await tidy(scenario, target.url, names)])
                 watching.cancel()
 
     async def _come_to_rest(self, watch: Watch) -> None:

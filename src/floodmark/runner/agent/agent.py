@@ -54,7 +54,7 @@ class Agent:
         self._send = send
         self._population = population
         self._driver = build(scenario.driver, scenario.driver_options)
-        names = [f"fm{setup.run:x}.{channel}" for channel in range(population.channels)]
+        names = plan.channel_names(setup.run, population)
         publishers = plan.publishers_in(population, setup.lives)
         self.accounts = Accounts(run=setup.run, warmup_run=setup.warmup_run, channels=population.channels, publishers=publishers)
         self.intake = Intake(self.accounts, self._driver.encoding, setup.run)
