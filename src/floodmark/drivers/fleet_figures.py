@@ -1,0 +1,98 @@
+"""Every figure that a fleet's record gives, by name: criteria name them as `target.NAME`. What was not seen has no figure, never 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from floodmark.drivers import fleet_memory, fleet_owners, fleet_promises, fleet_times
+from floodmark.drivers.fleet_record import FAILED_MARK, LATE_MARK, MARK, Record
+
+FIGURES: dict[str, str] = {
+    "settled_points": "moments at which the fleet had had its time since the last word, and was judged",
+    "coverage_gaps": "partitions that nobody held, at the worst settled point",
+    "orphans": "partitions that only workers held who were no more, at the worst settled point",
+    "owners_twice": "partitions that two workers held, at the worst settled point",
+    "strangers": "partitions that were held and that the source did not have, at the worst settled point",
+    "unapplied": "workers that did not work by the assignment they had, by their heartbeats, at the worst settled point",
+    "idle_workers": "workers that beat and had no assignment, at the worst settled point",
+    "workers": "workers that beat at the last settled point",
+    "assigned": "partitions held at the last settled point",
+    "partitions_min": "the least that one worker held then",
+    "partitions_max": "the most that one worker held then",
+    "weight_sum": "the weight of all partitions then",
+    "weight_deviation_ratio": "how far the worst worker's weight was from the mean then",
+    "affinity_ratio": "partitions that had the same owner at the first and the last settled point",
+    "moved_max": "partitions that changed hands between two settled points, the most",
+    "moved_sum": "the same, all of them together",
+    "leaders": "tenures of leaders",
+    "leaders_twice": "epochs that two leaders claimed",
+    "versions": "rounds of assignments that were published",
+    "versions_load": "the same, since the load began",
+    "version_back": "writes of a version that was not above what was there",
+    "stale_writes": "writes of an epoch that was over",
+    "emergencies": "rounds published as emergencies",
+    "emergencies_load": "the same, since the load began",
+    "ids": "identities that were claimed",
+    "ids_twice": "times at which one identity was used by two",
+    "silence_s_max": "the longest silence of a worker that went on afterwards",
+    "first_assignment_s": "from the first claimed identity to the first assignment",
+    "assigned_s": "from the first start to all workers of the beginning holding all partitions",
+    "stable_s": "the same, and all of them saying that they work by it",
+    "reassigned": "blows after which all partitions of the worker found new owners",
+    "not_reassigned": "blows after which they did not",
+    "blips": "blows that the worker was back from before anybody acted",
+    "reassign_s_max": "from a blow to the last of the worker's partitions having a new owner, the longest",
+    "reassign_s_min": "the same, the shortest",
+    "failovers": "blows on the leader after which there was another one",
+    "no_new_leader": "blows after which there was none",
+    "failover_s_max": "from a blow on the leader to the next one, the longest",
+    "handovers": "times at which another worker began to hand on messages of a partition",
+    "overlap_messages": "messages that a former owner handed on after the new one had begun",
+    "overlap_s_max": "how long after, the longest",
+    "looks": "looks at the memory of the workers",
+    "memory_peak_bytes": "the most that all workers together had",
+    "memory_rise_bytes": "the mean of the last quarter of the looks less that of the first",
+    "tasks_max": "the most tasks of all workers together",
+    "tasks_rise": "the mean of the last quarter of the looks less that of the first",
+    **{
+        f"memory_per_{unit}{end}_bytes": f"memory of one further {unit}: {text}"
+        for unit in ("worker", "partition")
+        for end, text in (("", "slope over the levels"), ("_lower", "lower end of its 95 % interval"), ("_upper", "upper end"))
+    },
+    "words": "words that were done to the fleet",
+    "words_failed": "words that could not be done",
+    "words_unsaid": "words of the script that were neither done nor failed",
+    "words_late_s_max": "how late a word was said, the latest",
+}
+_PARTS: tuple[Callable[[Record], dict[str, float]], ...] = (
+    fleet_owners.ownership,
+    fleet_promises.leadership,
+    fleet_promises.versions,
+    fleet_promises.identities,
+    fleet_promises.beats,
+    fleet_times.standing,
+    fleet_times.reassignment,
+    fleet_times.failover,
+    fleet_times.overlap,
+    fleet_memory.memory,
+)
+
+
+def figures_of(record: Record) -> dict[str, float]:
+    """Work out every figure that the record has evidence for."""
+    figures: dict[str, float] = {}
+    for part in _PARTS:
+        figures |= part(record)
+    return figures | _script(record)
+
+
+def _script(record: Record) -> dict[str, float]:
+    """What became of the script. Empty when nothing of it was tried."""
+    failed = sum(note.key == FAILED_MARK for note in record.of(MARK))
+    if not record.words and not failed:
+        return {}
+    late_s = [float((note.value or {}).get("late_s", 0.0)) for note in record.of(MARK) if note.key == LATE_MARK]
+    figures: dict[str, float] = {"words": len(record.words), "words_failed": failed, "words_late_s_max": max(late_s, default=0.0)}
+    if record.script_count is not None:
+        figures["words_unsaid"] = max(0, record.script_count - len(record.words) - failed)
+    return figures

@@ -1,0 +1,166 @@
+"""Says the words of a script to a fleet's host: those at 0 before the load, the others at their times from its beginning.
+
+One agent of a run says them, whichever is first; the others wait until the fleet stands. A word that cannot be done is a note in the
+record, not an exception: it becomes the figure `words_failed`. Its connection is its own and is opened again when it is lost, since a
+script may take the server away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from floodmark.core.errors import SystemUnderTestError
+from floodmark.drivers.base import RefusedError
+from floodmark.drivers.fleet_owners import Board
+from floodmark.drivers.fleet_record import FAILED_MARK, LATE_MARK, LOAD_MARK, MEMORY_MARK, Note
+from floodmark.drivers.fleet_script import Line
+from floodmark.drivers.fleet_wire import CONTROL, Desk, open_desk
+from floodmark.drivers.nats_address import Address
+
+CLAIM, READY = "claim", "ready"
+WORD_LIMIT_S = 60.0
+AGAIN_LIMIT_S = 20.0
+LATE_S = 0.05
+_POLL_S = 0.05
+
+
+class Play:
+    """One script of one run."""
+
+    def __init__(self, address: Address, lines: Sequence[Line], *, partitions_count: int) -> None:
+        self._address = address
+        self._before = [line for line in lines if line.at_s == 0]
+        self._timed = [line for line in lines if line.at_s > 0]
+        self._partitions_count = partitions_count
+        self._desk: Desk | None = None
+
+    async def set_up(self, run: str, *, limit_s: float) -> None:
+        """Make the record, say the words at 0, and wait until the fleet stands; whoever comes second only waits.
+
+        A fleet that does not stand in time is a result, not an error: the load begins all the same. Raises: RefusedError.
+        """
+        deadline_s = time.monotonic() + limit_s
+        desk = await self._at_desk()
+        await desk.make_record(run)
+        if not await desk.note(CLAIM, first=True):
+            while not await desk.noted(READY):
+                if time.monotonic() > deadline_s:
+                    raise RefusedError(self._address.shown, f"has a fleet that another agent did not get ready within {limit_s:g} s")
+                await asyncio.sleep(_POLL_S)
+            return
+        for line in self._before:
+            await self._say(line)
+        workers_count = sum(int(line.arguments.get("count", 1)) for line in self._before if line.word == "start")
+        if workers_count:
+            await desk.follow(_until_standing(workers_count, self._partitions_count), limit_s=max(1.0, deadline_s - time.monotonic()))
+        await desk.note(READY)
+
+    async def play(self, start_ns: int) -> None:
+        """Say the rest, unless another agent does; `start_ns` is when the load began, by the monotonic clock."""
+        with suppress(SystemUnderTestError):  # a server that stays away: what was not said is counted
+            await self._play(start_ns)
+
+    async def _play(self, start_ns: int) -> None:
+        desk = await self._at_desk()
+        if not await desk.note(LOAD_MARK, first=True):
+            return
+        for line in self._timed:
+            due_s = line.at_s - (time.monotonic_ns() - start_ns) / 1e9
+            if due_s > 0:
+                await asyncio.sleep(due_s)
+            late_s = (time.monotonic_ns() - start_ns) / 1e9 - line.at_s
+            await self._say(line)
+            if late_s > LATE_S:
+                await self._note(LATE_MARK, {"word": str(line), "late_s": late_s})
+
+    def close(self) -> None:
+        """Drop its connection."""
+        if self._desk is not None:
+            self._desk.abort()
+            self._desk = None
+
+    async def _say(self, line: Line) -> None:
+        try:
+            if line.word == "measure":
+                await self._measure()
+                return
+            said = await (await self._at_desk()).call(CONTROL, line.request(), limit_s=WORD_LIMIT_S)
+            error = None if said.get("ok") else str(said.get("error", "without a reason"))
+        except SystemUnderTestError as exc:
+            error = str(exc)
+        if error is not None:
+            await self._note(FAILED_MARK, {"word": str(line), "error": error})
+
+    async def _measure(self) -> None:
+        """Note what all workers have now, read from outside where they are on this machine."""
+        said = await (await self._at_desk()).call(CONTROL, {"do": "status"}, limit_s=WORD_LIMIT_S)
+        workers = said.get("workers")
+        if not said.get("ok") or not isinstance(workers, list):
+            raise RefusedError(self._address.shown, f"tells no status: {said.get('error', 'without a reason')}")
+        await self._note(MEMORY_MARK, look_at(workers, self._partitions_count))
+
+    async def _note(self, key: str, value: object) -> None:
+        """Note it, though the server may be away for a while."""
+        deadline_s = time.monotonic() + AGAIN_LIMIT_S
+        while True:
+            try:
+                await (await self._at_desk()).note(key, value)
+            except SystemUnderTestError:
+                if time.monotonic() > deadline_s:
+                    raise
+                await asyncio.sleep(_POLL_S)
+            else:
+                return
+
+    async def _at_desk(self) -> Desk:
+        """Its connection, opened again when it was lost. Raises: RefusedError when that takes too long."""
+        deadline_s = time.monotonic() + AGAIN_LIMIT_S
+        while self._desk is None or self._desk.lost:
+            try:
+                self._desk = await open_desk(self._address, limit_s=AGAIN_LIMIT_S)
+            except RefusedError:
+                if time.monotonic() > deadline_s:
+                    raise
+                await asyncio.sleep(_POLL_S)
+        return self._desk
+
+
+def _until_standing(workers_count: int, partitions_count: int) -> Callable[[Note], bool]:
+    board = Board()
+
+    def take(note: Note) -> bool:
+        board.take(note)
+        return board.assigned(workers_count, partitions_count) and board.applied_by_all()
+
+    return take
+
+
+def look_at(workers: Sequence[dict[str, Any]], partitions_count: int) -> dict[str, int]:
+    """Sum up what the processes of some workers have: each process once, its proportional share of memory that it has with others."""
+    pids = sorted({int(worker["pid"]) for worker in workers if worker.get("pid")})
+    told = {int(worker["pid"]): int(worker.get("rss") or 0) for worker in workers if worker.get("pid")}
+    shares = {pid: share_bytes(pid) for pid in pids}
+    return {
+        "workers": len(workers),
+        "partitions": partitions_count,
+        "bytes": sum(told[pid] if share is None else share for pid, share in shares.items()),
+        "tasks": sum(int(worker.get("tasks") or 0) for worker in workers),
+        "processes": len(pids),
+    }
+
+
+def share_bytes(pid: int) -> int | None:
+    """The proportional set size of a process; None where it cannot be read, as on another machine."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    except OSError:
+        return None
+    for line in text.splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return None

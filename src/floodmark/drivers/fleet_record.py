@@ -1,0 +1,207 @@
+"""The record of a fleet: every version of every key that its workers shared, and every word that was said to it, as the server saw it.
+
+The server writes it (a stream that is fed by the buckets of the fleet), the driver reads it at the end of a run. Here it is decoded, and
+here are the simple things that everything else asks it: rounds, words, who was alive. Pure: no I/O, no clock; times are seconds.
+
+What is read of a key: assignment {epoch, version, lifecycle, partitions[{keys, weight}]}, heartbeat {token, epoch, version}: what the
+worker has applied, leader {worker, token, epoch}, stable id {token}. Other fields are ignored, keys of other shapes too.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import msgspec
+
+ASSIGNMENT, HEARTBEAT, ELECTION, STABLE_ID = "assignment", "heartbeat", "election", "stableid"
+BUCKETS = {name: f"parti-{name}" for name in (STABLE_ID, ELECTION, HEARTBEAT, ASSIGNMENT)}
+DONE, MARK = "done", "mark"
+LOAD_MARK, MEMORY_MARK, FAILED_MARK, LATE_MARK = "load", "memory", "failed", "late"
+ALIVE_SLACK_S = 0.25  # of a heartbeat's TTL: the record has a key a little later than its bucket
+STRUCK_S = 0.05  # what was under way when a worker was struck may still arrive so much later
+_OF_BUCKET = {f"$KV.{bucket}.": name for name, bucket in BUCKETS.items()}
+_DELETED = (b"DEL", b"PURGE")
+LEAVING = ("kill", "stop", "pause", "isolate", "mute")
+CHANGING = (*LEAVING, "start", "resume", "heal", "unmute", "refresh", "server_restart")
+"""Words after which a fleet may need some time until it is settled again."""
+
+
+class Note(NamedTuple):
+    """One entry of the record. `kind` is one of the buckets, DONE or MARK; `value` is None where a key was deleted."""
+
+    at_s: float
+    kind: str
+    key: str
+    value: Mapping[str, Any] | None
+
+
+class Delivery(NamedTuple):
+    """One message that a worker handed on."""
+
+    at_s: float
+    partition: str
+    worker: str
+
+
+class Round(NamedTuple):
+    """All assignments of one version of one epoch."""
+
+    epoch: int
+    version: int
+    lifecycle: str
+    at_s: float
+    workers: int
+
+
+class Word(NamedTuple):
+    """A word that was done to the fleet."""
+
+    at_s: float
+    word: str
+    workers: tuple[str, ...]
+    value: Mapping[str, Any]
+
+
+def decode(subject: str, data: bytes, operation: bytes | None, at_s: float) -> Note | None:
+    """Read one message of the record's stream; None for what is no part of it."""
+    for prefix, kind in _OF_BUCKET.items():
+        if subject.startswith(prefix):
+            return Note(at_s, kind, subject[len(prefix) :], None if operation in _DELETED else _value(data))
+    head, _, key = subject.partition(".")
+    return Note(at_s, head, key, _value(data)) if head in (DONE, MARK) else None
+
+
+def _value(data: bytes) -> dict[str, Any]:
+    """A value that is no JSON object says nothing, but that it was written is known."""
+    try:
+        value = msgspec.json.decode(data)
+    except msgspec.MsgspecError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def partitions_of(value: Mapping[str, Any] | None) -> dict[str, int]:
+    """The partitions of an assignment: name -> weight."""
+    found: dict[str, int] = {}
+    for one in (value or {}).get("partitions", ()):
+        found["-".join(map(str, one.get("keys", ())))] = int(one.get("weight", 100))
+    return found
+
+
+def place_of(value: Mapping[str, Any] | None) -> tuple[int, int]:
+    """(epoch, version) of an assignment, or of what a heartbeat says was applied."""
+    value = value or {}
+    return int(value.get("epoch", 0)), int(value.get("version", 0))
+
+
+class Record:
+    """The whole record of one run.
+
+    `partitions_count` is what the source had at first, p0 and so on; `settle_s` how long the fleet may take after a word until it must be
+    settled; `heartbeat_ttl_s` when a heartbeat expires; `script_count` how many words were to be done.
+    """
+
+    def __init__(
+        self,
+        notes: Sequence[Note],
+        *,
+        end_s: float,
+        partitions_count: int,
+        settle_s: float,
+        heartbeat_ttl_s: float,
+        deliveries: Sequence[Delivery] = (),
+        script_count: int | None = None,
+    ) -> None:
+        self.notes = sorted(notes, key=lambda note: note.at_s)
+        self.deliveries = sorted(deliveries, key=lambda delivery: delivery.at_s)
+        self.end_s = end_s
+        self.partitions_count = partitions_count
+        self.settle_s = settle_s
+        self.heartbeat_ttl_s = heartbeat_ttl_s
+        self.script_count = script_count
+
+    def of(self, kind: str) -> Iterable[Note]:
+        """The notes of one kind."""
+        return (note for note in self.notes if note.kind == kind)
+
+    @cached_property
+    def words(self) -> list[Word]:
+        """What was done, in order. A host that notes a word before and after is heard the first time."""
+        found: list[Word] = []
+        for note in self.of(DONE):
+            value = note.value or {}
+            if value.get("when") == "after":
+                continue
+            named = value.get("workers", [value["worker"]] if value.get("worker") else [])
+            at_s = int(value["at_ns"]) / 1e9 if value.get("at_ns") else note.at_s
+            found.append(Word(at_s, note.key, tuple(map(str, named)), value))
+        return sorted(found, key=lambda word: word.at_s)
+
+    @cached_property
+    def load_s(self) -> float | None:
+        """When the first measured message was sent."""
+        return min((note.at_s for note in self.of(MARK) if note.key == LOAD_MARK), default=None)
+
+    @cached_property
+    def rounds(self) -> list[Round]:
+        """What was published, in the order in which it began."""
+        found: dict[tuple[int, int], Round] = {}
+        for note in self.of(ASSIGNMENT):
+            if note.value is None:
+                continue
+            place = place_of(note.value)
+            before = found.get(place)
+            if before is None:
+                found[place] = Round(*place, str(note.value.get("lifecycle", "")), note.at_s, 1)
+            else:
+                found[place] = before._replace(workers=before.workers + 1)
+        return list(found.values())
+
+    @cached_property
+    def beats(self) -> dict[str, tuple[list[float], list[Note]]]:
+        """Of each worker: its heartbeats and their deletions, with their times."""
+        found: dict[str, tuple[list[float], list[Note]]] = defaultdict(lambda: ([], []))
+        for note in self.of(HEARTBEAT):
+            times_s, notes = found[worker_of(note.key)]
+            times_s.append(note.at_s)
+            notes.append(note)
+        return dict(found)
+
+    def beat(self, worker: str, at_s: float) -> Note | None:
+        """The heartbeat that stands at a moment, unless it was deleted or has expired."""
+        times_s, notes = self.beats.get(worker, ([], []))
+        place = bisect_right(times_s, at_s) - 1
+        if place < 0 or notes[place].value is None or at_s - times_s[place] > self.heartbeat_ttl_s + ALIVE_SLACK_S:
+            return None
+        return notes[place]
+
+    def back_s(self, worker: str, struck_s: float) -> float | None:
+        """When a worker that was struck beat again; None for never."""
+        times_s, notes = self.beats.get(worker, ([], []))
+        for place in range(bisect_right(times_s, struck_s + STRUCK_S), len(times_s)):
+            if notes[place].value is not None:
+                return times_s[place]
+        return None
+
+    def source_at(self, at_s: float) -> int:
+        """How many partitions the source has at a moment."""
+        count = self.partitions_count
+        for word in self.words:
+            if word.word == "refresh" and word.at_s <= at_s:
+                count += int(word.value.get("add") or 0) - int(word.value.get("remove") or 0)
+        return count
+
+    def settled(self) -> list[tuple[float, float]]:
+        """The stretches in which the fleet had time enough since the last word, and before the next one."""
+        at_s = [word.at_s for word in self.words if word.word in CHANGING]
+        ends_s = [*at_s[1:], self.end_s]
+        return [(begin + self.settle_s, end) for begin, end in zip(at_s, ends_s, strict=True) if end - begin > self.settle_s]
+
+
+def worker_of(key: str) -> str:
+    """The worker in a key such as `heartbeat.worker-3`."""
+    return key.partition(".")[2] or key
