@@ -102,6 +102,20 @@ def serve_conductor(
     host(port=port, backend=backend, url=url, model=model, api_key_env=api_key_env, channel=channel, lie=lie)
 
 
+@serve.command("nats")
+def serve_nats(
+    *,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 lets the server choose.")] = 0,
+    store: Annotated[str, typer.Option(help="Directory of the streams; empty: one that goes with the server.")] = "",
+    sync: Annotated[str, typer.Option(help="When streams are synced to disk: always, or how often, such as 2m.")] = "always",
+    keep: Annotated[bool, typer.Option(help="Start a server that dies again, with what it held.")] = False,
+) -> None:
+    """Run a nats-server with JetStream, for the drivers `nats` and `jetstream`, until SIGTERM or SIGINT."""
+    from floodmark.core.nats_command import main as nats  # here: no other command needs it
+
+    raise typer.Exit(nats(["--port", str(port), "--store", store, "--sync", sync, *(["--keep"] if keep else [])]))
+
+
 app.add_typer(serve, name="serve")
 
 

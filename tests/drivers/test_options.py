@@ -10,6 +10,8 @@ from floodmark.core.errors import UsageError
 from floodmark.drivers import DRIVERS, build
 from floodmark.drivers.base import Options
 
+BINARY = ("pulled", "nats", "jetstream")
+
 WRONG: list[tuple[str, Options, str]] = [
     ("graphql-ws", {"sbscribe": "x"}, "has no option 'sbscribe'; it has: "),
     ("graphql-ws", {"frame_limit_bytes": "1MB"}, "option 'frame_limit_bytes' of driver 'graphql-ws' must be int, got '1MB'"),
@@ -48,7 +50,7 @@ def test_build_wrong_option_is_one_sentence(name: str, options: Options, sentenc
 
 @pytest.mark.parametrize("name", list(DRIVERS))
 def test_build_defaults_are_enough(name: str) -> None:
-    assert build(name, {}).encoding == ("binary" if name == "pulled" else "text")
+    assert build(name, {}).encoding == ("binary" if name in BINARY else "text")
 
 
 def test_build_unknown_name_suggests_the_nearest() -> None:

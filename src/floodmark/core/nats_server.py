@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -41,7 +42,17 @@ def find_binary() -> str:
 class EmbeddedNats:
     """`async with EmbeddedNats() as server: server.url`."""
 
-    def __init__(self, *, keep: bool = False, again_after_s: float = 0.05, store: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        keep: bool = False,
+        again_after_s: float = 0.05,
+        store: str = "",
+        port: int = 0,
+        sync_interval: str = "always",
+        max_payload: str = "8MB",
+        lines: Sequence[str] = (),
+    ) -> None:
         self.url = ""
         self.process: asyncio.subprocess.Process | None = None
         self.restart_count = 0
@@ -50,7 +61,10 @@ class EmbeddedNats:
         self._again_after_s = again_after_s
         self._keeper: asyncio.Task[None] | None = None
         self._directory: tempfile.TemporaryDirectory[str] | None = None
-        self._port = -1  # the server chooses, once
+        self._port = port or -1  # the server chooses, once
+        self._sync_interval = sync_interval
+        self._max_payload = max_payload
+        self._lines = tuple(lines)  # more of the server's configuration, as it would stand in its file
 
     async def __aenter__(self) -> Self:
         self._directory = tempfile.TemporaryDirectory(prefix="floodmark-nats-")
@@ -70,10 +84,11 @@ class EmbeddedNats:
         words = [
             "host: 127.0.0.1",
             f"port: {self._port}",
-            "max_payload: 8MB",
+            f"max_payload: {self._max_payload}",
             f"ports_file_dir: {json.dumps(str(root))}",
-            # Acknowledged is written: the default leaves what is new in the server's own memory for a moment.
-            f"jetstream {{ store_dir: {json.dumps(self._store or str(root / 'store'))}, sync_interval: always }}",
+            # Acknowledged is written by our default; the server's own, two minutes, leaves what is new in the kernel's memory for so long.
+            f"jetstream {{ store_dir: {json.dumps(self._store or str(root / 'store'))}, sync_interval: {self._sync_interval} }}",
+            *self._lines,
         ]
         config.write_text("\n".join(words) + "\n")
         log = (root / "log").open("ab")
