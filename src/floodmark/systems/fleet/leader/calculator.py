@@ -1,25 +1,53 @@
-"""The leader's calculator: sees who is there, decides when to share anew, and publishes."""
+"""The leader's calculator: sees who is there, decides when to share anew, publishes, and repeats what failed.
+
+The loop of one term: look at heartbeats that ought to have expired, list them all now and then, ask the Planner what to do, publish a
+round, sleep until the Planner or a heartbeat needs a look, or something comes in. Two watches feed it: of the heartbeats only news wake
+it, of the assignments what somebody else wrote makes it publish.
+Contract: `run` ends when the lease is lost; cancelled, it leaves at most an unfinished round, which the next leader repairs. A round is
+repeated, with growing and jittered pauses, until it was published whole. Nobody is given up without a last look at the heartbeat. An
+outage of the store for longer than a heartbeat begins all absences anew.
+A new leader starts from what is published and moves nothing: it puts its epoch on every record, and places what nobody has.
+Not here: the decisions (decide.py), the layout (layout.py), the fence (publisher.py).
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Final
 
-from floodmark.systems.fleet.leader.publisher import Lease
-from floodmark.systems.fleet.metrics import Metrics, NullMetrics
-from floodmark.systems.fleet.partition import Source
-from floodmark.systems.fleet.states import CalculatorState
-from floodmark.systems.fleet.store.base import Bucket
+from floodmark.core import tasks
+from floodmark.systems.fleet.errors import NotLeaderError, PublishError, WatcherError
+from floodmark.systems.fleet.leader.decide import Lifecycle, Planner, Step
+from floodmark.systems.fleet.leader.handover import Handover
+from floodmark.systems.fleet.leader.layout import Layout, covered, imbalance_ratio, share
+from floodmark.systems.fleet.leader.publisher import BATCH_COUNT, Lease, LeaseLostError, Publisher
+from floodmark.systems.fleet.leader.roster import Roster
+from floodmark.systems.fleet.metrics import Metric, Metrics, NullMetrics
+from floodmark.systems.fleet.partition import Partition, Source
+from floodmark.systems.fleet.records import ASSIGNMENT_PREFIX, HEARTBEAT_PREFIX, heartbeat_key, worker_of
+from floodmark.systems.fleet.settings import CutOff, Settings
+from floodmark.systems.fleet.settings import Handover as HandoverMode
+from floodmark.systems.fleet.states import CALCULATOR_STEPS, CalculatorState
+from floodmark.systems.fleet.store.base import Bucket, Entry, StoreError, StoreUnavailableError
 from floodmark.systems.fleet.strategy.base import Strategy
+
+RETRY_FIRST_S: Final = 0.1
+RETRY_MOST_S: Final = 1.0  # and half a heartbeat at most: a loss that is confirmed meanwhile must not wait for long
+POLLS_PER_TTL: Final = 2
+RENEWALS_PER_TTL: Final = 3  # of the records, where they have a time to live
 
 
 class Calculator:
-    """Runs while its worker leads: `await run()` ends when it is cancelled, or the lease is lost."""
+    """Runs while its worker leads; one per term."""
 
     def __init__(
         self,
         *,
-        settings: object,
+        settings: Settings,
         worker_id: str,
         lease: Lease,
         heartbeats: Bucket,
@@ -32,12 +60,295 @@ class Calculator:
         may_judge: Callable[[], bool] = lambda: True,
         rng: random.Random | None = None,
     ) -> None:
+        """`on_state` and `on_error` are called on the loop and must not raise. `may_judge`: False while no loss may be confirmed."""
         self.state = CalculatorState.IDLE
-        self._lease = lease
-        self._metrics = metrics or NullMetrics()
+        self._settings, self._worker_id, self._lease = settings, worker_id, lease
+        self._heartbeats, self._assignments = heartbeats, assignments
+        self._source, self._strategy = source, strategy
+        self._on_state, self._on_error, self._may_judge = on_state, on_error, may_judge
+        self._metrics: Metrics = metrics or NullMetrics()
+        self._rng = rng or random.Random(worker_id)
+        self._roster = Roster(heartbeat_s=settings.heartbeat_s, ttl_s=settings.heartbeat_ttl_s)
+        self._publisher = Publisher(assignments, lease, on_error=on_error)
+        self._planner: Planner | None = None  # from when the published records were read
+        self._handover = Handover(settings.handover_limit_s) if settings.handover is HandoverMode.CONFIRMED else None
+        self._awaited: frozenset[str] = frozenset()  # workers whose heartbeats are news: a handover waits for them
+        self._target: Layout = {}  # the last layout that was decided, with what the handover holds back
+        self._lifecycle = Lifecycle.COLD_START
+        self._partitions: list[Partition] | None = None  # the last list the source gave
+        self._news = asyncio.Event()
+        self._sighted = asyncio.Event()
+        self._blind_since_s: float | None = None
+        self._poll_due_s = 0.0
+        self._renew_due_s = math.inf  # finite only if records have a time to live
+        self._written: dict[str, Entry] = {}  # the newest that the watch told of each record, not looked at yet
+        self._refreshes: dict[asyncio.Future[None], int] = {}  # who waits, and for which refresh; 0: asked before the term had begun
+        self._ended = False
 
     async def run(self) -> None:
         """Lead until cancelled, or until the lease is lost."""
+        try:
+            async with tasks.group() as group:
+                watches = (
+                    group.create_task(self._follow(self._heartbeats, HEARTBEAT_PREFIX, self._see_heartbeats)),
+                    group.create_task(self._follow(self._assignments, ASSIGNMENT_PREFIX, self._see_assignments)),
+                )
+                try:
+                    await self._lead()
+                finally:
+                    for watch in watches:
+                        watch.cancel()
+        finally:
+            self._ended = True
+            for waiter in self._refreshes:
+                if not waiter.done():
+                    waiter.set_exception(NotLeaderError(self._worker_id))
+            self._enter(CalculatorState.IDLE)
 
     async def refresh(self) -> None:
-        """Read the source and publish at once, whatever the cooldown says; returns when that is done."""
+        """Read the source and publish at once, whatever the cooldown says; returns when that is done.
+
+        Raises: NotLeaderError when the term ends before; what the source raised. Cancelled, the round comes all the same.
+        """
+        if self._ended:
+            raise NotLeaderError(self._worker_id)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._refreshes[waiter] = self._planner.ask_refresh() if self._planner else 0
+        self._news.set()
+        try:
+            await waiter
+        finally:
+            del self._refreshes[waiter]
+
+    # --- what comes in ---
+
+    async def _follow(self, bucket: Bucket, prefix: str, take: Callable[[Entry | None], None]) -> None:
+        while True:
+            try:
+                watch = await bucket.watch(prefix)
+                async with contextlib.aclosing(watch):
+                    async for entry in watch:
+                        take(entry)
+                reason = "it ended"
+            except StoreUnavailableError as exc:
+                self._lose_sight()
+                reason = str(exc)
+            self._on_error(WatcherError(prefix, reason))
+            await asyncio.sleep(self._jitter(RETRY_FIRST_S))
+
+    def _see_heartbeats(self, entry: Entry | None) -> None:  # HOT: once per heartbeat of the fleet
+        if entry is None:
+            self._sighted.set()
+            self._news.set()
+        elif self._roster.note(entry, asyncio.get_running_loop().time()) or (self._awaited and worker_of(entry.key) in self._awaited):
+            self._news.set()
+
+    def _see_assignments(self, entry: Entry | None) -> None:
+        if entry is not None:
+            self._written[entry.key] = entry
+            self._news.set()
+
+    def _lose_sight(self) -> None:
+        if self._blind_since_s is None:
+            self._blind_since_s = asyncio.get_running_loop().time()
+        self._poll_due_s = 0.0  # the first thing to do when the store is back
+
+    # --- the loop ---
+
+    async def _lead(self) -> None:
+        loop = asyncio.get_running_loop()
+        await self._sighted.wait()
+        failures_count = 0
+        while self._lease.held():
+            self._news.clear()
+            try:
+                wake_s = await self._turn()
+                failures_count = 0
+            except LeaseLostError:
+                return
+            except Exception as exc:  # of the store, the source or the strategy: the leader goes on, and tries again
+                self._on_error(exc)
+                if isinstance(exc, StoreUnavailableError):
+                    self._lose_sight()
+                pause_s = min(RETRY_FIRST_S * 2**failures_count, RETRY_MOST_S, self._settings.heartbeat_s / 2)
+                failures_count += 1
+                await asyncio.sleep(self._jitter(pause_s))
+                continue
+            delay_s = wake_s - loop.time()
+            if delay_s > 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay_s):
+                        await self._news.wait()
+                        await asyncio.sleep(self._settings.watch_debounce_s)  # what comes together is looked at together
+
+    async def _turn(self) -> float:
+        """One pass. Returns: when the next one is due if nothing comes in."""
+        loop = asyncio.get_running_loop()
+        await self._look()
+        planner = self._planner
+        if planner is None:
+            await self._publisher.load()
+            planner = self._planner = Planner(self._settings, self._publisher.layout)
+            self._lift_version()
+            for waiter in self._refreshes:
+                self._refreshes[waiter] = planner.ask_refresh()
+        if self._is_rule_broken():
+            await self._publisher.load()
+            planner.ask_assertion()
+        now_s = loop.time()
+        step = planner.check(now_s, self._roster.present, may_judge=self._may_judge())
+        self._metrics.gauge(Metric.WORKERS_ACTIVE, len(self._roster.present))
+        if step.reason is not None:
+            if not await self._is_back(step.lost):
+                await self._rebalance(planner, step)
+            return now_s
+        handover_s = self._handover.ready_s(now_s, epoch=self._lease.epoch, applied=self._applied) if self._handover else math.inf
+        if handover_s <= now_s:
+            await self._publish(self._lifecycle, self._target)
+            return now_s
+        self._enter(CalculatorState.IDLE if planner.window is None else CalculatorState.SCALING)
+        return min(step.wake_s, handover_s, self._poll_due_s, self._renew_due_s, self._roster.next_due_s())
+
+    async def _look(self) -> None:
+        """Bring the roster up to date: ask for those who are overdue, and list everybody when that is due."""
+        loop = asyncio.get_running_loop()
+        asked_s = loop.time()
+        if asked_s >= self._poll_due_s:
+            entries = await self._heartbeats.entries(HEARTBEAT_PREFIX)
+            self._roster.listed(entries, asked_s, loop.time())
+            self._poll_due_s = asked_s + self._settings.heartbeat_ttl_s / POLLS_PER_TTL
+            if self._blind_since_s is not None:
+                if asked_s - self._blind_since_s > self._settings.heartbeat_s and self._planner is not None:
+                    self._planner.restart_absences(asked_s)
+                self._blind_since_s = None
+        overdue = self._roster.overdue(loop.time())
+        for at in range(0, len(overdue), BATCH_COUNT):
+            async with tasks.group() as group:
+                for worker in overdue[at : at + BATCH_COUNT]:
+                    group.create_task(self._look_at(worker))
+
+    async def _look_at(self, worker: str) -> None:
+        entry = await self._heartbeats.get(heartbeat_key(worker))
+        self._roster.looked(worker, entry, asyncio.get_running_loop().time())
+
+    def _lift_version(self) -> None:
+        """Go above every version that a worker has ever seen, should the records have been lost."""
+        for worker in self._roster.present:
+            heartbeat = self._roster.heartbeat(worker)
+            if heartbeat is not None:
+                self._publisher.version = max(self._publisher.version, heartbeat.version, heartbeat.seen_version)
+
+    async def _is_back(self, lost: frozenset[str]) -> bool:
+        """Look once more before somebody is given up: the watch may be late."""
+        back = False
+        for worker in sorted(lost):
+            entry = await self._heartbeats.get(heartbeat_key(worker))
+            back |= entry is not None and self._roster.note(entry, asyncio.get_running_loop().time())
+        return back
+
+    def _is_rule_broken(self) -> bool:
+        """Whether what is published is not one whole round of ours: one stayed unfinished, somebody else wrote, or records will expire."""
+        written, self._written = self._written, {}
+        if self._publisher.dirty or any(self._publisher.is_foreign(entry) for entry in written.values()):
+            return True
+        return asyncio.get_running_loop().time() >= self._renew_due_s
+
+    def _applied(self, worker: str) -> tuple[int, int] | None:
+        if worker not in self._roster.present:
+            return None if self._settings.when_cut_off is CutOff.STOP else (0, 0)
+        heartbeat = self._roster.heartbeat(worker)
+        return (heartbeat.epoch, heartbeat.version) if heartbeat is not None and heartbeat.applied else (0, 0)
+
+    # --- a round ---
+
+    async def _rebalance(self, planner: Planner, step: Step) -> None:
+        assert step.reason is not None
+        partitions, fresh = await self._list_partitions()
+        current = self._publisher.layout
+        if step.only_if_uneven and not self._is_uneven(partitions):
+            planner.skipped()
+            return
+        target = share(
+            self._strategy,
+            workers=step.workers,
+            partitions=partitions,
+            current=current,
+            kept=step.kept,
+            stay=step.reason is Lifecycle.TAKEOVER,
+        )
+        if step.only_if_uneven and target == current:
+            planner.skipped()
+            return
+        self._enter(CalculatorState.EMERGENCY if step.lost else CalculatorState.REBALANCING)
+        added_count, removed_count = len(target.keys() - current.keys()), len(current.keys() - target.keys())
+        await self._publish(step.reason, target)
+        planner.done(asyncio.get_running_loop().time(), step, fresh=fresh)
+        self._metrics.count(Metric.EMERGENCY_WORKERS, len(step.lost))
+        self._metrics.count(Metric.WORKERS_ADDED, added_count)
+        self._metrics.count(Metric.WORKERS_REMOVED, removed_count)
+        for waiter, number in self._refreshes.items():
+            if 0 < number <= planner.refresh_served_count and not waiter.done():
+                waiter.set_result(None)
+
+    def _is_uneven(self, partitions: Sequence[Partition]) -> bool:
+        """Whether the same workers are worth a round: theirs are not the partitions of the list, or one load is far from the mean."""
+        current = self._publisher.layout
+        listed = {partition.keys for partition in partitions}
+        return covered(current) != listed or imbalance_ratio(current) >= self._settings.rebalance_threshold_ratio
+
+    async def _publish(self, lifecycle: Lifecycle, target: Layout) -> None:
+        loop = asyncio.get_running_loop()
+        began_s, epoch = loop.time(), self._lease.epoch
+        self._target, self._lifecycle = target, lifecycle
+        self._metrics.count(Metric.REBALANCE_ATTEMPTS, label=lifecycle)
+        layout = target
+        if self._handover is not None:
+            layout = self._handover.hold_back(target, self._publisher.layout, began_s, epoch=epoch, applied=self._applied)
+        try:
+            version = await self._publisher.publish(lifecycle, layout)
+        except StoreError as exc:
+            if isinstance(exc, StoreUnavailableError):
+                self._lose_sight()
+            raise PublishError(self._publisher.version, str(exc)) from exc
+        if self._handover is not None:
+            self._handover.published(version, loop.time())
+            self._awaited = self._handover.owners
+        if self._settings.assignment_ttl_s:
+            self._renew_due_s = began_s + self._settings.assignment_ttl_s / RENEWALS_PER_TTL
+        self._metrics.duration(Metric.REBALANCE_S, loop.time() - began_s, label=lifecycle)
+
+    async def _list_partitions(self) -> tuple[list[Partition], bool]:
+        """The partitions, and whether the source has just said so: a source that fails must not hold up an emergency."""
+        try:
+            async with asyncio.timeout(self._settings.operation_limit_s):
+                self._partitions = await self._source.list_partitions()
+        except Exception as exc:  # whatever a user's source may raise
+            self._on_error(exc)
+            self._fail_refreshes(exc)
+            if self._partitions is not None:
+                return self._partitions, False
+            if not self._publisher.layout:
+                raise
+            return [partition for given in self._publisher.layout.values() for partition in given], False
+        return self._partitions, True
+
+    def _fail_refreshes(self, error: Exception) -> None:
+        """Tell who asked for a refresh that the source failed; it is theirs to ask again."""
+        for waiter in self._refreshes:
+            if not waiter.done():
+                waiter.set_exception(error)
+        if self._planner is not None:
+            self._planner.refresh_served_count = self._planner.refresh_asked_count
+
+    def _enter(self, state: CalculatorState) -> None:
+        if state is self.state:
+            return
+        if not CALCULATOR_STEPS.allows(self.state, state):
+            self.state = CalculatorState.IDLE  # the way from everywhere to everywhere
+            self._on_state(self.state)
+        if state is not self.state:
+            self.state = state
+            self._on_state(state)
+
+    def _jitter(self, seconds: float) -> float:
+        return seconds * self._rng.uniform(0.5, 1.0)

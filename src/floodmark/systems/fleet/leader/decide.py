@@ -6,12 +6,13 @@
 - a loss is confirmed when a worker was missing for the whole grace. It is an emergency whatever else happened: sets are compared, never
   head counts. It waits for no cooldown and no window, and takes in whoever has joined meanwhile. Losses whose confirmations fall within
   COALESCE_S of the first are one round
-- of ten or more workers fewer than `restart_ratio` are left: a restart of the whole fleet. As in a cold start there is a round at once, because
-  partitions without a worker are worse than partitions that move twice, and a window and a final round for those who come back
+- of `restart_from_count` workers or more fewer than `restart_below_count`, and less than `restart_ratio`, are left: the whole fleet
+  restarts. As in a cold start there is a round at once, because partitions without a worker are worse than partitions that move twice,
+  and then a window and a final round for those who come back
 - somebody joined: a planned scale, when its window has passed and the cooldown is over; the two run at the same time
 - a window that ends while somebody is missing waits for that to be settled, for one grace at most
 - a window that ends with the same workers as before publishes only if the load is uneven (`only_if_uneven`)
-- a refresh by hand, and a leader asserting its term, publish at once
+- a refresh by hand publishes at once; so does a leader that asserts its term, unless another round is due anyway
 
 Who is missing and not confirmed lost keeps what it has (`kept`), and gets nothing new. A worker that leaves in order deletes its heartbeat;
 its absence begins at that moment and has the same grace, on purpose: a restart that is shorter moves nothing.
@@ -29,9 +30,9 @@ from typing import Final
 import msgspec
 
 from floodmark.systems.fleet.leader.absence import Absences
+from floodmark.systems.fleet.settings import Settings
 
-RESTART_FROM_COUNT: Final = 10  # in a smaller fleet, half of it lost is no restart
-COALESCE_S: Final = 0.5  # and a quarter of the grace at most
+COALESCE_S: Final = 0.5  # how long a confirmed loss waits for one that is about to be confirmed; a quarter of the grace at most
 SUSPENDED_LOOK_S: Final = 0.25  # how often to look while losses may not be judged
 NOBODY: Final[frozenset[str]] = frozenset()
 
@@ -45,21 +46,6 @@ class Lifecycle(enum.StrEnum):
     RESTART = "restart"
     MANUAL_REFRESH = "manual-refresh"
     TAKEOVER = "takeover"  # a leader puts its epoch on what is published: at the start of its term, and when somebody else has written
-
-
-class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """What the decisions need of the settings."""
-
-    emergency_grace_s: float
-    cold_start_s: float
-    planned_scale_s: float
-    min_rebalance_interval_s: float
-    restart_ratio: float = 0.5
-
-    @property
-    def coalesce_s(self) -> float:
-        """How long a confirmed loss waits for another that is about to be confirmed."""
-        return min(COALESCE_S, self.emergency_grace_s / 4)
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,15 +72,16 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class Planner:
     """The decisions of one leader during one term. It starts with the workers that have a published record."""
 
-    def __init__(self, timing: Timing, known: Iterable[str] = ()) -> None:
-        self.timing = timing
+    def __init__(self, settings: Settings, known: Iterable[str] = ()) -> None:
+        self.settings = settings
         self.known = frozenset(known)
         self.window: Window | None = None
         self.refresh_asked_count = 0
         self.refresh_served_count = 0
         self._assertion_asked_count = 1 if self.known else 0
         self._assertion_served_count = 0
-        self._absences = Absences(timing.emergency_grace_s)
+        self._absences = Absences(settings.emergency_grace_s)
+        self._coalesce_s = min(COALESCE_S, settings.emergency_grace_s / 4)
         self._last_round_s = -math.inf
 
     def ask_refresh(self) -> int:
@@ -103,7 +90,7 @@ class Planner:
         return self.refresh_asked_count
 
     def ask_assertion(self) -> None:
-        """Publish at the next check: somebody else has written."""
+        """Publish at the next check: what is published is not one whole round of ours."""
         self._assertion_asked_count += 1
 
     def restart_absences(self, now_s: float) -> None:
@@ -119,37 +106,49 @@ class Planner:
             return self._round(Lifecycle.COLD_START, present)
         if may_judge and (lost := self._absences.confirmed(now_s)):
             return self._loss(now_s, present, lost)
-        if self._assertion_asked_count > self._assertion_served_count:
-            return self._round(Lifecycle.TAKEOVER, (present & self.known) or present)
         if self.refresh_asked_count > self.refresh_served_count:
             return self._round(Lifecycle.MANUAL_REFRESH, present)
-        return self._scale(now_s, present, may_judge)
+        step = self._scale(now_s, present, may_judge)
+        if step.reason is None and self._must_assert:
+            return self._round(Lifecycle.TAKEOVER, (present & self.known) or present)
+        return step
+
+    @property
+    def _must_assert(self) -> bool:
+        return self._assertion_asked_count > self._assertion_served_count
 
     def _loss(self, now_s: float, present: AbstractSet[str], lost: frozenset[str]) -> Step:
         next_s = self._absences.next_s(now_s)
-        if next_s is not None and next_s <= self._absences.first_s() + self.timing.coalesce_s:
+        if next_s is not None and next_s <= self._absences.first_s() + self._coalesce_s:
             return Step(wake_s=next_s)
-        survivors_count = len(self.known & present)
-        restart = len(self.known) >= RESTART_FROM_COUNT and survivors_count < self.timing.restart_ratio * len(self.known)
-        return self._round(Lifecycle.RESTART if restart else Lifecycle.EMERGENCY, present, lost=lost)
+        reason = Lifecycle.RESTART if self._is_restart(present) else Lifecycle.EMERGENCY
+        return self._round(reason, present, lost=lost)
+
+    def _is_restart(self, present: AbstractSet[str]) -> bool:
+        left_count = len(self.known & present)
+        return (
+            len(self.known) >= self.settings.restart_from_count
+            and left_count < self.settings.restart_below_count
+            and left_count < self.settings.restart_ratio * len(self.known)
+        )
 
     def _scale(self, now_s: float, present: AbstractSet[str], may_judge: bool) -> Step:
         missing = self._absences.missing
         joined = present - self.known
         if joined and self.window is None:
-            self.window = Window(reason=Lifecycle.PLANNED_SCALE, ends_s=now_s + self.timing.planned_scale_s)
+            self.window = Window(reason=Lifecycle.PLANNED_SCALE, ends_s=now_s + self.settings.planned_scale_s)
         wake_s = math.inf
         if missing:
             next_s = self._absences.next_s(now_s)
             wake_s = next_s if may_judge and next_s is not None else now_s + SUSPENDED_LOOK_S
         if self.window is None:
             return Step(wake_s=wake_s)
-        due_s = max(self.window.ends_s, self._last_round_s + self.timing.min_rebalance_interval_s)
+        due_s = max(self.window.ends_s, self._last_round_s + self.settings.rebalance_interval_s)
         if missing:
-            due_s += self.timing.emergency_grace_s
+            due_s += self.settings.emergency_grace_s
         if now_s < due_s:
             return Step(wake_s=min(wake_s, due_s))
-        return self._round(self.window.reason, present, ends_window=True, only_if_uneven=not joined)
+        return self._round(self.window.reason, present, ends_window=True, only_if_uneven=not joined and not self._must_assert)
 
     def _round(
         self,
@@ -182,7 +181,7 @@ class Planner:
         if step.ends_window:
             self.window = None
         elif step.reason in (Lifecycle.COLD_START, Lifecycle.RESTART) and not in_window:
-            self.window = Window(reason=step.reason, ends_s=now_s + self.timing.cold_start_s)
+            self.window = Window(reason=step.reason, ends_s=now_s + self.settings.cold_start_s)
         elif not in_window:
             self.window = None  # whoever had joined is in this round; who was left out opens a window of its own
 
