@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
@@ -191,15 +192,14 @@ class Record:
         """How many partitions the source has at a moment."""
         count = self.partitions_count
         for word in self.words:
-            if word.word == "refresh" and word.at_s <= at_s:
+            if word.word == "refresh" and word.at_s < at_s:
                 count += int(word.value.get("add") or 0) - int(word.value.get("remove") or 0)
         return count
 
     def settled(self) -> list[tuple[float, float]]:
         """The stretches in which the fleet had time enough since the last word, and before the next one."""
         at_s = [word.at_s for word in self.words if word.word in CHANGING]
-        ends_s = [*at_s[1:], self.end_s]
-        return [(begin + self.settle_s, end) for begin, end in zip(at_s, ends_s, strict=True) if end - begin > self.settle_s]
+        return [(begin + self.settle_s, end) for begin, end in pairwise([*at_s, self.end_s]) if end - begin > self.settle_s]
 
 
 def worker_of(key: str) -> str:

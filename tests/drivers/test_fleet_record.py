@@ -1,0 +1,425 @@
+"""A fleet's record as the figures ask it, and each figure: a record that must show it, one that must not, and an empty one."""
+
+from __future__ import annotations
+
+import pytest
+
+from floodmark.drivers.fleet_figures import FIGURES, figures_of
+from floodmark.drivers.fleet_memory import slope_of
+from floodmark.drivers.fleet_record import Note, decode
+from tests.drivers.fleet_made import Made, calm, crashed
+
+
+def test_decode_each_kind_of_subject_is_what_it_says() -> None:
+    assert decode("$KV.parti-heartbeat.heartbeat.worker-3", b'{"epoch": 2}', None, 1.5) == Note(
+        1.5, "heartbeat", "heartbeat.worker-3", {"epoch": 2}
+    )
+    assert decode("$KV.parti-assignment.assignment.worker-3", b"", b"DEL", 1.5) == Note(1.5, "assignment", "assignment.worker-3", None)
+    assert decode("done.kill", b'{"worker": "a"}', None, 1.0) == Note(1.0, "done", "kill", {"worker": "a"})
+    assert decode("mark.load", b"{}", None, 1.0) == Note(1.0, "mark", "load", {})
+
+
+@pytest.mark.parametrize("subject", ["$KV.other.key", "in.p3", "domestic.kill"])
+def test_decode_what_is_no_part_of_it_is_none(subject: str) -> None:
+    assert decode(subject, b"{}", None, 1.0) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"[1]", b"7"])
+def test_decode_a_value_that_nobody_can_read_says_that_it_was_written(data: bytes) -> None:
+    assert decode("$KV.parti-election.leader", data, None, 1.0) == Note(1.0, "election", "leader", {})
+
+
+def test_figures_of_an_empty_record_are_none_at_all() -> None:
+    assert figures_of(Made().record()) == {}
+
+
+def test_figures_of_a_calm_fleet_accuse_nobody() -> None:
+    figures = figures_of(calm().record())
+
+    wrong = (
+        *("coverage_gaps", "orphans", "owners_twice", "strangers", "unapplied", "idle_workers", "leaders_twice", "version_back"),
+        *("stale_writes", "emergencies", "ids_twice", "words_failed", "versions_load"),
+    )
+    assert {name: figures[name] for name in wrong} == dict.fromkeys(wrong, 0)
+    assert (figures["workers"], figures["assigned"], figures["partitions_min"], figures["partitions_max"]) == (2, 4, 2, 2)
+    assert (figures["leaders"], figures["versions"], figures["ids"]) == (1, 1, 2)
+    assert figures.keys() <= FIGURES.keys()
+
+
+def test_coverage_gaps_a_partition_that_nobody_holds_is_counted() -> None:
+    made = calm()
+    made.assign(10.0, a=[0, 1], b=[2])
+
+    assert figures_of(made.record())["coverage_gaps"] == 1
+    assert figures_of(made.record())["assigned"] == 3
+
+
+def test_owners_twice_a_partition_in_two_records_is_counted() -> None:
+    made = calm()
+    made.assign(10.0, a=[0, 1, 2], b=[2, 3])
+
+    assert figures_of(made.record())["owners_twice"] == 1
+    assert figures_of(made.record())["coverage_gaps"] == 0
+
+
+def test_owners_twice_within_the_writes_of_a_round_is_nobodys_fault() -> None:
+    made = calm()
+    made.assign(10.0, a=[0, 1, 2], version=2)
+    made.assign(10.3, b=[3], version=2)
+
+    assert figures_of(made.record())["owners_twice"] == 0
+
+
+def test_coverage_before_the_fleet_had_its_time_is_not_judged() -> None:
+    made = crashed(given_s=7.0)
+
+    figures = figures_of(made.record(end_s=7.9))
+
+    assert figures["settled_points"] == 1  # the one before the blow
+    assert figures["orphans"] == 0
+
+
+def test_settled_points_without_time_enough_there_is_no_figure() -> None:
+    figures = figures_of(calm().record(end_s=3.0))
+
+    assert "coverage_gaps" not in figures
+
+
+def test_orphans_what_only_a_dead_worker_holds_is_counted() -> None:
+    assert figures_of(crashed(given_s=None).record())["orphans"] == 2
+    assert figures_of(crashed().record())["orphans"] == 0
+
+
+def test_owners_twice_a_dead_workers_record_that_was_left_is_counted() -> None:
+    figures = figures_of(crashed(twice=True).record())
+
+    assert figures["owners_twice"] == 2
+    assert figures["orphans"] == 0
+
+
+def test_strangers_what_the_source_has_no_more_is_counted() -> None:
+    made = calm()
+    made.do(10.0, "refresh", remove=1)
+
+    assert figures_of(made.record())["strangers"] == 1
+    made.assign(11.0, a=[0, 1], b=[2])
+    assert figures_of(made.record())["strangers"] == 0
+
+
+def test_coverage_gaps_what_a_refresh_added_must_be_held() -> None:
+    made = calm()
+    made.do(10.0, "refresh", add=2)
+
+    assert figures_of(made.record())["coverage_gaps"] == 2
+    made.assign(11.0, a=[0, 1, 4], b=[2, 3, 5])
+    assert figures_of(made.record())["coverage_gaps"] == 0
+
+
+def test_unapplied_a_worker_that_goes_on_by_an_old_version_is_counted() -> None:
+    made = calm()
+    made.assign(4.0, a=[0, 1], b=[2, 3])
+
+    assert figures_of(made.record())["unapplied"] == 2
+
+
+def test_idle_workers_one_that_beats_and_has_no_record_is_counted() -> None:
+    made = calm()
+    made.beat("c", 1.0, 20.0)
+
+    assert figures_of(made.record())["idle_workers"] == 1
+
+
+def test_weights_deviation_is_that_of_the_worst_worker() -> None:
+    made = Made(partitions_count=3)
+    made.do(0.5, "start", "a", "b")
+    made.weigh(1.0, "a", {0: 300, 1: 100})
+    made.weigh(1.0, "b", {2: 100})
+    made.beat("a", 0.9, 20.0)
+    made.beat("b", 0.9, 20.0)
+
+    figures = figures_of(made.record())
+
+    assert figures["weight_sum"] == 500
+    assert figures["weight_deviation_ratio"] == pytest.approx(0.6)
+
+
+def test_affinity_what_moved_between_settled_points_is_not_kept() -> None:
+    made = calm()
+    made.do(8.0, "start", "c")
+    made.assign(8.5, a=[0], b=[2, 3], c=[1])
+    made.beat("c", 8.4, 20.0, version=2)
+
+    figures = figures_of(made.record())
+
+    assert (figures["affinity_ratio"], figures["moved_max"], figures["moved_sum"]) == (0.75, 1, 1)
+
+
+def test_affinity_one_settled_point_is_no_comparison() -> None:
+    assert "affinity_ratio" not in figures_of(calm().record())
+
+
+def test_leaders_twice_two_claims_of_one_epoch_are_counted() -> None:
+    made = calm()
+    made.lead(9.0, "b", epoch=1)
+
+    figures = figures_of(made.record())
+
+    assert (figures["leaders"], figures["leaders_twice"]) == (2, 1)
+
+
+def test_leaders_a_new_epoch_is_one_more_tenure_and_nothing_wrong() -> None:
+    made = calm()
+    made.lead(5.0, "a", epoch=1)
+    made.lead(9.0, "b", epoch=0)
+    made.lead(9.1, "b", epoch=5)
+
+    figures = figures_of(made.record())
+
+    assert (figures["leaders"], figures["leaders_twice"]) == (2, 0)
+
+
+def test_version_back_a_lower_version_is_counted() -> None:
+    made = calm()
+    made.assign(9.0, a=[0, 1], version=5)
+    made.assign(10.0, b=[2, 3], version=4)
+
+    assert figures_of(made.record())["version_back"] == 1
+
+
+def test_version_back_the_same_version_with_other_partitions_is_counted() -> None:
+    made = calm()
+    made.assign(9.0, a=[0], version=1)
+
+    assert figures_of(made.record())["version_back"] == 1
+
+
+def test_version_back_a_round_that_is_written_again_is_not_counted() -> None:
+    made = calm()
+    made.assign(9.0, a=[1, 0], b=[2, 3], version=1)
+
+    assert figures_of(made.record())["version_back"] == 0
+
+
+def test_stale_writes_an_epoch_that_is_over_is_counted() -> None:
+    made = calm()
+    made.lead(9.0, "b", epoch=7)
+    made.assign(10.0, a=[0, 1], epoch=1)
+
+    assert figures_of(made.record())["stale_writes"] == 1
+
+
+def test_emergencies_rounds_are_counted_by_what_they_are_called() -> None:
+    figures = figures_of(crashed().record())
+
+    assert (figures["versions"], figures["versions_load"], figures["emergencies"], figures["emergencies_load"]) == (2, 1, 1, 1)
+
+
+def test_versions_without_a_load_are_not_counted_since_it_began() -> None:
+    made = Made()
+    made.assign(1.0, a=[0])
+
+    assert "versions_load" not in figures_of(made.record())
+
+
+def test_ids_twice_a_holder_that_is_back_after_another_is_counted() -> None:
+    made = calm()
+    made.claim(9.0, "a", token="other")
+    made.claim(9.5, "a")
+
+    assert figures_of(made.record())["ids_twice"] == 1
+
+
+def test_ids_twice_a_new_holder_is_none() -> None:
+    made = calm()
+    made.claim(9.0, "a", token="other")
+    made.claim(9.5, "a", token="other")
+
+    assert figures_of(made.record())["ids_twice"] == 0
+
+
+def test_silence_is_that_of_one_holder_only() -> None:
+    made = Made()
+    made.beat("a", 1.0, 2.0)
+    made.beat("a", 3.5, 4.0)
+    made.beat("a", 9.0, 9.5, token="other")
+
+    assert figures_of(made.record())["silence_s_max"] == pytest.approx(1.5)
+
+
+def test_standing_times_are_from_the_start_and_from_the_claim() -> None:
+    figures = figures_of(calm().record())
+
+    assert figures["first_assignment_s"] == pytest.approx(0.4)
+    assert figures["assigned_s"] == pytest.approx(0.501)
+    assert figures["stable_s"] == pytest.approx(0.501)
+
+
+def test_standing_a_fleet_that_lacks_a_partition_has_no_time() -> None:
+    made = Made()
+    made.do(0.5, "start", "a", "b")
+    made.assign(1.0, a=[0, 1], b=[2])
+
+    assert "assigned_s" not in figures_of(made.record())
+
+
+def test_standing_a_fleet_that_has_not_applied_it_is_assigned_and_not_stable() -> None:
+    made = Made()
+    made.do(0.5, "start", "a")
+    made.assign(1.0, a=[0, 1, 2, 3], version=2)
+    made.beat("a", 1.1, 9.0, version=1)
+
+    figures = figures_of(made.record())
+
+    assert "assigned_s" in figures
+    assert "stable_s" not in figures
+
+
+def test_reassign_is_from_the_blow_to_the_last_partition() -> None:
+    made = crashed(given_s=None)
+    made.assign(8.0, a=[0, 1, 2])
+    made.assign(9.5, a=[0, 1, 2, 3])
+
+    figures = figures_of(made.record())
+
+    assert figures["reassign_s_max"] == figures["reassign_s_min"] == pytest.approx(4.5)
+    assert (figures["reassigned"], figures["not_reassigned"], figures["blips"]) == (1, 0, 0)
+
+
+def test_reassign_what_is_never_given_away_is_counted_and_has_no_time() -> None:
+    figures = figures_of(crashed(given_s=None).record())
+
+    assert figures["not_reassigned"] == 1
+    assert "reassign_s_max" not in figures
+
+
+def test_reassign_a_worker_that_is_back_at_once_is_a_blip() -> None:
+    made = calm()
+    made.notes = [note for note in made.notes if note.kind != "heartbeat"]
+    made.do(10.0, "pause", "b")
+    made.beat("b", 10.6, 20.0)
+
+    assert figures_of(made.record())["blips"] == 1
+    assert "reassign_s_max" not in figures_of(made.record())
+
+
+def test_reassign_a_worker_that_is_back_late_was_not_handled() -> None:
+    made = calm()
+    made.notes = [note for note in made.notes if note.kind != "heartbeat"]
+    made.do(10.0, "pause", "b")
+    made.beat("b", 14.0, 20.0)
+
+    assert figures_of(made.record())["not_reassigned"] == 1
+
+
+def test_reassign_one_who_held_nothing_is_nobody() -> None:
+    made = calm()
+    made.do(10.0, "kill", "c")
+
+    assert "not_reassigned" not in figures_of(made.record())
+
+
+def test_failover_is_from_the_blow_to_the_next_leader() -> None:
+    made = crashed()
+    made.notes.append(Note(5.0, "done", "kill", {"at_ns": 5_000_000_000, "worker": "a"}))
+    made.lead(7.25, "c", epoch=9)
+
+    figures = figures_of(made.record())
+
+    assert (figures["failovers"], figures["no_new_leader"]) == (1, 0)
+    assert figures["failover_s_max"] == pytest.approx(2.25)
+
+
+def test_failover_without_a_next_leader_is_counted_and_has_no_time() -> None:
+    made = calm()
+    made.do(10.0, "kill", "a")
+
+    figures = figures_of(made.record())
+
+    assert figures["no_new_leader"] == 1
+    assert "failover_s_max" not in figures
+
+
+def test_failover_a_leader_that_goes_on_was_not_lost() -> None:
+    made = calm()
+    made.do(10.0, "pause", "a")
+    made.lead(10.5, "a", epoch=1)
+
+    assert "failovers" not in figures_of(made.record())
+
+
+def test_failover_a_follower_that_is_struck_says_nothing_of_it() -> None:
+    assert "failovers" not in figures_of(crashed().record())
+
+
+def test_overlap_is_how_long_the_former_owner_went_on() -> None:
+    made = crashed()
+    made.deliver("b", 2, 4.0, 7.9, 8.4, 8.6)
+    made.deliver("a", 2, 8.1, 8.5, 9.0)
+
+    figures = figures_of(made.record())
+
+    assert (figures["handovers"], figures["overlap_messages"]) == (1, 2)
+    assert figures["overlap_s_max"] == pytest.approx(0.5)
+
+
+def test_overlap_a_clean_handover_has_none() -> None:
+    made = crashed()
+    made.deliver("b", 2, 4.0, 4.9)
+    made.deliver("a", 2, 8.1, 8.5)
+
+    figures = figures_of(made.record())
+
+    assert (figures["handovers"], figures["overlap_messages"], figures["overlap_s_max"]) == (1, 0, 0)
+
+
+def test_overlap_one_who_was_given_it_again_is_no_former_owner() -> None:
+    made = crashed()
+    made.assign(10.0, a=[0, 1], b=[2, 3])
+    made.deliver("b", 2, 4.0, 10.1)
+    made.deliver("a", 2, 8.1, 8.5)
+
+    figures = figures_of(made.record())
+
+    assert (figures["handovers"], figures["overlap_messages"]) == (2, 0)
+
+
+def test_memory_slope_is_that_of_the_levels_with_its_interval() -> None:
+    made = Made()
+    for number, workers in enumerate([1, 1, 5, 5, 10, 10, 20, 20]):
+        made.mark(float(number), "memory", workers=workers, partitions=100, bytes=50_000_000 + 200_000 * workers + number % 2, tasks=3)
+
+    figures = figures_of(made.record())
+
+    assert figures["memory_per_worker_bytes"] == pytest.approx(200_000, rel=1e-4)
+    assert figures["memory_per_worker_lower_bytes"] <= figures["memory_per_worker_bytes"] <= figures["memory_per_worker_upper_bytes"]
+    assert "memory_per_partition_bytes" not in figures
+    assert (figures["looks"], figures["tasks_max"], figures["memory_rise_bytes"]) == (8, 3, 19 * 200_000)
+
+
+def test_memory_slope_of_two_levels_has_no_interval_and_is_none() -> None:
+    assert slope_of({1: [10], 2: [20]}) is None
+
+
+def test_memory_slope_of_scattered_levels_has_a_wide_interval() -> None:
+    slope = slope_of({1: [100], 2: [400], 3: [200], 4: [500]})
+
+    assert slope is not None
+    assert slope.lower < 0 < slope.upper
+
+
+def test_memory_levels_where_both_numbers_vary_say_nothing() -> None:
+    made = Made()
+    for number in range(1, 5):
+        made.mark(float(number), "memory", workers=number, partitions=number * 10, bytes=number * 1000, tasks=1)
+
+    assert "memory_per_worker_bytes" not in figures_of(made.record())
+
+
+def test_words_that_failed_and_that_were_never_said_are_counted() -> None:
+    made = calm()
+    made.mark(5.0, "failed", word="5 kill worker=9", error="there is no worker 9")
+    made.mark(6.0, "late", word="6 kill", late_s=0.75)
+
+    figures = figures_of(made.record(script_count=4))
+
+    assert (figures["words"], figures["words_failed"], figures["words_unsaid"], figures["words_late_s_max"]) == (1, 1, 2, 0.75)
