@@ -1,5 +1,27 @@
-"""How a worker consumes its partitions; see `base` for the contract."""
+"""How a worker consumes its partitions: the contract, and one durable pull consumer on JetStream that fulfils it."""
 
 from floodmark.systems.fleet.consumer.base import Consumer
+from floodmark.systems.fleet.consumer.durable import DurableConsumer
+from floodmark.systems.fleet.consumer.errors import (
+    ConsumerError,
+    ConsumerStoppedError,
+    ServerError,
+    TooManySubjectsError,
+    WorkerIdChangedError,
+)
+from floodmark.systems.fleet.consumer.message import Message
+from floodmark.systems.fleet.consumer.reader import Counts
+from floodmark.systems.fleet.consumer.settings import ConsumerSettings
 
-__all__ = ["Consumer"]
+__all__ = [
+    "Consumer",
+    "ConsumerError",
+    "ConsumerSettings",
+    "ConsumerStoppedError",
+    "Counts",
+    "DurableConsumer",
+    "Message",
+    "ServerError",
+    "TooManySubjectsError",
+    "WorkerIdChangedError",
+]

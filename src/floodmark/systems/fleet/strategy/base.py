@@ -8,6 +8,7 @@ Not here: when it is asked, and what becomes of the answer (leader/).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Protocol
 
@@ -67,7 +68,7 @@ def in_order(workers: Sequence[str], partitions: Sequence[Partition]) -> tuple[l
     if not workers:
         raise NoWorkersError(len(partitions))
     names = sorted(workers)
-    for first, second in zip(names, names[1:], strict=False):
+    for first, second in pairwise(names):
         if first == second:
             raise DuplicateWorkerError(first)
     return names, sorted(unique(partitions), key=_keys)

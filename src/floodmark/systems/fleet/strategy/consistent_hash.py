@@ -52,10 +52,8 @@ class ConsistentHash:
         names, ordered = in_order(workers, partitions)
         ring = self._rings.ring(names)
         points = points_of(ordered, self._seed)
-        if self._bound:
-            owners = ring.owners_bounded(points, math.ceil(self._bound * len(ordered) / len(names)))
-        else:
-            owners = ring.owners(points)
+        most_count = math.ceil(self._bound * len(ordered) / len(names)) if self._bound else len(ordered)
+        owners = ring.owners_bounded(points, most_count)
         return grouped(names, ordered, owners)
 
 

@@ -1,4 +1,4 @@
-"""The i-th partition to the i-th worker, round and round: the counts differ by one at most, and nearly everything moves when a worker comes.
+"""The i-th partition to the i-th worker, round and round: counts differ by one at most, and nearly everything moves when a worker comes.
 
 For fleets whose workers come and go seldom, or whose partitions carry no state.
 """

@@ -1,0 +1,144 @@
+"""The durable of one worker on the server: made with its subjects, taken from whoever else has them, narrowed, released.
+
+Why a durable is made anew when a subject comes: the server does not rewind a durable whose filter grows. What had been published to the
+new subject below the durable's position would never be delivered (measured: nats-server 2.15). A new one begins with all that is
+unacknowledged.
+
+On a work queue each subject has one consumer, and the server refuses a second. So a subject is taken by deleting the durable that has it:
+its owner learns of it at once, and makes it anew without what was taken. It is not enough to take the subject out of its filter: the
+server would still deliver to it again what it had not acknowledged (measured), and two workers that change one durable would write over
+each other. A durable is written by its owner alone.
+
+On a stream that keeps what was read (limits, interest) nothing is taken, and a durable begins where those who had its subjects stood; who
+gives up a subject leaves word of where it stood.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from floodmark.systems.fleet.consumer.claims import UNVERSIONED, Version, floors, plan
+from floodmark.systems.fleet.consumer.control import Control
+from floodmark.systems.fleet.consumer.errors import EXISTS, NOT_UNIQUE, ServerError
+from floodmark.systems.fleet.consumer.settings import ConsumerSettings
+
+_log = logging.getLogger("floodmark.fleet.consumer")
+_TURNS = 10  # against others who make theirs in the same moment
+
+
+class Binding:
+    """What the server has of us.
+
+    Attributes:
+        name: of the durable; empty: there is none.
+        subjects: in its filter.
+        refused: subjects that we wanted and a newer assignment has.
+        floors: up to where each subject is done with, on a stream that keeps what was read.
+    """
+
+    def __init__(self, control: Control, settings: ConsumerSettings) -> None:
+        self.name = ""
+        self.subjects: tuple[str, ...] = ()
+        self.refused: tuple[str, ...] = ()
+        self.version: Version = UNVERSIONED
+        self.floors: dict[str, int] = {}
+        self._control = control
+        self._settings = settings
+        self._start = 0
+        self._left: dict[str, tuple[Version, int]] = {}
+        self._work_queue: bool | None = None
+
+    async def make(self, name: str, subjects: Sequence[str], version: Version, *, take: bool) -> None:
+        """Make the durable anew with these subjects, or with those of them that no newer assignment has.
+
+        Args:
+            take: subjects that another has at the same version are taken; otherwise they are left.
+
+        Raises: ServerError; there may be no durable then, `name` is empty if so.
+        """
+        for _ in range(_TURNS):
+            try:
+                if await self._is_work_queue():
+                    await self._make_on_work_queue(name, subjects, version, take=take)
+                else:
+                    await self._make_on_log(name, subjects, version)
+                return
+            except ServerError as exc:
+                if exc.error_code not in (NOT_UNIQUE, EXISTS):
+                    raise
+                refusal = exc
+        raise refusal
+
+    async def narrow(self, subjects: Sequence[str], version: Version) -> None:
+        """Take subjects out of the filter, where it is; or tell only the new version.
+
+        Raises: ServerError; with Failure.MISSING when the durable is gone.
+        """
+        left: dict[str, tuple[Version, int]] = {}
+        if not await self._is_work_queue():
+            mine = await self._control.holder(self.name)
+            gone = set(self.subjects).difference(subjects)
+            left = self._newest_of({**self._left, **dict.fromkeys(sorted(gone), (self.version, mine.ack_floor if mine else 0))})
+        await self._control.change(self.name, subjects, version, start=self._start, left=left)
+        self.subjects, self.version, self.refused, self._left = tuple(subjects), version, (), left
+
+    async def release(self) -> None:
+        """Give up all subjects. A work queue's durable goes, so that nobody has to take it; another one stays: it knows where it stood."""
+        name, self.name, self.subjects, self.refused = self.name, "", (), ()
+        if name and await self._is_work_queue():
+            await self._control.delete(name)
+
+    async def forget(self, name: str) -> None:
+        """Remove the durable of a former name."""
+        await self._control.delete(name)
+
+    async def is_missing(self) -> bool:
+        """Look whether the server has our durable."""
+        return await self._control.holder(self.name) is None
+
+    async def has_lost(self, last: int) -> bool:
+        """Tell if the server has delivered more than the delivery numbered `last`, or has no durable of ours."""
+        return await self._control.delivered(self.name) != last
+
+    async def _is_work_queue(self) -> bool:
+        if self._work_queue is None:
+            self._work_queue, _ = await self._control.stream()
+        return self._work_queue
+
+    def _newest_of(self, left: Mapping[str, tuple[Version, int]]) -> dict[str, tuple[Version, int]]:
+        """Keep as many words about former subjects as there may be subjects: metadata has a limit, and the newest matter most."""
+        newest = sorted(left.items(), key=lambda item: item[1], reverse=True)
+        return dict(newest[: self._settings.max_subjects_count])
+
+    async def _make_on_work_queue(self, name: str, subjects: Sequence[str], version: Version, *, take: bool) -> None:
+        holders = await self._control.holders()
+        planned = plan(subjects, version, [holder for holder in holders if holder.name != name], take=take)
+        for holder in planned.rob:
+            now = await self._control.holder(holder.name)  # it may have been made anew since, without what we take
+            if now is not None and now.version == holder.version and set(now.subjects) & set(planned.subjects):
+                _log.info("%s takes subjects from %s", name, holder.name)
+                await self._control.delete(holder.name)
+        await self._replace(name, planned.subjects, version, start=0)
+        self.refused = planned.refused
+
+    async def _make_on_log(self, name: str, subjects: Sequence[str], version: Version) -> None:
+        holders = await self._control.holders()
+        known = floors(subjects, holders)
+        mine = next((holder for holder in holders if holder.name == name), None)
+        left = dict(mine.left) if mine else dict(self._left)
+        if mine is not None:
+            left.update(dict.fromkeys(mine.subjects, (mine.version, mine.ack_floor)))
+        self._left = self._newest_of({subject: told for subject, told in left.items() if subject not in subjects})
+        start = min(known[subject] for subject in subjects) + 1 if len(known) == len(subjects) else 1
+        await self._replace(name, subjects, version, start=start)
+        self.floors, self.refused = known, ()
+
+    async def _replace(self, name: str, subjects: Sequence[str], version: Version, *, start: int) -> None:
+        self.name = ""  # until the new one is there, nobody knows which there is
+        await self._control.delete(name)
+        self.subjects = ()
+        if subjects:
+            await self._control.create(name, subjects, version, start=start, left=self._left)
+            self.name = name
+        self.subjects, self.version, self._start = tuple(subjects), version, start
