@@ -1,80 +1,41 @@
 """NKeys: read the seed of a NATS user and sign a server's nonce with it (Ed25519, RFC 8032).
 
-Once per connection, some ten milliseconds; that saves a dependency with compiled code that nothing else here needs.
-Limits: not in constant time, so not for keys whose use somebody on the same machine may time; it only signs, it verifies nothing.
+The signing is the package cryptography's, which comes with the extra `nkeys`: only who has a credentials file needs it.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 from binascii import Error as Base64Error
 
 import msgspec
 
-_P = 2**255 - 19
-_ORDER = 2**252 + 27742317777372353535851937790883648493
-_D = -121665 * pow(121666, _P - 2, _P) % _P
+from floodmark.core.errors import UsageError
+
 _SEED, _USER = 18 << 3, 20 << 3
-Point = tuple[int, int, int, int]
-
-
-def _base() -> Point:
-    y = 4 * pow(5, _P - 2, _P) % _P
-    squared = (y * y - 1) * pow(_D * y * y + 1, _P - 2, _P) % _P
-    x = pow(squared, (_P + 3) // 8, _P)
-    if (x * x - squared) % _P:
-        x = x * pow(2, (_P - 1) // 4, _P) % _P
-    if x % 2:
-        x = _P - x
-    return x, y, 1, x * y % _P
-
-
-def _add(one: Point, two: Point) -> Point:
-    a, b = (one[1] - one[0]) * (two[1] - two[0]) % _P, (one[1] + one[0]) * (two[1] + two[0]) % _P
-    c, d = 2 * one[3] * two[3] * _D % _P, 2 * one[2] * two[2] % _P
-    e, f, g, h = b - a, d - c, d + c, b + a
-    return e * f % _P, g * h % _P, f * g % _P, e * h % _P
-
-
-def _times(number: int, point: Point) -> Point:
-    total: Point = (0, 1, 1, 0)
-    while number:
-        if number & 1:
-            total = _add(total, point)
-        point = _add(point, point)
-        number >>= 1
-    return total
-
-
-def _packed(point: Point) -> bytes:
-    inverse = pow(point[2], _P - 2, _P)
-    x, y = point[0] * inverse % _P, point[1] * inverse % _P
-    return (y | (x & 1) << 255).to_bytes(32, "little")
-
-
-_BASE = _base()
 
 
 def sign(secret: bytes, message: bytes) -> bytes:
-    """Sign with a 32-byte secret key: 64 bytes."""
-    scalar, prefix = _expanded(secret)
-    public = _packed(_times(scalar, _BASE))
-    nonce = int.from_bytes(hashlib.sha512(prefix + message).digest(), "little") % _ORDER
-    commitment = _packed(_times(nonce, _BASE))
-    challenge = int.from_bytes(hashlib.sha512(commitment + public + message).digest(), "little") % _ORDER
-    return commitment + ((nonce + challenge * scalar) % _ORDER).to_bytes(32, "little")
+    """Sign with a 32-byte secret key: 64 bytes. Raises: UsageError without the package cryptography."""
+    _require_cryptography()
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return Ed25519PrivateKey.from_private_bytes(secret).sign(message)
 
 
 def public_of(secret: bytes) -> bytes:
-    """The 32-byte public key of a secret one."""
-    return _packed(_times(_expanded(secret)[0], _BASE))
+    """The 32-byte public key of a secret one. Raises: UsageError without the package cryptography."""
+    _require_cryptography()
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
 
 
-def _expanded(secret: bytes) -> tuple[int, bytes]:
-    digest = hashlib.sha512(secret).digest()
-    scalar = int.from_bytes(digest[:32], "little")
-    return scalar & ((1 << 254) - 8) | 1 << 254, digest[32:]
+def _require_cryptography() -> None:
+    try:
+        import cryptography.hazmat.primitives.asymmetric.ed25519  # noqa: F401
+    except ImportError:
+        raise UsageError("a credentials file with an NKey needs the package cryptography; install floodmark[nkeys]") from None
 
 
 class Seed(msgspec.Struct, frozen=True, kw_only=True):
