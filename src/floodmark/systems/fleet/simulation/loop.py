@@ -114,9 +114,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Run a coroutine as a task of a node; whatever it starts belongs to the node as well. The caller keeps the task."""
         return self.create_task(job, name=name, context=node._context.copy())
 
-    def call_in(self, node: Node, delay_s: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts) -> asyncio.TimerHandle:
+    def call_in(self, node: Node, delay_s: float, callback: Callable[[*Ts], object], *args: *Ts) -> asyncio.TimerHandle:
         """Call something in a node after `delay_s` of the world's time."""
         return self._timer(self.now_s + delay_s, callback, args, node._context)
+
+    def call_when(self, node: Node, at_s: float, callback: Callable[[*Ts], object], *args: *Ts) -> asyncio.TimerHandle:
+        """Call something in a node at `at_s` of the world's time; of two at one time, the one that was asked for first goes first."""
+        return self._timer(at_s, callback, args, node._context)
 
     def freeze(self, node: Node) -> None:
         """Let nothing of a node run until it thaws; what falls due meanwhile waits for that."""
@@ -125,6 +129,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def thaw(self, node: Node) -> None:
         """Let a frozen node go on, with everything that fell due meanwhile, in order."""
+        if not node.frozen:
+            return
         node.frozen = False
         if node._ready and not node.dropped:
             self._runnable.append(node)
