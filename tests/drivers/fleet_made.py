@@ -60,8 +60,8 @@ class Made:
 
     def do(self, at_s: float, word: str, *workers: str, **value: Any) -> None:
         """A word that the host did."""
-        told = {"worker": workers[0]} if len(workers) == 1 else {"workers": list(workers)} if workers else {}
-        self.notes.append(Note(at_s, DONE, word, {"at_ns": round(at_s * 1e9), **told, **value}))
+        for worker in workers or ("",):
+            self.notes.append(Note(at_s + 0.01, DONE, word, {"begun_ns": round(at_s * 1e9), "worker": worker, **value}))
 
     def mark(self, at_s: float, key: str, **value: Any) -> None:
         """A mark of the driver's."""

@@ -99,7 +99,8 @@ def test_owners_twice_a_dead_workers_record_that_was_left_is_counted() -> None:
 
 def test_strangers_what_the_source_has_no_more_is_counted() -> None:
     made = calm()
-    made.do(10.0, "refresh", remove=1)
+    made.do(10.0, "refresh", "a")
+    made.mark(10.1, "source", partitions=["p0", "p1", "p2"])
 
     assert figures_of(made.record())["strangers"] == 1
     made.assign(11.0, a=[0, 1], b=[2])
@@ -108,7 +109,8 @@ def test_strangers_what_the_source_has_no_more_is_counted() -> None:
 
 def test_coverage_gaps_what_a_refresh_added_must_be_held() -> None:
     made = calm()
-    made.do(10.0, "refresh", add=2)
+    made.do(10.0, "refresh", "a")
+    made.mark(10.1, "source", partitions=["p0", "p1", "p2", "p3", "p4", "p5"])
 
     assert figures_of(made.record())["coverage_gaps"] == 2
     made.assign(11.0, a=[0, 1, 4], b=[2, 3, 5])
@@ -320,7 +322,7 @@ def test_reassign_one_who_held_nothing_is_nobody() -> None:
 
 def test_failover_is_from_the_blow_to_the_next_leader() -> None:
     made = crashed()
-    made.notes.append(Note(5.0, "done", "kill", {"at_ns": 5_000_000_000, "worker": "a"}))
+    made.notes.append(Note(5.0, "done", "kill", {"begun_ns": 5_000_000_000, "worker": "a"}))
     made.lead(7.25, "c", epoch=9)
 
     figures = figures_of(made.record())

@@ -10,7 +10,7 @@ from floodmark.core.errors import UsageError
 from floodmark.drivers import DRIVERS, build
 from floodmark.drivers.base import Options
 
-BINARY = ("pulled", "nats", "jetstream")
+BINARY = ("pulled", "nats", "jetstream", "fleet")
 
 WRONG: list[tuple[str, Options, str]] = [
     ("graphql-ws", {"sbscribe": "x"}, "has no option 'sbscribe'; it has: "),

@@ -16,6 +16,7 @@ from types import ModuleType
 from floodmark.core.errors import UsageError
 from floodmark.drivers.base import Driver, Options
 from floodmark.drivers.conductor import ConductorDriver
+from floodmark.drivers.fleet import FleetDriver
 from floodmark.drivers.graphql_ws import GraphQLDriver
 from floodmark.drivers.jetstream import JetStreamDriver
 from floodmark.drivers.nats import NatsDriver
@@ -42,6 +43,11 @@ DRIVERS: dict[str, tuple[Callable[[Options], Driver], str]] = {
     "jetstream": (
         JetStreamDriver,
         "streams of a NATS server: acknowledged publishes, message ids, consumers that are pulled, pushed or ordered; resumes by sequence",
+    ),
+    "fleet": (
+        FleetDriver,
+        "workers that share partitions through NATS: each message through the worker that holds its partition, a script of what is done to "
+        "them, and a record of who held what",
     ),
 }
 

@@ -67,7 +67,7 @@ class FleetConnection(NatsSocket):
             return
         self._reading = True
         if self._from_stream:
-            await consume(self, b"d", OUT, from_sequence=min(after) + 1 if after else None)
+            await consume(self, OUT, from_sequence=min(after) + 1 if after else None)
         else:
             self.listen_out()
             await self.settled()

@@ -100,8 +100,7 @@ def _view(record: Record, board: Board, at_s: float) -> View:
     for worker, held in board.held.items():
         beat = beats[worker]
         unapplied += beat is not None and place_of(beat.value) < held.place
-    source = frozenset(f"p{number}" for number in range(record.source_at(at_s)))
-    return View(at_s, alive, board.owners(), dict(board.held), unapplied, source)
+    return View(at_s, alive, board.owners(), dict(board.held), unapplied, record.source_at(at_s))
 
 
 def ownership(record: Record) -> dict[str, float]:

@@ -17,7 +17,7 @@ from typing import Any
 from floodmark.core.errors import SystemUnderTestError
 from floodmark.drivers.base import RefusedError
 from floodmark.drivers.fleet_owners import Board
-from floodmark.drivers.fleet_record import FAILED_MARK, LATE_MARK, LOAD_MARK, MEMORY_MARK, Note
+from floodmark.drivers.fleet_record import FAILED_MARK, LATE_MARK, LOAD_MARK, MEMORY_MARK, SOURCE_MARK, Note
 from floodmark.drivers.fleet_script import Line
 from floodmark.drivers.fleet_wire import CONTROL, Desk, open_desk
 from floodmark.drivers.nats_address import Address
@@ -37,6 +37,7 @@ class Play:
         self._before = [line for line in lines if line.at_s == 0]
         self._timed = [line for line in lines if line.at_s > 0]
         self._partitions_count = partitions_count
+        self._source = Source(partitions_count)
         self._desk: Desk | None = None
 
     async def set_up(self, run: str, *, limit_s: float) -> None:
@@ -45,7 +46,7 @@ class Play:
         A fleet that does not stand in time is a result, not an error: the load begins all the same. Raises: RefusedError.
         """
         deadline_s = time.monotonic() + limit_s
-        desk = await self._at_desk()
+        desk = self._desk = await open_desk(self._address, limit_s=limit_s)
         await desk.make_record(run)
         if not await desk.note(CLAIM, first=True):
             while not await desk.noted(READY):
@@ -95,6 +96,9 @@ class Play:
             error = str(exc)
         if error is not None:
             await self._note(FAILED_MARK, {"word": str(line), "error": error})
+        elif line.word == "refresh":
+            self._source.refresh(line)
+            await self._note(SOURCE_MARK, {"partitions": self._source.names})
 
     async def _measure(self) -> None:
         """Note what all workers have now, read from outside where they are on this machine."""
@@ -102,7 +106,7 @@ class Play:
         workers = said.get("workers")
         if not said.get("ok") or not isinstance(workers, list):
             raise RefusedError(self._address.shown, f"tells no status: {said.get('error', 'without a reason')}")
-        await self._note(MEMORY_MARK, look_at(workers, self._partitions_count))
+        await self._note(MEMORY_MARK, look_at(workers, len(self._source.names)))
 
     async def _note(self, key: str, value: object) -> None:
         """Note it, though the server may be away for a while."""
@@ -128,6 +132,21 @@ class Play:
                     raise
                 await asyncio.sleep(_POLL_S)
         return self._desk
+
+
+class Source:
+    """The partitions that the fleet's source has, as the host changes it: the last ones go, new ones have new numbers."""
+
+    def __init__(self, partitions_count: int) -> None:
+        self.names = [f"p{number}" for number in range(partitions_count)]
+        self._next = partitions_count
+
+    def refresh(self, line: Line) -> None:
+        """Do as the host did."""
+        removed, added = int(line.arguments.get("remove", 0)), int(line.arguments.get("add", 0))
+        del self.names[len(self.names) - removed :]
+        self.names += [f"p{number}" for number in range(self._next, self._next + added)]
+        self._next += added
 
 
 def _until_standing(workers_count: int, partitions_count: int) -> Callable[[Note], bool]:

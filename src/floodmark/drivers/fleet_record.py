@@ -21,13 +21,13 @@ import msgspec
 ASSIGNMENT, HEARTBEAT, ELECTION, STABLE_ID = "assignment", "heartbeat", "election", "stableid"
 BUCKETS = {name: f"parti-{name}" for name in (STABLE_ID, ELECTION, HEARTBEAT, ASSIGNMENT)}
 DONE, MARK = "done", "mark"
-LOAD_MARK, MEMORY_MARK, FAILED_MARK, LATE_MARK = "load", "memory", "failed", "late"
+LOAD_MARK, MEMORY_MARK, FAILED_MARK, LATE_MARK, SOURCE_MARK = "load", "memory", "failed", "late", "source"
 ALIVE_SLACK_S = 0.25  # of a heartbeat's TTL: the record has a key a little later than its bucket
 STRUCK_S = 0.05  # what was under way when a worker was struck may still arrive so much later
 _OF_BUCKET = {f"$KV.{bucket}.": name for name, bucket in BUCKETS.items()}
 _DELETED = (b"DEL", b"PURGE")
 LEAVING = ("kill", "stop", "pause", "isolate", "mute")
-CHANGING = (*LEAVING, "start", "resume", "heal", "unmute", "refresh", "server_restart")
+CHANGING = (*LEAVING, "start", "resume", "heal", "unmute", "refresh", "server_kill", "server_restart")
 """Words after which a fleet may need some time until it is settled again."""
 
 
@@ -59,12 +59,12 @@ class Round(NamedTuple):
 
 
 class Word(NamedTuple):
-    """A word that was done to the fleet."""
+    """A word that was done to the fleet, from its beginning; `workers` are those that it struck and that had an identity."""
 
     at_s: float
     word: str
     workers: tuple[str, ...]
-    value: Mapping[str, Any]
+    notes_count: int
 
 
 def decode(subject: str, data: bytes, operation: bytes | None, at_s: float) -> Note | None:
@@ -131,16 +131,15 @@ class Record:
 
     @cached_property
     def words(self) -> list[Word]:
-        """What was done, in order. A host that notes a word before and after is heard the first time."""
-        found: list[Word] = []
+        """What was done, in order. A word has a note for each worker that it struck, all with the time at which it was begun."""
+        found: dict[tuple[str, int], Word] = {}
         for note in self.of(DONE):
             value = note.value or {}
-            if value.get("when") == "after":
-                continue
-            named = value.get("workers", [value["worker"]] if value.get("worker") else [])
-            at_s = int(value["at_ns"]) / 1e9 if value.get("at_ns") else note.at_s
-            found.append(Word(at_s, note.key, tuple(map(str, named)), value))
-        return sorted(found, key=lambda word: word.at_s)
+            begun_ns = int(value.get("begun_ns") or value.get("at_ns") or round(note.at_s * 1e9))
+            before = found.get((note.key, begun_ns), Word(begun_ns / 1e9, note.key, (), 0))
+            named = (str(value["worker"]),) if value.get("worker") else ()
+            found[note.key, begun_ns] = before._replace(workers=before.workers + named, notes_count=before.notes_count + 1)
+        return sorted(found.values(), key=lambda word: word.at_s)
 
     @cached_property
     def load_s(self) -> float | None:
@@ -188,13 +187,13 @@ class Record:
                 return times_s[place]
         return None
 
-    def source_at(self, at_s: float) -> int:
-        """How many partitions the source has at a moment."""
-        count = self.partitions_count
-        for word in self.words:
-            if word.word == "refresh" and word.at_s < at_s:
-                count += int(word.value.get("add") or 0) - int(word.value.get("remove") or 0)
-        return count
+    def source_at(self, at_s: float) -> frozenset[str]:
+        """The partitions that the source has at a moment."""
+        names = [f"p{number}" for number in range(self.partitions_count)]
+        for note in self.of(MARK):
+            if note.key == SOURCE_MARK and note.at_s < at_s:
+                names = [str(name) for name in (note.value or {}).get("partitions", ())]
+        return frozenset(names)
 
     def settled(self) -> list[tuple[float, float]]:
         """The stretches in which the fleet had time enough since the last word, and before the next one."""

@@ -31,7 +31,8 @@ WORDS: dict[str, tuple[tuple[str, ...], str]] = {
     "mute": ((WHO,), "send no heartbeats, and go on working"),
     "unmute": ((WHO,), "send them again"),
     "refresh": (("add", "remove", "double"), "add partitions, remove the last ones, double the weight of the first ones"),
-    "server_restart": (("for_s",), "kill nats-server, and start it again after so many seconds (default 1)"),
+    "server_kill": (("for_s",), "kill nats-server; it is started again after so many seconds (default 1)"),
+    "server_restart": ((), "end nats-server gently, and start it again"),
     "measure": ((), "read the memory and the tasks of all workers, by the driver itself"),
 }
 """Word -> (its arguments in the order in which they may stand without a name, what it does)."""

@@ -34,14 +34,14 @@ def standing(record: Record) -> dict[str, float]:
         figures["first_assignment_s"] = max(0.0, assigned_s[0] - claims_s[0])
     if not starts_s or not assigned_s:
         return figures
-    board, wanted = Board(), _started_before_load(record)
+    board, wanted, partitions_count = Board(), _started_before_load(record), record.partitions_count
     for note in record.notes:
         if note.kind not in (ASSIGNMENT, HEARTBEAT):
             continue
         board.take(note)
-        if "assigned_s" not in figures and board.assigned(wanted, record.source_at(note.at_s)):
+        if "assigned_s" not in figures and board.assigned(wanted, partitions_count):
             figures["assigned_s"] = note.at_s - starts_s[0]
-        if "assigned_s" in figures and board.assigned(wanted, record.source_at(note.at_s)) and board.applied_by_all():
+        if "assigned_s" in figures and board.assigned(wanted, partitions_count) and board.applied_by_all():
             figures["stable_s"] = note.at_s - starts_s[0]
             break
     return figures
@@ -50,7 +50,7 @@ def standing(record: Record) -> dict[str, float]:
 def _started_before_load(record: Record) -> int:
     """How many workers the script began with."""
     before = [word for word in record.words if word.word == "start" and (record.load_s is None or word.at_s < record.load_s)]
-    return sum(len(word.workers) or int(word.value.get("count") or 1) for word in before)
+    return sum(word.notes_count for word in before)
 
 
 def reassignment(record: Record) -> dict[str, float]:

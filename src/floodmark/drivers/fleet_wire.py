@@ -78,12 +78,6 @@ class Desk(NatsSocket):
         said = await self.call(f"$JS.API.STREAM.INFO.{name}")
         return None if "error" in said else said
 
-    async def consume(
-        self, stream: str, *, from_sequence: int | None = 1, filters: tuple[str, ...] = (), headers_only: bool = False
-    ) -> str:
-        """Have a stream pushed to the inlet of `deliver`; from now on where no sequence is given. Returns the consumer's name."""
-        return await consume(self, b"d", stream, from_sequence=from_sequence, filters=filters, headers_only=headers_only)
-
     async def read(self, stream: str, *, headers_only: bool = False, limit_s: float) -> list[Message]:
         """Everything that a stream holds now, in its order. Raises: RefusedError when it does not come in time."""
         info = await self.stream(stream)
@@ -92,14 +86,20 @@ class Desk(NatsSocket):
         last = int(info["state"]["last_seq"])
         basket = self.basket
         basket.begin(last)
-        name = await self.consume(stream, headers_only=headers_only)
+        name = await consume(self, stream, from_sequence=1, headers_only=headers_only)
         try:
             async with asyncio.timeout(limit_s):
                 await basket.full.wait()
         except TimeoutError as exc:
             raise RefusedError(self.url, f"did not give the stream {stream} within {limit_s:g} s") from exc
-        await self.call(f"$JS.API.CONSUMER.DELETE.{stream}.{name}")
+        await self._stop(stream, name)
         return [message_of(frame) for frame in basket.frames]
+
+    async def _stop(self, stream: str, name: str) -> None:
+        """Read on no more."""
+        self.send(b"UNSUB %b\r\n" % name.encode())
+        self.inlets.pop(name.encode(), None)
+        await self.call(f"$JS.API.CONSUMER.DELETE.{stream}.{name}")
 
     # -- the record ----------------------------------------------------------------------------------------------------------------------
 
@@ -164,7 +164,7 @@ class Desk(NatsSocket):
                 content.set()
 
         basket.watch = on_frame
-        name = await self.consume(RECORD)
+        name = await consume(self, RECORD, from_sequence=1)
         try:
             async with asyncio.timeout(limit_s):
                 await content.wait()
@@ -172,8 +172,8 @@ class Desk(NatsSocket):
             return False
         finally:
             basket.watch = None
-            if self._transport is not None:
-                await self.call(f"$JS.API.CONSUMER.DELETE.{RECORD}.{name}")
+            if not self.lost:
+                await self._stop(RECORD, name)
         return True
 
 
@@ -182,23 +182,15 @@ async def open_desk(address: Address, *, limit_s: float) -> Desk:
     return await open_nats(lambda: Desk(address), address, name="floodmark fleet", limit_s=limit_s, local_host=None)
 
 
-async def consume(
-    socket: NatsSocket,
-    sid: bytes,
-    stream: str,
-    *,
-    from_sequence: int | None = None,
-    filters: tuple[str, ...] = (),
-    headers_only: bool = False,
-) -> str:
-    """Have a stream pushed to the inlet `sid` of a connection; returns the name of the consumer, which goes with the connection.
+async def consume(socket: NatsSocket, stream: str, *, from_sequence: int | None = None, headers_only: bool = False) -> str:
+    """Have a stream pushed to a connection, from a sequence or from now on; returns the name of the consumer, which is that of its inlet.
 
     Raises: RefusedError.
     """
     name = f"fm{secrets.token_hex(6)}"
     inbox = f"{socket.inbox.decode()}.{name}"
-    socket.listen(sid, Inlet(0))
-    socket.send(b"SUB %b %b\r\n" % (inbox.encode(), sid))
+    socket.listen(name.encode(), Inlet(0))
+    socket.send(b"SUB %b %b\r\n" % (inbox.encode(), name.encode()))
     config: dict[str, Any] = {
         "name": name,
         "deliver_policy": "new" if from_sequence is None else "by_start_sequence",
@@ -214,8 +206,6 @@ async def consume(
     }
     if from_sequence is not None:
         config["opt_start_seq"] = from_sequence
-    if filters:
-        config["filter_subjects"] = list(filters)
     answer = await socket.request(f"$JS.API.CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": config, "action": "create"})
     said = msgspec.json.decode(answer.payload, type=dict[str, Any])
     if "error" in said:

@@ -1,0 +1,166 @@
+"""The fleet's driver against a nats-server and the least host: what goes in comes out, the script is played, the record is read."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from floodmark.core.errors import UsageError
+from floodmark.drivers.base import RefusedError, Wanted
+from floodmark.drivers.fleet import FleetDriver, partition_of
+from floodmark.drivers.fleet_play import share_bytes
+from floodmark.drivers.fleet_wire import place_of_reply
+from tests.drivers.fleet_host import hosting
+from tests.drivers.harness import Recorder, eventually, on_loop, stamped, tcp_server
+
+
+def driver(script: str = "0 start 2", **options: Any) -> FleetDriver:
+    return FleetDriver({"script": script, "partitions": 4, "settle_s": 0.3, **options})
+
+
+@on_loop
+async def test_publish_what_goes_in_is_acknowledged_and_comes_out_of_its_partition() -> None:
+    async with hosting() as (url, host):
+        sink, fleet = Recorder(), driver()
+        connection = await fleet.connect(url, "fm7.0", sink, limit_s=10)
+        await connection.subscribe([Wanted(slot=number, channel=f"fm7.{number}") for number in range(4)])
+
+        for number in range(4):
+            connection.publish(f"fm7.{number}", stamped(number, "binary"), number + 1)
+        await eventually(lambda: len(sink.frames) == 4 and len(sink.acks) == 4)
+
+        assert sorted(sink.slots) == [0, 1, 2, 3]
+        assert all(data.endswith(stamped(slot, "binary")) for slot, data, _ in sink.frames)
+        assert sorted(sink.acks) == [1, 2, 3, 4]
+        assert sink.refusals == []
+        assert host.words[0] == {"do": "start", "count": 2}
+        await connection.close()
+
+
+@on_loop
+async def test_subscribe_after_a_position_gives_what_came_since_and_nothing_twice() -> None:
+    async with hosting() as (url, _):
+        first, fleet = Recorder(), driver()
+        connection = await fleet.connect(url, "fm7.0", first, limit_s=10)
+        await connection.subscribe([Wanted(slot=0, channel="fm7.0")])
+        for seq in range(3):
+            connection.publish("fm7.0", stamped(seq, "binary"), seq + 1)
+        await eventually(lambda: len(first.frames) == 3)
+        point = connection.resume_point(first.frames[0][1])
+
+        second = Recorder()
+        again = await fleet.connect(url, "fm7.0", second, limit_s=10)
+        await again.subscribe([Wanted(slot=0, channel="fm7.0", after=point)])
+        await eventually(lambda: len(second.frames) == 2)
+
+        assert [data[-200:] for _, data, _ in second.frames] == [stamped(1, "binary"), stamped(2, "binary")]
+        await again.close()
+        await connection.close()
+
+
+@on_loop
+async def test_script_is_played_by_the_first_message_and_its_record_gives_the_figures() -> None:
+    async with hosting() as (url, host):
+        sink, fleet = Recorder(), driver("0 start 2; 0.01 measure; 0.05 start 1; 0.4 kill 9")
+        connection = await fleet.connect(url, "fm7.0", sink, limit_s=10)
+        await connection.subscribe([Wanted(slot=0, channel="fm7.0")])
+        connection.publish("fm7.0", stamped(0, "binary"), 1)
+        await eventually(lambda: len(host.words) == 4)
+        await eventually(lambda: len(sink.frames) == 1)
+
+        begun = time.monotonic()
+        while time.monotonic() - begun < 3:
+            figures = await fleet.statistics(url)
+            assert figures is not None
+            if figures["words_failed"] and figures.get("settled_points"):
+                break
+
+        assert (figures["words"], figures["words_failed"], figures["words_unsaid"]) == (2, 1, 0)
+        assert (figures["versions"], figures["versions_load"]) == (2, 1)
+        assert (figures["coverage_gaps"], figures["owners_twice"], figures["workers"], figures["assigned"]) == (0, 0, 3, 4)
+        assert (figures["looks"], figures["tasks_max"]) == (1, 6)
+        assert (figures["handovers"], figures["overlap_messages"]) == (0, 0)
+        assert 0 < figures["stable_s"] < 5
+        await connection.close()
+
+
+@on_loop
+async def test_connect_a_second_agent_waits_for_the_first_and_says_nothing() -> None:
+    async with hosting() as (url, host):
+        one, two = driver(), driver()
+        connection = await one.connect(url, "fm7.0", Recorder(), limit_s=10)
+        other = await two.connect(url, "fm7.0", Recorder(), limit_s=10)
+
+        assert [word["do"] for word in host.words] == ["start"]
+        await other.close()
+        await connection.close()
+
+
+@on_loop
+async def test_connect_another_run_on_the_same_server_begins_a_record_of_its_own() -> None:
+    async with hosting() as (url, host):
+        connection = await driver().connect(url, "fm7.0", Recorder(), limit_s=10)
+        await connection.close()
+        host.workers.clear()
+        later = driver()
+        connection = await later.connect(url, "fm8.0", Recorder(), limit_s=10)
+
+        figures = await later.statistics(url)
+
+        assert figures is not None
+        assert figures["words"] == 1
+        await connection.close()
+
+
+@on_loop
+async def test_connect_a_fleet_that_does_not_stand_is_a_result_and_no_error() -> None:
+    async with hosting() as (url, host):
+        host.stands = False
+        fleet = driver()
+        connection = await fleet.connect(url, "fm7.0", Recorder(), limit_s=1)
+
+        figures = await fleet.statistics(url)
+
+        assert figures is not None
+        assert "stable_s" not in figures
+        await connection.close()
+
+
+@on_loop
+async def test_statistics_where_no_record_was_made_are_none() -> None:
+    async with hosting() as (url, _):
+        assert await driver().statistics(url) is None
+
+
+@on_loop
+async def test_statistics_of_nobody_are_none() -> None:
+    assert await driver().statistics("nats://127.0.0.1:1") is None
+
+
+@on_loop
+async def test_connect_to_what_speaks_no_nats_is_refused_in_words() -> None:
+    async def silent(reader: Any, writer: Any) -> None:
+        writer.write(b"HTTP/1.1 400 no\r\n\r\n")
+        await reader.read()
+
+    async with tcp_server(silent) as url:
+        with pytest.raises(RefusedError, match="NATS"):
+            await driver().connect(url.replace("ws://", "nats://").rstrip("/"), "fm7.0", Recorder(), limit_s=1)
+
+
+def test_options_that_make_no_sense_are_one_sentence() -> None:
+    with pytest.raises(UsageError, match="option 'partitions' of driver 'fleet' must be at least 1, got 0"):
+        FleetDriver({"partitions": 0})
+    with pytest.raises(UsageError, match="option 'settle_s' of driver 'fleet' must be above 0"):
+        FleetDriver({"settle_s": 0.0})
+    with pytest.raises(UsageError, match="unknown word 'kil'"):
+        FleetDriver({"script": "5 kil leader"})
+
+
+def test_parts_names_and_places() -> None:
+    assert partition_of("fm1a2b.17") == "p17"
+    assert place_of_reply(b"$JS.ACK.FM_OUT.fm1.1.42.7.1500000000.0") == (42, 1.5)
+    assert place_of_reply(b"$JS.ACK.hub.acc.FM_OUT.fm1.1.42.7.1500000000.0.xyz") == (42, 1.5)
+    assert share_bytes(2**22 + 1) is None
