@@ -242,7 +242,7 @@ class JetStreamDriver:
             "ack_policy": _POLICIES[self._ack],
             "filter_subject": self.subject_of(want.channel).decode(),
             "inactive_threshold": int(GONE_AFTER_S * NS_PER_S),
-            "deliver_policy": "new",
+            "deliver_policy": "all" if self._chosen["retention"] == "workqueue" else "new",  # a work queue gives all it has, or nothing
         }
         if self._ordered:
             config |= {"mem_storage": True, "num_replicas": 1, "max_deliver": 1}
