@@ -135,6 +135,17 @@ class AssignmentTimeoutError(FleetError):
         return f"{who} got no assignment within startup_limit_s = {self.limit_s:g} s; see the leader's errors, or raise the limit"
 
 
+class StateTimeoutError(FleetError):
+    """A state that was waited for did not come."""
+
+    def __init__(self, wanted: str, found: str, limit_s: float) -> None:
+        super().__init__(wanted, found, limit_s)
+        self.wanted, self.found, self.limit_s = wanted, found, limit_s
+
+    def __str__(self) -> str:
+        return f"the worker did not become {self.wanted} within {self.limit_s:g} s; it is {self.found}"
+
+
 class PublishError(FleetError):
     """A round of assignments could not be published whole; it is tried again while the lease holds."""
 
