@@ -1,0 +1,32 @@
+"""Promises that workers of this host can be told to break, so that a harness can show that it notices.
+
+Each is NAME=N and acts on every N-th message that one worker is handed, counted by that worker from 1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from floodmark.core.errors import UsageError
+
+LIES = {
+    "drop": "acknowledge every N-th message and hand it to nobody",
+    "twice": "hand on every N-th message twice",
+}
+_LIE = re.compile(r"([a-z-]+)=(\d+)")
+
+
+def read_lies(words: Sequence[str]) -> dict[str, int]:
+    """Read NAME=N. Raises: UsageError, naming those there are.
+
+    >>> read_lies(["drop=100"])
+    {'drop': 100}
+    """
+    found = {}
+    for word in words:
+        match = _LIE.fullmatch(word)
+        if match is None or match[1] not in LIES or not int(match[2]):
+            raise UsageError(f"--lie: {word!r} is no lie; there are: {', '.join(f'{name}=N' for name in LIES)}, N from 1")
+        found[match[1]] = int(match[2])
+    return found

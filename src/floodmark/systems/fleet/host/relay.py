@@ -1,0 +1,61 @@
+"""What a worker does with a message: hand its payload on, from `in.{partition}` to `out.{partition}`, and say by whom.
+
+A message that could not be handed on raises, so that it is not acknowledged and comes again. Headers: Fm-Worker is the worker's id, Fm-Seq
+the message's number in the stream, by which a second delivery is known as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from nats.aio.client import Client
+
+from floodmark.core.errors import FloodmarkError
+from floodmark.systems.fleet.consumer.message import Message
+
+IN, OUT = "in.", "out."
+PUBLISH_LIMIT_S = 5.0
+
+
+class NotHandedOnError(FloodmarkError):
+    """The stream of results refused a message."""
+
+
+class _Acknowledged(msgspec.Struct, frozen=True):
+    error: dict[str, object] | None = None
+
+
+_acknowledged = msgspec.json.Decoder(_Acknowledged)
+
+
+class Relay:
+    """The handler of one worker."""
+
+    def __init__(self, client: Client, *, stream: bool, lies: Mapping[str, int]) -> None:
+        self.worker = ""  # known when the first assignment is
+        self._client = client
+        self._stream = stream
+        self._drop = lies.get("drop", 0)
+        self._twice = lies.get("twice", 0)
+        self._count = 0
+
+    async def handle(self, message: Message) -> None:
+        """Hand one message on. Raises: whatever hindered it."""
+        self._count += 1
+        if self._drop and self._count % self._drop == 0:
+            return
+        await self._hand_on(message)
+        if self._twice and self._count % self._twice == 0:
+            await self._hand_on(message)
+
+    async def _hand_on(self, message: Message) -> None:
+        subject = OUT + message.subject[len(IN) :]
+        headers = {"Fm-Worker": self.worker, "Fm-Seq": str(message.sequence)}
+        if not self._stream:
+            await self._client.publish(subject, message.data, headers=headers)
+            return
+        answer = await self._client.request(subject, message.data, timeout=PUBLISH_LIMIT_S, headers=headers)
+        error = _acknowledged.decode(answer.data).error
+        if error is not None:
+            raise NotHandedOnError(f"{subject}: {error.get('description', error)}")
