@@ -49,8 +49,7 @@ class Weighted:
         self, workers: Sequence[str], partitions: Sequence[Partition], current: Mapping[str, Sequence[Partition]] = NOBODY
     ) -> Assignments:
         """Give each partition to a worker, by weight."""
-        first = partitions[0].weight if partitions else 0
-        if all(partition.weight == first for partition in partitions):
+        if len({partition.weight or 1 for partition in partitions}) <= 1:
             return self._plain.assign(workers, partitions)
         names, ordered = in_order(workers, partitions)
         weights = np.array([partition.weight or 1 for partition in ordered], np.int64)
