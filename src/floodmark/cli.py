@@ -102,6 +102,37 @@ def serve_conductor(
     host(port=port, backend=backend, url=url, model=model, api_key_env=api_key_env, channel=channel, lie=lie)
 
 
+@serve.command("fleet")
+def serve_fleet(
+    *,
+    nats: Annotated[str, typer.Option(help="URL of a NATS server; without it one is started.")] = "",
+    server: Annotated[str, typer.Option(help="Where a server of our own runs: inside our process tree, or apart from it.")] = "inside",
+    profile: Annotated[str, typer.Option(help="Settings by name: default, production, fast, baseline ...")] = "default",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="One setting, such as heartbeat_s=0.5; repeatable.")] = None,
+    strategy: Annotated[str, typer.Option(help="consistent-hash, weighted or round-robin.")] = "consistent-hash",
+    partitions: Annotated[int | None, typer.Option(help="How many, named p0, p1 ...; 100 unless weights say.")] = None,
+    weights: Annotated[str, typer.Option(help="Partitions times their weight: 10x1 5x2 2x5.")] = "",
+    per_process: Annotated[int, typer.Option(help="Workers in one process.")] = 1,
+    network: Annotated[bool, typer.Option("--network", help="Workers reach NATS by a fault proxy: isolate and heal.")] = False,
+    lie: Annotated[list[str] | None, typer.Option(help="Break a promise, such as drop=100; repeatable.")] = None,
+) -> None:
+    """Host a fleet, for the driver `fleet`, until SIGTERM or SIGINT; words on the NATS subject fleet.control start and end its workers."""
+    from floodmark.systems.fleet.host.command import host  # brings NATS, numpy and the fleet, for which no other command should pay
+
+    host(
+        nats=nats,
+        server=server,
+        profile=profile,
+        set_=set_,
+        strategy=strategy,
+        partitions=partitions,
+        weights=weights,
+        per_process=per_process,
+        network=network,
+        lie=lie,
+    )
+
+
 @serve.command("nats")
 def serve_nats(
     *,

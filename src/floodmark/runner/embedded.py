@@ -15,6 +15,7 @@ SYSTEMS: dict[str, tuple[tuple[str, ...], str]] = {
     "hub": (("-m", "floodmark.systems.hub"), r"^floodmark hub ready (\S+)$"),
     "pipeline": (("-m", "floodmark.systems.pipeline.host"), r"^floodmark pipeline ready (\S+)$"),
     "conductor": (("-m", "floodmark.systems.conductor.host"), r"^floodmark conductor ready (\S+)$"),
+    "fleet": (("-m", "floodmark.systems.fleet.host"), r"^floodmark fleet ready (\S+)$"),
     "nats": (("-m", "floodmark.core.nats_command"), r"^floodmark nats ready (\S+)$"),
     "tokens": (("-m", "floodmark.systems.conductor.tokens"), r"^floodmark tokens ready (\S+)$"),
 }
