@@ -239,6 +239,48 @@ def test_ids_twice_a_new_holder_is_none() -> None:
     assert figures_of(made.record())["ids_twice"] == 0
 
 
+def test_claims_each_holder_of_an_id_is_one() -> None:
+    made = calm()
+    made.claim(9.0, "a")
+    made.claim(10.0, "a", token="next")
+
+    figures = figures_of(made.record())
+
+    assert (figures["ids"], figures["claims"]) == (2, 3)
+
+
+def test_joined_is_from_the_claim_to_the_first_assignment() -> None:
+    made = calm()
+    made.claim(10.0, "c")
+    made.assign(10.5, a=[0], b=[2, 3], c=[1])
+
+    figures = figures_of(made.record())
+
+    assert (figures["joined"], figures["not_joined"]) == (1, 0)
+    assert figures["joined_s_max"] == pytest.approx(0.502)
+
+
+def test_joined_one_who_is_given_nothing_is_counted_and_has_no_time() -> None:
+    made = calm()
+    made.claim(10.0, "c")
+
+    figures = figures_of(made.record())
+
+    assert figures["not_joined"] == 1
+    assert "joined_s_max" not in figures
+
+
+def test_joined_who_finds_the_record_of_the_last_holder_waits_for_nothing() -> None:
+    made = calm()
+    made.claim(10.0, "b", token="next")
+
+    assert figures_of(made.record())["joined_s_max"] == 0
+
+
+def test_joined_before_the_load_is_not_of_it() -> None:
+    assert "joined" not in figures_of(calm().record())
+
+
 def test_silence_is_that_of_one_holder_only() -> None:
     made = Made()
     made.beat("a", 1.0, 2.0)

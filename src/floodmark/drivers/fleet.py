@@ -28,12 +28,13 @@ from floodmark.ledger.block import Block
 
 NAME = "fleet"
 READ_LIMIT_S = 60.0
-DEFAULTS: Options = {"script": "", "partitions": 10, "settle_s": 5.0, **ADDRESS_DEFAULTS}
+DEFAULTS: Options = {"script": "", "partitions": 10, "settle_s": 5.0, "rest_s": 0.0, **ADDRESS_DEFAULTS}
 MEANINGS: dict[str, str] = {
     "script": "what is done to the fleet, such as `0 start 3; 5 kill leader; 20 refresh add=20`: seconds from the first message, a word, "
     "its arguments; the words at 0 come before the load, which waits until the fleet stands",
     "partitions": "how many partitions the fleet has at first, as its `--partitions` says; channel n is the partition pN",
     "settle_s": "how long the fleet may take after a word until it is judged: more than its longest window",
+    "rest_s": "how long nothing may have been published any more before the load begins: more than the window of the start",
     **ADDRESS_MEANINGS,
 }
 
@@ -182,6 +183,9 @@ class FleetDriver:
         self._lines = parse_script(str(self._options["script"]))
         self._partitions_count = int(self._options["partitions"])
         self._settle_s = float(self._options["settle_s"])
+        self._rest_s = float(self._options["rest_s"])
+        if not 0 <= self._rest_s < float("inf"):
+            raise UsageError(f"option 'rest_s' of driver {NAME!r} must be 0 or more, got {self._rest_s!r}")
         if self._partitions_count < 1:
             raise UsageError(f"option 'partitions' of driver {NAME!r} must be at least 1, got {self._partitions_count}")
         if not 0 < self._settle_s < float("inf"):
@@ -197,7 +201,7 @@ class FleetDriver:
         address = address_of(NAME, url, self._options)
         async with self._ready:
             if not self._is_ready:
-                self._play = Play(address, self._lines, partitions_count=self._partitions_count)
+                self._play = Play(address, self._lines, partitions_count=self._partitions_count, rest_s=self._rest_s)
                 await self._play.set_up(channel.partition(".")[0], limit_s=limit_s)
                 self._is_ready = True
         made = await open_nats(

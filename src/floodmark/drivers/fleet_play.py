@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from floodmark.core.errors import SystemUnderTestError
 from floodmark.drivers.base import RefusedError
 from floodmark.drivers.fleet_owners import Board
-from floodmark.drivers.fleet_record import FAILED_MARK, LATE_MARK, LOAD_MARK, MEMORY_MARK, SOURCE_MARK, Note
+from floodmark.drivers.fleet_record import ASSIGNMENT, FAILED_MARK, LATE_MARK, LOAD_MARK, MEMORY_MARK, SOURCE_MARK, Note
 from floodmark.drivers.fleet_script import Line
 from floodmark.drivers.fleet_wire import CONTROL, Desk, open_desk
 from floodmark.drivers.nats_address import Address
@@ -32,11 +32,12 @@ _POLL_S = 0.05
 class Play:
     """One script of one run."""
 
-    def __init__(self, address: Address, lines: Sequence[Line], *, partitions_count: int) -> None:
+    def __init__(self, address: Address, lines: Sequence[Line], *, partitions_count: int, rest_s: float = 0.0) -> None:
         self._address = address
         self._before = [line for line in lines if line.at_s == 0]
         self._timed = [line for line in lines if line.at_s > 0]
         self._partitions_count = partitions_count
+        self._rest_s = rest_s
         self._source = Source(partitions_count)
         self._desk: Desk | None = None
 
@@ -58,7 +59,8 @@ class Play:
             await self._say(line)
         workers_count = sum(int(line.arguments.get("count", 1)) for line in self._before if line.word == "start")
         if workers_count:
-            await desk.follow(_until_standing(workers_count, self._partitions_count), limit_s=max(1.0, deadline_s - time.monotonic()))
+            standing = Standing(workers_count, self._partitions_count, rest_s=self._rest_s)
+            await desk.follow(standing.take, standing.reached, limit_s=max(1.0, deadline_s - time.monotonic()))
         await desk.note(READY)
 
     async def play(self, start_ns: int) -> None:
@@ -149,14 +151,25 @@ class Source:
         self._next += added
 
 
-def _until_standing(workers_count: int, partitions_count: int) -> Callable[[Note], bool]:
-    board = Board()
+class Standing:
+    """Whether a fleet stands: so many workers hold all partitions and say so, and for `rest_s` nothing new was published."""
 
-    def take(note: Note) -> bool:
-        board.take(note)
-        return board.assigned(workers_count, partitions_count) and board.applied_by_all()
+    def __init__(self, workers_count: int, partitions_count: int, *, rest_s: float) -> None:
+        self._wanted = workers_count, partitions_count
+        self._rest_s = rest_s
+        self._board = Board()
+        self._written_s = 0.0
 
-    return take
+    def take(self, note: Note) -> None:
+        """Bring in one note of the record."""
+        self._board.take(note)
+        if note.kind == ASSIGNMENT:
+            self._written_s = time.monotonic()
+
+    def reached(self) -> bool:
+        """Whether it stands now."""
+        board = self._board
+        return time.monotonic() - self._written_s >= self._rest_s and board.assigned(*self._wanted) and board.applied_by_all()
 
 
 def look_at(workers: Sequence[dict[str, Any]], partitions_count: int) -> dict[str, int]:

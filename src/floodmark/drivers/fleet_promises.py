@@ -86,7 +86,8 @@ def identities(record: Record) -> dict[str, float]:
         if not seen or seen[-1] != token:
             twice += token in seen
             seen.append(token)
-    return {"ids": len(claimed), "ids_twice": twice}
+    claims = sum(len(tokens) for (kind, _), tokens in past.items() if kind == STABLE_ID)
+    return {"ids": len(claimed), "claims": claims, "ids_twice": twice}
 
 
 def beats(record: Record) -> dict[str, float]:

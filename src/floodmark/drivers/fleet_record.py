@@ -26,7 +26,7 @@ ALIVE_SLACK_S = 0.25  # of a heartbeat's TTL: the record has a key a little late
 STRUCK_S = 0.05  # what was under way when a worker was struck may still arrive so much later
 _OF_BUCKET = {f"$KV.{bucket}.": name for name, bucket in BUCKETS.items()}
 _DELETED = (b"DEL", b"PURGE")
-LEAVING = ("kill", "stop", "pause", "isolate", "mute")
+LEAVING = ("kill", "stop", "pause", "isolate", "mute", "slow")
 CHANGING = (*LEAVING, "start", "resume", "heal", "unmute", "refresh", "server_kill", "server_restart")
 """Words after which a fleet may need some time until it is settled again."""
 

@@ -53,6 +53,35 @@ def _started_before_load(record: Record) -> int:
     return sum(word.notes_count for word in before)
 
 
+def joining(record: Record) -> dict[str, float]:
+    """From each identity that was claimed under load to the first assignment of that worker. Empty when nobody came under load."""
+    if record.load_s is None:
+        return {}
+    took_s: list[float] = []
+    missing = 0
+    holder: dict[str, str] = {}
+    for note in record.of(STABLE_ID):
+        token = str((note.value or {}).get("token", ""))
+        if note.value is None or holder.get(note.key) == token:
+            continue
+        holder[note.key] = token
+        worker = str(note.value.get("worker", ""))
+        if note.at_s < record.load_s:
+            continue
+        if _held_at(record, worker, note.at_s):
+            took_s.append(0.0)  # that of the identity's last holder, which nobody had taken back
+            continue
+        given_s = [one.at_s for one in record.of(ASSIGNMENT) if one.value is not None and worker_of(one.key) == worker]
+        later_s = next((at_s for at_s in given_s if at_s >= note.at_s), None)
+        if later_s is None:
+            missing += 1
+        else:
+            took_s.append(later_s - note.at_s)
+    if not took_s and not missing:
+        return {}
+    return {"joined": len(took_s), "not_joined": missing} | ({"joined_s_max": max(took_s)} if not missing else {})
+
+
 def reassignment(record: Record) -> dict[str, float]:
     """From each blow on a worker to the record in which the last of its partitions has another owner.
 

@@ -153,21 +153,21 @@ class Desk(NatsSocket):
         said = await self.call(f"$JS.API.STREAM.MSG.GET.{RECORD}", {"last_by_subj": f"{MARK}.{key}"})
         return "error" not in said
 
-    async def follow(self, take: Callable[[Note], bool], *, limit_s: float) -> bool:
-        """Read the record as it grows until `take` is content with a note; returns whether it was, in time."""
+    async def follow(self, take: Callable[[Note], None], content: Callable[[], bool], *, limit_s: float) -> bool:
+        """Read the record as it grows until somebody is content; returns whether that was in time."""
         basket = self.basket
-        content = asyncio.Event()
 
         def on_frame(frame: bytes) -> None:
             note = note_of(message_of(frame))
-            if note is not None and not content.is_set() and take(note):
-                content.set()
+            if note is not None:
+                take(note)
 
         basket.watch = on_frame
         name = await consume(self, RECORD, from_sequence=1)
         try:
             async with asyncio.timeout(limit_s):
-                await content.wait()
+                while not content():  # noqa: ASYNC110  # that nothing is written any more is told by nobody
+                    await asyncio.sleep(_POLL_S)
         except TimeoutError:
             return False
         finally:
