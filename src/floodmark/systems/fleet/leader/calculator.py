@@ -71,7 +71,7 @@ class Calculator:
         self._roster = Roster(heartbeat_s=settings.heartbeat_s, ttl_s=settings.heartbeat_ttl_s)
         self._publisher = Publisher(assignments, lease, on_error=on_error)
         self._planner: Planner | None = None  # from when the published records were read
-        self._handover = Handover(settings.handover_limit_s) if settings.handover is HandoverMode.CONFIRMED else None
+        self._handover = Handover(settings.handover_limit_s) if settings.handover == HandoverMode.CONFIRMED else None
         self._awaited: frozenset[str] = frozenset()  # workers whose heartbeats are news: a handover waits for them
         self._target: Layout = {}  # the last layout that was decided, with what the handover holds back
         self._lifecycle = Lifecycle.COLD_START
@@ -131,8 +131,8 @@ class Calculator:
                         take(entry)
                 reason = "it ended"
             except StoreUnavailableError as exc:
-                self._lose_sight()
                 reason = str(exc)
+            self._lose_sight()
             self._on_error(WatcherError(prefix, reason))
             await asyncio.sleep(self._jitter(RETRY_FIRST_S))
 
@@ -152,6 +152,7 @@ class Calculator:
         if self._blind_since_s is None:
             self._blind_since_s = asyncio.get_running_loop().time()
         self._poll_due_s = 0.0  # the first thing to do when the store is back
+        self._news.set()
 
     # --- the loop ---
 
@@ -255,7 +256,7 @@ class Calculator:
 
     def _applied(self, worker: str) -> tuple[int, int] | None:
         if worker not in self._roster.present:
-            return None if self._settings.when_cut_off is CutOff.STOP else (0, 0)
+            return None if self._settings.when_cut_off == CutOff.STOP else (0, 0)
         heartbeat = self._roster.heartbeat(worker)
         return (heartbeat.epoch, heartbeat.version) if heartbeat is not None and heartbeat.applied else (0, 0)
 

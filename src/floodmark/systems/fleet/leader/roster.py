@@ -53,10 +53,10 @@ class Roster:
         sighting = self._sightings.get(worker)
         if entry.deleted:
             return self._leave(worker, entry.revision)
-        age_s = min(max(now_s - entry.written_s, 0.0), self._heartbeat_s)  # bounded: over NATS it compares two clocks
         if sighting is None:
-            return self._come(worker, entry, now_s, now_s - age_s + self._ttl_s)
+            return self._come(worker, entry, now_s)
         if entry.revision > sighting.revision:
+            age_s = min(max(now_s - entry.written_s, 0.0), self._heartbeat_s)  # bounded: over NATS it compares two clocks
             sighting.revision, sighting.seen_s, sighting.value = entry.revision, now_s, entry.value
             sighting.due_s = now_s - age_s + self._ttl_s
         return False
@@ -68,12 +68,7 @@ class Roster:
         for entry in entries:
             worker = worker_of(entry.key)
             live.add(worker)
-            sighting = self._sightings.get(worker)
-            if sighting is None:
-                age_s = min(max(now_s - entry.written_s, 0.0), self._ttl_s)
-                news |= self._come(worker, entry, now_s, now_s - age_s + self._ttl_s)
-            else:
-                self.note(entry, now_s)
+            news |= self.note(entry, now_s)
         for worker in [gone for gone, sighting in self._sightings.items() if gone not in live and sighting.seen_s <= asked_s]:
             news |= self._leave(worker, self._sightings[worker].revision)
         return news
@@ -128,9 +123,10 @@ class Roster:
         except RecordError:
             return None
 
-    def _come(self, worker: str, entry: Entry, now_s: float, due_s: float) -> bool:
+    def _come(self, worker: str, entry: Entry, now_s: float) -> bool:
         if entry.revision <= self._gone.get(worker, -1):
             return False
+        due_s = now_s - min(max(now_s - entry.written_s, 0.0), self._ttl_s) + self._ttl_s
         self._sightings[worker] = _Sighting(entry.revision, now_s, due_s, entry.value)
         heapq.heappush(self._dues, (due_s, worker))
         self._present = None
