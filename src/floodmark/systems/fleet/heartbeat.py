@@ -97,6 +97,8 @@ class Heartbeats:
             if self._lapsed:
                 await self._on_regain()
                 self._lapsed = False
+                if not self.held():  # that took longer than the lease
+                    self.lapse()
         except StoreUnavailableError:
             self._metrics.count(Metric.HEARTBEATS, label="failed")
             return False
@@ -135,9 +137,10 @@ class Heartbeats:
         self._renewed_s = asked_s
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(asked_s + self._lease_s, self._lapse)
+        self._timer = asyncio.get_running_loop().call_at(asked_s + self._lease_s, self.lapse)
 
-    def _lapse(self) -> None:
+    def lapse(self) -> None:
+        """Count as not heard in time, until the next heartbeat gets through and `on_regain` with it."""
         self._lapsed = True
         self._on_lapse()
 

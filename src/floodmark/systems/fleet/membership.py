@@ -311,7 +311,7 @@ class Membership:
             if self.heartbeats.held():  # otherwise the next heartbeat does it
                 await self.receiver.resume()
         except StoreUnavailableError:
-            self.receiver.suspend()
+            self.heartbeats.lapse()
         self.recovered_until_s = asyncio.get_running_loop().time() + self._parts.settings.recovery_grace_s
 
     # --- going ---

@@ -1,7 +1,7 @@
 """`python -m floodmark.systems.fleet.simulation --seeds 0..2000`: play histories of a fleet, and judge each at every step.
 
-One line of totals at the end. A violation is told with its seed, the time, the invariant in a sentence, the last events and the command that
-plays it again. Exit code 0: none; 10: a violation; 2: a wrong option.
+One line of totals at the end. A violation is told with its seed, the time, the invariant in a sentence, the last events and the command
+that plays it again. Exit code 0: none; 10: a violation; 2: a wrong option.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import contextvars
 import functools
 import heapq
 import random
+import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar, TypeVarTuple, Unpack
@@ -122,6 +123,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Call something in a node at `at_s` of the world's time; of two at one time, the one that was asked for first goes first."""
         return self._timer(at_s, callback, args, node._context)
 
+    def ask_in(self, node: Node, question: Callable[[], T]) -> T:
+        """Call something at once as if from inside of a node: with its clock."""
+        return node._context.copy().run(question)
+
     def freeze(self, node: Node) -> None:
         """Let nothing of a node run until it thaws; what falls due meanwhile waits for that."""
         node.frozen = True
@@ -145,16 +150,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def bury(self, node: Node) -> None:
         """Free the tasks of a dropped node. Their `finally` blocks run now, and nothing that they ask of the loop happens."""
         assert node.dropped, "only what was dropped can be buried"
-        for task in node.tasks_alive:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # not forgotten: dropped
-            job: Any = task.get_coro()
-            for _ in range(_CLOSINGS_COUNT):
-                try:
-                    node._context.run(job.close)
-                    break
-                except RuntimeError:  # it awaits in a `finally`: close that wait, too
-                    continue
-            asyncio._unregister_task(task)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a coroutine that such a `finally` wanted to await never runs
+            for task in node.tasks_alive:
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # not forgotten: dropped
+                _close(task, node)
+                asyncio._unregister_task(task)
         node._tasks.clear()
 
     def _take_off(self, node: Node) -> None:
@@ -280,6 +281,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
             else:
                 handle._scheduled = False  # type: ignore[attr-defined]
                 self._push(handle)
+
+
+def _close(task: asyncio.Task[Any], node: Node) -> None:
+    job: Any = task.get_coro()
+    for _ in range(_CLOSINGS_COUNT):
+        try:
+            node._context.run(job.close)
+        except RuntimeError:  # it awaits in a `finally`: close that wait, too
+            continue
+        return
 
 
 def current_node() -> Node | None:

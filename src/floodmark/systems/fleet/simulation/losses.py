@@ -26,6 +26,7 @@ class Loss(msgspec.Struct, kw_only=True):
     at_s: float
     absent_s: float  # when its heartbeat is gone
     before_s: float  # how late it may be
+    elects: bool  # a leader was lost, too: no figure
 
 
 class Losses:
@@ -54,9 +55,10 @@ class Losses:
             election_s = now_s + settings.election_timeout_s + settings.heartbeat_ttl_s + settings.emergency_grace_s + 2 * BOUND_S
             for waiting in self._waiting:
                 waiting.before_s = max(waiting.before_s, election_s + self._handover_s)
+                waiting.elects = True
             before_s = max(before_s, election_s + self._handover_s)
         if worker:
-            loss = Loss(worker=worker, at_s=now_s, absent_s=absent_s, before_s=before_s)
+            loss = Loss(worker=worker, at_s=now_s, absent_s=absent_s, before_s=before_s, elects=led)
             self._waiting.append(loss)
             self._loop.call_when(self._loop.world, before_s, self._due, loss)
 
@@ -69,7 +71,8 @@ class Losses:
             if loss.worker not in records:
                 if self._calm(loss):
                     self.judged_count += 1
-                    self.late_s_most = max(self.late_s_most, now_s - loss.absent_s - self._settings.emergency_grace_s)
+                    if not loss.elects:
+                        self.late_s_most = max(self.late_s_most, now_s - loss.absent_s - self._settings.emergency_grace_s)
             elif heard_s is None or heard_s <= loss.at_s + SIGHT_S:
                 kept.append(loss)
         self._waiting = kept

@@ -105,7 +105,8 @@ class Member:
     @property
     def is_leader(self) -> bool:
         """Whether it believes that it leads."""
-        return self.worker is not None and self.worker.is_leader
+        worker = self.worker
+        return worker is not None and self._loop.ask_in(self.node, lambda: worker.is_leader)
 
     def start(self) -> asyncio.Task[None]:
         """Begin to live; the caller keeps the task."""

@@ -13,6 +13,8 @@ import random
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
+import msgspec
+
 from floodmark.core.errors import HarnessBugError
 from floodmark.systems.fleet.simulation.loop import Node, VirtualLoop
 from floodmark.systems.fleet.simulation.weather import Weather
@@ -98,6 +100,7 @@ class Link:
         self.cut_in = False  # answers and events do not arrive
         self.disturbed_s = -1.0  # the last moment at which the link was cut or broken, as far as it is over
         self.watches: dict[Listener, None] = {}
+        self.clock_error_s = rng.uniform(-1, 1) * weather.clock_error_s
         self.muted_bucket = ""  # writes to this bucket are lost on the way, for a node whose heartbeats alone do not arrive
         self._loop = server.loop
         self._operation_s = operation_s
@@ -173,6 +176,10 @@ class Link:
         """Let the caller wait until its limit, and then tell it that nobody answered."""
         error = StoreUnavailableError(request.operation, f"no answer within {self._operation_s:g} s")
         self._loop.call_in(self.node, max(0.0, request.until_s - self._loop.now_s), request.settle, None, error)
+
+    def seen(self, entry: Entry) -> Entry:
+        """An entry as the node sees it: with the time of writing by the node's own clock, as well as that is known."""
+        return msgspec.structs.replace(entry, written_s=entry.written_s * self.node.clock_rate + self.clock_error_s)
 
     # --- watches ---
 

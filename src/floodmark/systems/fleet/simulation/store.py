@@ -53,7 +53,8 @@ class SimulatedBucket:
 
     async def get(self, key: str) -> Entry | None:
         """The live entry."""
-        return await self._ask("get", functools.partial(self._bucket.get, key))
+        entry = await self._ask("get", functools.partial(self._bucket.get, key))
+        return None if entry is None else self._link.seen(entry)
 
     async def create(self, key: str, value: bytes) -> int:
         """Write a key that is not alive."""
@@ -73,11 +74,11 @@ class SimulatedBucket:
 
     async def entries(self, prefix: str = "") -> list[Entry]:
         """The live entries."""
-        return await self._ask("list", functools.partial(self._bucket.entries, prefix))
+        return [self._link.seen(entry) for entry in await self._ask("list", functools.partial(self._bucket.entries, prefix))]
 
     async def history(self, key: str) -> list[Entry]:
         """The versions that are kept."""
-        return await self._ask("history", functools.partial(self._bucket.history, key))
+        return [self._link.seen(entry) for entry in await self._ask("history", functools.partial(self._bucket.history, key))]
 
     async def watch(self, prefix: str = "") -> SimulatedWatch:
         """Begin to watch."""
@@ -118,7 +119,7 @@ class SimulatedWatch:
         """Listen from now on; at the server."""
         if self._closed:  # its reader gave up while the request was on its way
             return
-        self._waiting.extend(alive)
+        self._waiting.extend(self.link.seen(entry) for entry in alive)
         self._waiting.append(None)
         self.link.watches[self] = None
         self.link.server.listen(self._bucket, self._prefix, self)
@@ -166,7 +167,7 @@ class SimulatedWatch:
 
     def _arrive(self, entry: Entry) -> None:
         if not (self._closed or self._lost or self.link.holds(self, entry)):
-            self._waiting.append(entry)
+            self._waiting.append(self.link.seen(entry))
             self._ring()
 
     def _leave(self) -> None:

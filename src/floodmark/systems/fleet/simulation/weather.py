@@ -25,6 +25,7 @@ class Weather(msgspec.Struct, frozen=True, kw_only=True):
     detect_limit_s: float = 2.0  # a cut connection is noticed within this
     reconnect_limit_s: float = 0.5  # after a cut has healed
     late_packet_ratio: float = 0.0  # requests on their way into a cut that arrive when it heals, long after they were given up
+    clock_error_s: float = 0.002  # how wrong a node's idea of the server's clock is at most
     consumer_limit_s: float = 0.03  # how long the consumer's update takes at most
     consumer_fail_ratio: float = 0.0
 
@@ -36,8 +37,24 @@ class Weather(msgspec.Struct, frozen=True, kw_only=True):
 CALM: Final = Weather(name="calm")
 CLIMATES: Final = (
     CALM,
-    Weather(name="lan with losses", fail_before_ratio=0.02, fail_after_ratio=0.02, watch_loss_ratio=0.01, late_packet_ratio=0.5),
-    Weather(name="wide area", median_s=0.04, spread=0.6, limit_s=0.5, in_order=False, consumer_limit_s=0.2, late_packet_ratio=0.3),
+    Weather(
+        name="lan with losses",
+        clock_error_s=0.05,
+        fail_before_ratio=0.02,
+        fail_after_ratio=0.02,
+        watch_loss_ratio=0.01,
+        late_packet_ratio=0.5,
+    ),
+    Weather(
+        name="wide area",
+        median_s=0.04,
+        clock_error_s=0.2,
+        spread=0.6,
+        limit_s=0.5,
+        in_order=False,
+        consumer_limit_s=0.2,
+        late_packet_ratio=0.3,
+    ),
     Weather(
         name="heavy tail",
         median_s=0.005,
