@@ -11,6 +11,7 @@ import pytest
 
 from floodmark.systems.fleet.errors import NotLeaderError, PublishError
 from floodmark.systems.fleet.leader import Lifecycle
+from floodmark.systems.fleet.partition import Partition, StaticSource
 from floodmark.systems.fleet.records import AssignmentRecord, assignment_key, encode, heartbeat_key
 from floodmark.systems.fleet.settings import Handover, Settings
 from floodmark.systems.fleet.simulation.loop import run_virtual, virtual
@@ -386,24 +387,23 @@ async def test_refresh_of_a_leader_whose_term_has_ended_says_so() -> None:
             await calculator.refresh()
 
 
-class BrokenSource:
-    """Answers once, and fails ever after."""
+class BrokenSource(StaticSource):
+    """Answers until it is broken."""
 
-    def __init__(self, count: int) -> None:
-        self._left = [partitions(count)]
+    broken = False
 
-    async def list_partitions(self) -> list[object]:
-        if not self._left:
+    async def list_partitions(self) -> list[Partition]:
+        if self.broken:
             raise ConnectionError("planted")
-        return self._left.pop()
+        return await super().list_partitions()
 
 
 @virtual
 async def test_refresh_with_a_source_that_fails_tells_the_caller_and_an_emergency_goes_on_without_it() -> None:
     world = World()
+    world.source = source = BrokenSource(partitions(100))
     async with world.running(*names(3)) as calculator:
-        world.source.list_partitions = BrokenSource(0).list_partitions  # type: ignore[method-assign]
-        world.source.list_partitions.__self__._left.clear()  # type: ignore[attr-defined]
+        source.broken = True
 
         with pytest.raises(ConnectionError):
             await calculator.refresh()

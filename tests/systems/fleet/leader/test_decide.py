@@ -253,7 +253,7 @@ def test_planner_keeps_what_an_unconfirmed_worker_has_when_another_is_given_up()
 
     leader.see(workers(4), for_s=GRACE_S - 2.0 + STEP_S)
 
-    assert [(who, kept) for _, _, who, kept in leader.rounds] == [(workers(4), {"worker-4"})]
+    assert [(who, kept) for _, _, who, kept in leader.rounds] == [(workers(4), workers("worker-4"))]
     assert leader.planner.known == workers(5)
 
 
@@ -326,7 +326,7 @@ def test_planner_of_a_new_term_asserts_it_and_moves_nobody_in_or_out() -> None:
 
     leader.see(workers(3) | {"worker-9"})
 
-    assert leader.rounds == [(0.0, Lifecycle.TAKEOVER, workers(3), {"worker-3"})]
+    assert leader.rounds == [(0.0, Lifecycle.TAKEOVER, workers(3), workers("worker-3"))]
     assert leader.planner.known == workers(4)
 
 
