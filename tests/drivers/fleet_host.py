@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -70,7 +71,7 @@ class Host:
                     return
                 struck = [self.workers.pop(number - 1)]
             case "status":
-                answer["workers"] = [{"id": name, "pid": 1, "rss": 1000, "tasks": 3} for name in self.workers]
+                answer["workers"] = [{"worker": name, "pid": os.getpid(), "state": "Stable", "tasks": 6} for name in self.workers]
         for worker in struck:
             await self.client.publish(f"done.{word['do']}", json.dumps({"begun_ns": answer["begun_ns"], "worker": worker}).encode())
         await message.respond(json.dumps(answer).encode())

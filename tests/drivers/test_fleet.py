@@ -77,7 +77,7 @@ async def test_script_is_played_by_the_first_message_and_its_record_gives_the_fi
             if figures["words_failed"] and figures.get("settled_points"):
                 break
 
-        assert (figures["words"], figures["words_failed"], figures["words_unsaid"]) == (2, 1, 0)
+        assert (figures["words_said"], figures["words_failed"], figures["words_unsaid"]) == (2, 1, 0)
         assert (figures["versions"], figures["versions_load"]) == (2, 1)
         assert (figures["coverage_gaps"], figures["owners_twice"], figures["workers"], figures["assigned"]) == (0, 0, 3, 4)
         assert (figures["looks"], figures["tasks_max"]) == (1, 6)
@@ -110,7 +110,7 @@ async def test_connect_another_run_on_the_same_server_begins_a_record_of_its_own
         figures = await later.statistics(url)
 
         assert figures is not None
-        assert figures["words"] == 1
+        assert figures["words_said"] == 1
         await connection.close()
 
 

@@ -38,7 +38,7 @@ def test_figures_of_a_calm_fleet_accuse_nobody() -> None:
 
     wrong = (
         *("coverage_gaps", "orphans", "owners_twice", "strangers", "unapplied", "idle_workers", "leaders_twice", "version_back"),
-        *("stale_writes", "emergencies", "ids_twice", "words_failed", "versions_load"),
+        *("stale_writes", "emergencies", "ids_twice", "versions_load"),
     )
     assert {name: figures[name] for name in wrong} == dict.fromkeys(wrong, 0)
     assert (figures["workers"], figures["assigned"], figures["partitions_min"], figures["partitions_max"]) == (2, 4, 2, 2)
@@ -459,11 +459,20 @@ def test_memory_levels_where_both_numbers_vary_say_nothing() -> None:
     assert "memory_per_worker_bytes" not in figures_of(made.record())
 
 
+def test_puts_failed_what_was_made_to_fail_was_felt() -> None:
+    made = calm()
+    made.do(5.0, "fail_put")
+
+    assert figures_of(made.record())["puts_failed"] == 1
+    assert "puts_failed" not in figures_of(calm().record())
+
+
 def test_words_that_failed_and_that_were_never_said_are_counted() -> None:
     made = calm()
+    made.mark(0.6, "said", word="0 start count=2")
     made.mark(5.0, "failed", word="5 kill worker=9", error="there is no worker 9")
     made.mark(6.0, "late", word="6 kill", late_s=0.75)
 
     figures = figures_of(made.record(script_count=4))
 
-    assert (figures["words"], figures["words_failed"], figures["words_unsaid"], figures["words_late_s_max"]) == (1, 1, 2, 0.75)
+    assert (figures["words_said"], figures["words_failed"], figures["words_unsaid"], figures["words_late_s_max"]) == (1, 1, 2, 0.75)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from floodmark.drivers import fleet_memory, fleet_owners, fleet_promises, fleet_times
-from floodmark.drivers.fleet_record import FAILED_MARK, LATE_MARK, MARK, Record
+from floodmark.drivers.fleet_record import FAILED_MARK, LATE_MARK, MARK, SAID_MARK, Record
 
+FELT = "fail_put"
 FIGURES: dict[str, str] = {
     "settled_points": "moments at which the fleet had had its time since the last word, and was judged",
     "coverage_gaps": "partitions that nobody held, at the worst settled point",
@@ -63,7 +64,8 @@ FIGURES: dict[str, str] = {
         for unit in ("worker", "partition")
         for end, text in (("", "slope over the levels"), ("_lower", "lower end of its 95 % interval"), ("_upper", "upper end"))
     },
-    "words": "words that were done to the fleet",
+    "puts_failed": "writes of a leader that were made to fail",
+    "words_said": "words that were done to the fleet",
     "words_failed": "words that could not be done",
     "words_unsaid": "words of the script that were neither done nor failed",
     "words_late_s_max": "how late a word was said, the latest",
@@ -93,11 +95,14 @@ def figures_of(record: Record) -> dict[str, float]:
 
 def _script(record: Record) -> dict[str, float]:
     """What became of the script. Empty when nothing of it was tried."""
+    said = sum(note.key == SAID_MARK for note in record.of(MARK))
     failed = sum(note.key == FAILED_MARK for note in record.of(MARK))
-    if not record.words and not failed:
-        return {}
+    felt = sum(word.word == FELT for word in record.words)
+    figures: dict[str, float] = {"puts_failed": felt} if felt else {}
+    if not said and not failed:
+        return figures
     late_s = [float((note.value or {}).get("late_s", 0.0)) for note in record.of(MARK) if note.key == LATE_MARK]
-    figures: dict[str, float] = {"words": len(record.words), "words_failed": failed, "words_late_s_max": max(late_s, default=0.0)}
+    figures |= {"words_said": said, "words_failed": failed, "words_late_s_max": max(late_s, default=0.0)}
     if record.script_count is not None:
-        figures["words_unsaid"] = max(0, record.script_count - len(record.words) - failed)
+        figures["words_unsaid"] = record.script_count - said - failed
     return figures

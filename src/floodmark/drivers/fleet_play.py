@@ -17,7 +17,7 @@ from typing import Any
 from floodmark.core.errors import SystemUnderTestError
 from floodmark.drivers.base import RefusedError
 from floodmark.drivers.fleet_owners import Board
-from floodmark.drivers.fleet_record import ASSIGNMENT, FAILED_MARK, LATE_MARK, LOAD_MARK, MEMORY_MARK, SOURCE_MARK, Note
+from floodmark.drivers.fleet_record import ASSIGNMENT, FAILED_MARK, LATE_MARK, LOAD_MARK, MEMORY_MARK, SAID_MARK, SOURCE_MARK, Note
 from floodmark.drivers.fleet_script import Line
 from floodmark.drivers.fleet_wire import CONTROL, Desk, open_desk
 from floodmark.drivers.nats_address import Address
@@ -26,6 +26,7 @@ CLAIM, READY = "claim", "ready"
 WORD_LIMIT_S = 60.0
 AGAIN_LIMIT_S = 20.0
 LATE_S = 0.05
+ENDED = ("Shutdown", "Killed")
 _POLL_S = 0.05
 
 
@@ -98,7 +99,9 @@ class Play:
             error = str(exc)
         if error is not None:
             await self._note(FAILED_MARK, {"word": str(line), "error": error})
-        elif line.word == "refresh":
+            return
+        await self._note(SAID_MARK, {"word": str(line)})
+        if line.word == "refresh":
             self._source.refresh(line)
             await self._note(SOURCE_MARK, {"partitions": self._source.names})
 
@@ -174,15 +177,15 @@ class Standing:
 
 def look_at(workers: Sequence[dict[str, Any]], partitions_count: int) -> dict[str, int]:
     """Sum up what the processes of some workers have: each process once, its proportional share of memory that it has with others."""
-    pids = sorted({int(worker["pid"]) for worker in workers if worker.get("pid")})
-    told = {int(worker["pid"]): int(worker.get("rss") or 0) for worker in workers if worker.get("pid")}
-    shares = {pid: share_bytes(pid) for pid in pids}
+    running = [worker for worker in workers if worker.get("pid") and worker.get("state") not in ENDED]
+    of_process = {int(worker["pid"]): worker for worker in running}
+    shares = {pid: share_bytes(pid) for pid in sorted(of_process)}
     return {
-        "workers": len(workers),
+        "workers": len(running),
         "partitions": partitions_count,
-        "bytes": sum(told[pid] if share is None else share for pid, share in shares.items()),
-        "tasks": sum(int(worker.get("tasks") or 0) for worker in workers),
-        "processes": len(pids),
+        "bytes": sum(int(of_process[pid].get("rss_bytes") or 0) if share is None else share for pid, share in shares.items()),
+        "tasks": sum(int(worker.get("tasks") or 0) for worker in of_process.values()),
+        "processes": len(of_process),
     }
 
 

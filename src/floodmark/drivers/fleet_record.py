@@ -21,7 +21,7 @@ import msgspec
 ASSIGNMENT, HEARTBEAT, ELECTION, STABLE_ID = "assignment", "heartbeat", "election", "stableid"
 BUCKETS = {name: f"parti-{name}" for name in (STABLE_ID, ELECTION, HEARTBEAT, ASSIGNMENT)}
 DONE, MARK = "done", "mark"
-LOAD_MARK, MEMORY_MARK, FAILED_MARK, LATE_MARK, SOURCE_MARK = "load", "memory", "failed", "late", "source"
+LOAD_MARK, MEMORY_MARK, FAILED_MARK, LATE_MARK, SOURCE_MARK, SAID_MARK = "load", "memory", "failed", "late", "source", "said"
 ALIVE_SLACK_S = 0.25  # of a heartbeat's TTL: the record has a key a little later than its bucket
 STRUCK_S = 0.05  # what was under way when a worker was struck may still arrive so much later
 _OF_BUCKET = {f"$KV.{bucket}.": name for name, bucket in BUCKETS.items()}

@@ -22,7 +22,8 @@ from floodmark.systems.fleet.host.options import Options, read_options
 from floodmark.systems.fleet.host.server import serving
 from floodmark.systems.fleet.host.streams import make_streams
 from floodmark.systems.fleet.host.words import Words
-from floodmark.systems.fleet.store.nats import NatsBucket, NatsStore
+from floodmark.systems.fleet.membership import Buckets
+from floodmark.systems.fleet.store.nats import NatsStore
 
 
 def host(
@@ -78,6 +79,7 @@ async def serve(options: Options) -> None:
         server = await stack.enter_async_context(serving(options.nats, apart=options.apart))
         store = await stack.enter_async_context(await NatsStore.connect(server.url, name="fleet host"))
         await make_streams(store.link, out_stream=options.out_stream)
+        buckets = await Buckets.open(store, options.settings)  # before the first worker: a record can only be fed by streams that are there
         network = await stack.enter_async_context(Network(server.url)) if options.network else None
         marks = await stack.enter_async_context(asyncio.TaskGroup())
 
@@ -85,6 +87,5 @@ async def serve(options: Options) -> None:
             marks.create_task(control.felt(squad, what))
 
         crew = await stack.enter_async_context(Crew(options, server.url, network, felt))
-        election = NatsBucket(store.link, options.settings.election_bucket, watch_idle_s=0.0)  # read only, and made by the first worker
-        control = Control(Words(crew, server, network, election), store.link)
+        control = Control(Words(crew, server, network, buckets.election), store.link)
         await control.serve(stop, ready=lambda: print(f"floodmark fleet ready {server.url}", flush=True))
