@@ -171,9 +171,9 @@ class Receiver:
         if entry is not None:
             self._offer(entry)
         elif self.cached is held and held is not None:
-            if self._led_for_s() is None:
+            if self._led_for_s() is None and not self.suspended:
                 self._gone = True
-            else:
+            else:  # out of force and gone: it was given away, whoever leads by now
                 self.cached = None
         if self.suspended:
             self.suspended = False

@@ -22,6 +22,7 @@ class IllBucket(MemoryBucket):
 
     fail_reads = False
     read_s = 0.0
+    write_s = 0.0
 
     async def get(self, key: str):  # type: ignore[no-untyped-def]
         if self.fail_reads:
@@ -30,16 +31,22 @@ class IllBucket(MemoryBucket):
             await asyncio.sleep(self.read_s)
         return await super().get(key)
 
+    async def update(self, key: str, value: bytes, revision: int) -> int:
+        await asyncio.sleep(self.write_s)
+        return await super().update(key, value, revision)
 
-def a_fleet_of_one(settings: Settings) -> tuple[Worker, IllBucket]:
+
+def a_fleet_of_one(settings: Settings) -> tuple[Worker, IllBucket, IllBucket]:
+    """The worker, its bucket of assignments and its bucket of heartbeats."""
     backend = MemoryBackend()
-    bucket = backend._buckets[settings.assignment_bucket] = IllBucket(backend, settings.assignment_bucket, 0.0, 1)
-    return Worker(settings, MemoryStore(backend), StaticSource(PARTITIONS), rng=random.Random(1)), bucket
+    assignments = backend._buckets[settings.assignment_bucket] = IllBucket(backend, settings.assignment_bucket, 0.0, 1)
+    heartbeats = backend._buckets[settings.heartbeat_bucket] = IllBucket(backend, settings.heartbeat_bucket, settings.heartbeat_ttl_s, 1)
+    return Worker(settings, MemoryStore(backend), StaticSource(PARTITIONS), rng=random.Random(1)), assignments, heartbeats
 
 
 @virtual
 async def test_worker_whose_record_cannot_be_read_after_a_degraded_time_comes_back() -> None:
-    worker, bucket = a_fleet_of_one(profile("fast", degraded_exit_s=1.0))
+    worker, bucket, _ = a_fleet_of_one(profile("fast", degraded_exit_s=1.0))
     async with worker:
         assert worker.membership is not None
         loop = asyncio.get_running_loop()
@@ -57,14 +64,33 @@ async def test_worker_whose_record_cannot_be_read_after_a_degraded_time_comes_ba
 
 @virtual
 async def test_worker_whose_record_is_read_for_longer_than_its_lease_works_on_nothing_meanwhile() -> None:
-    worker, bucket = a_fleet_of_one(profile("fast"))
+    worker, bucket, heartbeat_bucket = a_fleet_of_one(profile("fast"))
     async with worker:
         assert worker.membership is not None
         heartbeats = worker.membership.heartbeats
         assert heartbeats is not None
-        bucket.read_s = 3.0
+        bucket.read_s, heartbeat_bucket.write_s = 3.0, 0.2
         heartbeats.lapse()
 
         for _ in range(200):
             await asyncio.sleep(0.05)
             assert heartbeats.held() or worker.assignment is None
+
+
+@virtual
+async def test_worker_that_comes_back_to_no_record_and_no_leader_works_on_nothing() -> None:
+    settings = profile("fast")
+    worker, bucket, _ = a_fleet_of_one(settings)
+    async with worker:
+        assert worker.membership is not None
+        heartbeats, receiver = worker.membership.heartbeats, worker.membership.receiver
+        assert heartbeats is not None
+        assert receiver is not None
+        receiver._led_for_s = lambda: None
+
+        heartbeats.muted = True
+        await worker.wait_state(WorkerState.WAITING_ASSIGNMENT, 5)
+        await bucket.delete(f"assignment.{worker.worker_id}")
+        await receiver.resume()
+
+        assert worker.assignment is None

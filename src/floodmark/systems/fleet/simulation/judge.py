@@ -30,6 +30,7 @@ from floodmark.systems.fleet.store.base import Entry
 
 SIGHT_S: Final = 0.25  # how old what a leader sees may be, where nothing hinders it
 MOVES_FACTOR: Final = 1.5  # a planned round may move so many times its ideal share
+AVERAGE_LEAST: Final = 10  # partitions per worker; of fewer, the bound on loads lets some move on
 Report = Callable[[str, str], None]
 Order = tuple[int, int]  # epoch and version
 
@@ -142,6 +143,8 @@ class Judge:
 
     def _moved(self, before: Round, after: Round) -> None:
         joined = after.workers - before.workers
+        if len(after.owner_of) < AVERAGE_LEAST * len(after.workers):
+            return
         if after.lifecycle != "planned_scale" or before.workers - after.workers or before.owner_of.keys() != after.owner_of.keys():
             return
         moved = sum(after.owner_of[keys] != owner for keys, owner in before.owner_of.items())
