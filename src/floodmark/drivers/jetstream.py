@@ -16,7 +16,7 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import msgspec
 
@@ -326,7 +326,7 @@ def _why_refused(answer: Answer) -> str:
     if answer.status == 503:
         return "no stream takes this subject"
     try:
-        error = msgspec.json.decode(answer.payload, type=dict[str, dict[str, str | int]])["error"]
+        error = msgspec.json.decode(answer.payload, type=dict[str, Any])["error"]
         return str(error.get("description", error))
-    except (msgspec.MsgspecError, KeyError):
+    except (msgspec.MsgspecError, KeyError, AttributeError):
         return f"the stream answered {answer.payload[:80]!r}"
