@@ -186,6 +186,9 @@ def run(
     tier: Annotated[Tier | None, typer.Option(help="quick or full; full when scenarios are named.")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes every random choice; a new one each run unless given.")] = None,
     agents: Annotated[int | None, typer.Option(help="Load processes; as many as fit unless given.")] = None,
+    nats: Annotated[
+        str | None, typer.Option(metavar="URL", help="Play with `floodmark agent`s that answer at this NATS server; needs --agents.")
+    ] = None,
     profile: Annotated[
         Profiled | None, typer.Option(help="Profile the target, in Python: its processor time (py-spy) or its memory (memray).")
     ] = None,
@@ -197,6 +200,8 @@ def run(
     names = what or []
     if agents is not None and agents < 1:
         raise UsageError(f"--agents must be at least 1, got {agents}")
+    if nats is not None and agents is None:
+        raise UsageError("--nats plays with agents on other machines; say with --agents how many load processes are needed")
     if scale is not None and not 0 < scale < float("inf"):
         raise UsageError(f"--scale must be finite and greater than 0, got {scale:g}")
     if seed is not None and not 0 <= seed < 2**63:
@@ -210,7 +215,7 @@ def run(
     order = Order(
         name="-".join(Path(name).stem for name in names) if 0 < len(names) <= 2 else ("quick" if quick else "run"),
         items=items,
-        settings=Settings(seed=chosen_seed, agents=agents, profile=None if profile is None else profile.value),
+        settings=Settings(seed=chosen_seed, agents=agents, profile=None if profile is None else profile.value, nats=nats),
         scale=1.0 if scale is None else scale,
         out=out,
         command=_replay(chosen_seed),
@@ -408,6 +413,21 @@ def chat(
 
     order = command.Order(backend=backend, url=url, model=model, api_key_env=api_key_env, once=once, light=light)
     raise typer.Exit(command.run(order, stdin=sys.stdin, stdout=sys.stdout))
+
+
+@app.command()
+def agent(
+    nats: Annotated[str, typer.Option(metavar="URL", help="The NATS server, with JetStream, at which runs are called out.")],
+    name: Annotated[str, typer.Option(help="What it is called in results; the machine's name and four digits unless given.")] = "",
+    capacity: Annotated[int, typer.Option(help="Load processes at once; one for each core but one, as a rule.")] = 1,
+) -> None:
+    """Play slices of runs that are called out at a NATS server, until SIGTERM or SIGINT."""
+    from floodmark.runner import remote  # here: only this command needs the fleet
+
+    if capacity < 1:
+        raise UsageError(f"--capacity must be at least 1, got {capacity}")
+    order = remote.Order(nats=nats, name=name, capacity=capacity)
+    uvloop.run(remote.until_told(order, lambda line: print(line, file=sys.stderr, flush=True)))
 
 
 @app.command()

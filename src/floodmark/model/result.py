@@ -65,6 +65,22 @@ class GeneratorUsage(msgspec.Struct, frozen=True, kw_only=True):
     processes: int = 1
 
 
+class AgentResult(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent on another machine: its clock is `offset_ns` ahead of the runner's, give or take `uncertainty_ns`, drift included.
+
+    `rss_bytes_peak` and `cpu_s` are what it cost in this scenario, its slices' processes included; `GeneratorUsage` has the runner alone.
+    """
+
+    name: str
+    host: str
+    offset_ns: int
+    uncertainty_ns: int
+    drift_ppm: float = 0.0
+    slices: tuple[int, ...] = ()
+    rss_bytes_peak: int = 0
+    cpu_s: float = 0.0
+
+
 class CriterionResult(msgspec.Struct, frozen=True, kw_only=True):
     """One criterion and what was seen; `observed` is in base units (s, bytes, /s, ratio), None when there was no evidence."""
 
@@ -145,6 +161,7 @@ class ScenarioResult(msgspec.Struct, frozen=True, kw_only=True):
     log_tail: tuple[str, ...] = ()
     title: str = ""
     faults: tuple[FaultResult, ...] = ()
+    agents: tuple[AgentResult, ...] = ()
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ The same frozen structs come from Python and from TOML (`model/read.py`). Number
 
 from __future__ import annotations
 
+import enum
 import math
 import re
 
@@ -263,13 +264,21 @@ def target_from(text: str) -> Target:
     return Target(command=text, ready_pattern=URL_IN_OUTPUT)
 
 
+class AgentLoss(enum.Enum):
+    """What becomes of a run when one of its agents on other machines is lost."""
+
+    UNKNOWN = "unknown"
+    TAKE_OVER = "take-over"
+
+
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One stress test.
 
     `scale` multiplies the sizes named in `scaled` (see `suites`), and is printed with the result. `lag_limit_s` is how late the
     generator itself may be (99th percentile) before the run is UNKNOWN; closed-loop phases have no intended times and ignore it.
     With `second_load` the phases are played twice, a drain between them, the second time as `NAME-again` and without the timed faults:
-    what a leak does again and a cache does not.
+    what a leak does again and a cache does not. `agent_loss` is what becomes of a run over several machines when an agent is lost: it ends
+    as unknown at once, or another agent with room takes over its part of the population, in the phase being played.
     """
 
     id: str
@@ -290,6 +299,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     drain_limit_s: float = 10.0
     lag_limit_s: float = 0.25
     second_load: bool = False
+    agent_loss: AgentLoss = AgentLoss.UNKNOWN
     scale: float = 1.0
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from floodmark.core.errors import UsageError
@@ -30,7 +31,7 @@ from floodmark.faults.wire.proxy import Proxy, running
 from floodmark.faults.wire.spec import WireFault
 from floodmark.model.checks import FAULT_WINDOWS
 from floodmark.model.scenario import Fault, Phase, Scenario
-from floodmark.runner.agents import Agents
+from floodmark.runner.agents import Lines
 from floodmark.runner.evidence import Blow, Evidence
 from floodmark.runner.possible import NOT_OURS, ON_PROCESSES
 
@@ -67,7 +68,7 @@ class Blows:
     """Lets the faults of a scenario happen on time."""
 
     def __init__(
-        self, scenario: Scenario, plans: list[FaultPlan], agents: Agents, evidence: Evidence, proxy: Proxy | None, *, seed: int
+        self, scenario: Scenario, plans: list[FaultPlan], agents: Lines[Any], evidence: Evidence, proxy: Proxy | None, *, seed: int
     ) -> None:
         self._scenario = scenario
         self._plans = plans

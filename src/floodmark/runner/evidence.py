@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from floodmark.ledger.reconcile import Reckoning
+from floodmark.model.result import AgentResult
 from floodmark.monitor.watch import Watch
 from floodmark.runner.target import RunningTarget
 from floodmark.runner.timeline import Timeline
@@ -84,6 +85,10 @@ class Evidence:
         self.reasons: Counter[str] = Counter()
         self.notes: list[str] = []
         self.interrupted = False
+        self.clock_error_ns = 0
+        """By how much a latency between agents on two machines may be wrong."""
+        self.agents: tuple[AgentResult, ...] = ()
+        """Agents on other machines."""
         self.where = "before the load"
         """Where the run is, in words for a note about its end."""
 

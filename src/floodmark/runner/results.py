@@ -53,6 +53,7 @@ def result_of(scenario: Scenario, evidence: Evidence, *, agents: int, seed: int,
         _unproven(result) if late or spoilt_by_lag(criterion, result, record) else result
         for criterion, result in zip(criteria, judged, strict=True)
     )
+    judged = tuple(undecided_by_clocks(*pair, evidence.clock_error_ns) for pair in zip(criteria, judged, strict=True))
     if evidence.interrupted or (evidence.broken_off and not evidence.target_exits):
         judged = held_back(judged, evidence.notes[0])
     judged = (*judged, *caveats(scenario, evidence, record))
@@ -86,6 +87,7 @@ def result_of(scenario: Scenario, evidence: Evidence, *, agents: int, seed: int,
         note="; ".join([*evidence.notes, *reasons]),
         log_tail=target.log_tail() if target is not None and verdict is not Verdict.PASS else (),
         faults=record.faults,
+        agents=evidence.agents,
     )
     return result, observations
 
@@ -263,6 +265,26 @@ def spoilt_by_lag(criterion: Criterion, result: CriterionResult, record: Record)
     name = criterion.metric.removeprefix("latency_")
     lag_s, service_s = (getattr(times, name) / 1e9 for times in (record.lag, record.service))
     return bool(service_s < criterion.limit and result.observed - lag_s < criterion.limit)
+
+
+BETWEEN_CLOCKS = ("latency_", "recovery", "first_delivery", "full_rate", "backlog_drained")
+"""Metrics that compare times of two agents, or of an agent and the runner."""
+
+
+def undecided_by_clocks(criterion: Criterion, result: CriterionResult, error_ns: int) -> CriterionResult:
+    """A time between two clocks is known to `error_ns`: where the limit lies within that of it, nobody can say whether it was kept.
+
+    Every latency may be wrong by that much, so a percentile may be by no more. Between two phases both sides may be, one upwards.
+    """
+    if not error_ns or result.observed is None or not criterion.metric.startswith(BETWEEN_CLOCKS):
+        return result
+    error_s = error_ns / 1e9
+    limit_s = criterion.limit if not criterion.reference else 0.0
+    near = abs(result.observed - limit_s) <= error_s if not criterion.reference else 20 * error_s > result.observed
+    if not near:
+        return result
+    why = f"the agents' clocks are compared to {error_ns / 1e6:.3g} ms, and the limit lies within that of the figure"
+    return msgspec.structs.replace(result, verdict=Verdict.UNKNOWN, note=why)
 
 
 def _unproven(result: CriterionResult) -> CriterionResult:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -23,17 +24,18 @@ from floodmark.drivers.asking import asks_of
 from floodmark.faults import plan as plan_fault
 from floodmark.judge.verdict import Observations
 from floodmark.ledger.inbox import NEVER_NS
+from floodmark.ledger.orphans import adopt
 from floodmark.ledger.reconcile import reconcile
 from floodmark.ledger.wire import accounts_from_wire, merge_accounts, merge_publications, publications_from_wire
 from floodmark.model.finding import Anomaly, Finding
 from floodmark.model.result import ScenarioResult
-from floodmark.model.scenario import Phase, Scenario
+from floodmark.model.scenario import AgentLoss, Phase, Scenario
 from floodmark.monitor.watch import Watch
 from floodmark.report.display import Display
 from floodmark.report.folder import RunFolder
 from floodmark.runner import aftermath, journal, leaks, losses, plan, profile, second, usage
 from floodmark.runner.again import LaterStart
-from floodmark.runner.agents import Agents
+from floodmark.runner.agents import Agents, Lines
 from floodmark.runner.blows import Blows, before, phase_limit_s, windows
 from floodmark.runner.doctor import require_descriptors
 from floodmark.runner.evidence import Evidence
@@ -58,13 +60,15 @@ SALVAGE_LIMIT_S = 5.0
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How to run, apart from what: the seed, the number of agents (None: as many as fit), how often memory is sampled, and whether the
-    target is profiled (one of profile.KINDS).
+    target is profiled (one of profile.KINDS). With `nats`, the URL of a server, agents that answer there are asked instead of processes of
+    this machine.
     """
 
     seed: int = 1
     agents: int | None = None
     watch_s: float = WATCH_S
     profile: str | None = None
+    nats: str | None = None
 
 
 class Session:
@@ -82,7 +86,7 @@ class Session:
         self._blows: Blows | None = None
         self.observed = Observations()
         """The figures behind the newest result."""
-        self._agents = Agents(self._on_progress)
+        self._agents = self._lines()
         self._profiler = profile.profiler(settings.profile, scenario, folder)
         self._pace = Pace()
         self._phase_now: tuple[Phase, int] | None = None  # the phase being played, and when it began
@@ -90,6 +94,19 @@ class Session:
         self._asks = False
         """Whether streams are answers to requests."""
         self._agent_count = settings.agents or plan.agents_for(scenario.population, os.cpu_count() or 1)
+
+    def _lines(self) -> Lines[Any]:
+        if self._settings.nats is None:
+            return Agents(self._on_progress)
+        from floodmark.runner.distributed.agents import RemoteAgents  # here: only a run over several machines speaks to NATS
+
+        return RemoteAgents(self._settings.nats, self._on_progress, take_over=self._scenario.agent_loss is AgentLoss.TAKE_OVER)
+
+    def _note_agents(self) -> None:
+        """Keep what is to be said of agents on other machines."""
+        self._evidence.agents = self._agents.results()
+        self._evidence.clock_error_ns = self._agents.clock_error_ns()
+        self._evidence.notes += self._agents.notes
 
     async def play(self) -> ScenarioResult:
         """Run the scenario.
@@ -147,7 +164,13 @@ class Session:
         leaks.require_limits(scenario)
         agents = self._agent_count
         local = scenario.target.url is None or scenario.target.command is not None
-        require_descriptors(population.connections + population.publishers, processes=1 if local else agents, scale=scenario.scale)
+        if self._settings.nats is None:
+            require_descriptors(population.connections + population.publishers, processes=1 if local else agents, scale=scenario.scale)
+        elif self._asks and scenario.agent_loss is AgentLoss.TAKE_OVER:
+            raise UsageError(
+                f"scenario {scenario.id!r}: agent_loss = 'take-over' is for published streams; driver {scenario.driver!r} asks, "
+                "and answers are lost with whoever asked; use 'unknown'"
+            )
 
     # -- the course of a run ---------------------------------------------------------------------------------------------------
 
@@ -170,7 +193,14 @@ class Session:
             except asyncio.CancelledError:
                 await self._salvage()
                 raise
+            except SystemUnderTestError:
+                self._agents.go_on_without_lost()
+                await self._salvage()
+                if self._evidence.reckoning is not None:
+                    self._evidence.reckoning = in_flight(self._evidence.reckoning)
+                raise
             finally:
+                self._note_agents()
                 await self._agents.close()
                 if not target.gone and not target.died.is_set():
                     names = plan.channel_names(self._run, scenario.population)
@@ -371,9 +401,16 @@ class Session:
             self._evidence.drained_ns = time.monotonic_ns()
             await self._agents.ask("give-up", limit_s=STEP_LIMIT_S)
         self._evidence.outcomes = await self._agents.collect(limit_s=COLLECT_LIMIT_S)
+        if not self._evidence.outcomes:
+            return  # nobody is left who knows anything
         losses.settle(self._scenario, self._evidence)
         accounts = merge_accounts([accounts_from_wire(outcome.accounts) for outcome in self._evidence.outcomes])
         publications = merge_publications([publications_from_wire(outcome.publications) for outcome in self._evidence.outcomes])
+        if not self._asks:  # who asks receives what it has sent for itself
+            population = self._scenario.population
+            for index, life in self._agents.gone:
+                lost = plan.sources_of(population, index, self._agent_count) + plan.source_offset(population, life)
+                adopt(publications, accounts, lost.tolist())
         self._evidence.reckoning = reconcile(
             publications,
             accounts,

@@ -20,7 +20,8 @@ _LENGTH = struct.Struct("<I")
 class Setup(msgspec.Struct, frozen=True, kw_only=True, tag="setup"):
     """Which slice of which scenario an agent plays. `run` and `warmup_run` mark the stamps.
 
-    `clock_shift_ns` makes the agent's monotonic clock the runner's. `lives` is how many agents may play a slice one after the other, and
+    `clock_shift_ns` makes the agent's monotonic clock the runner's; a latency that is less than nothing by up to `clock_error_ns` is none.
+    `lives` is how many agents may play a slice one after the other, and
     `life` says which of them this one is: each publishes under numbers of its own (`plan.source_offset`).
     """
 
@@ -32,6 +33,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, tag="setup"):
     run: int
     warmup_run: int
     clock_shift_ns: int = 0
+    clock_error_ns: int = 0
     life: int = 0
     lives: int = 1
 

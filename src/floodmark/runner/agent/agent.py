@@ -50,7 +50,7 @@ class Agent:
         scenario = setup.scenario
         population = scenario.population
         self._setup = setup
-        clock.follow(setup.clock_shift_ns)
+        clock.follow(setup.clock_shift_ns, error=setup.clock_error_ns)
         self._send = send
         self._population = population
         self._driver = build(scenario.driver, scenario.driver_options)

@@ -13,13 +13,15 @@ from collections.abc import Callable
 
 shift_ns = 0
 """What is added to the machine's monotonic clock."""
+error_ns = 0
+"""How far two agents' clocks may lie apart: what arrives earlier than it was sent by less than that took no time that could be told."""
 now_ns: Callable[[], int] = time.monotonic_ns
 """HOT: the time of the run. Read it as `clock.now_ns()`: it is another function once a shift is set."""
 
 
-def follow(shift: int) -> None:
+def follow(shift: int, *, error: int = 0) -> None:
     """Read the machine's clock with this shift from now on; 0 costs nothing."""
-    global shift_ns, now_ns
-    shift_ns = shift
+    global shift_ns, error_ns, now_ns
+    shift_ns, error_ns = shift, error
     local_ns = time.monotonic_ns
     now_ns = (lambda: local_ns() + shift) if shift else local_ns

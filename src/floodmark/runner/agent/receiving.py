@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
+
 from floodmark.drivers.base import Encoding
 from floodmark.ledger.accounts import Accounts
 from floodmark.ledger.block import Block, decode_block
@@ -137,6 +139,8 @@ class Intake:
         self.last_received_ns = int(deliveries.received_ns[-1])
         response_ns = deliveries.received_ns - deliveries.intended_ns
         service_ns = deliveries.received_ns - deliveries.sent_ns
+        if clock.error_ns:
+            response_ns, service_ns = _forgiven(response_ns, clock.error_ns), _forgiven(service_ns, clock.error_ns)
         self.interval_response.record(response_ns)
         self.interval_service.record(service_ns)
         self._sort_into_windows(deliveries, response_ns)
@@ -160,3 +164,8 @@ class Intake:
             inside = (deliveries.sent_ns >= start_ns) & (deliveries.sent_ns < end_ns)
             if inside.any():
                 self.window_response[name].record(response_ns[inside])
+
+
+def _forgiven(latencies_ns: Ints, error_ns: int) -> Ints:
+    """What two clocks make less than nothing, by no more than they may differ, is nothing."""
+    return np.where((latencies_ns < 0) & (latencies_ns >= -error_ns), 0, latencies_ns)

@@ -1,0 +1,398 @@
+"""The runner's end of agents on other machines: the same steps and answers as over pipes, by way of NATS.
+
+A run waits until enough agents are there, says how many slices it has, and takes the claims of those whom the fleet gave them to. An agent
+that falls silent, leaves, or whose process ends, is told by name. What then happens is the scenario's word: `unknown` ends the run with the
+reason; `take-over` waits for another agent to claim the slice, which plays on from that moment in the phase being played (see `takeover`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from floodmark import __version__
+from floodmark.core.errors import FloodmarkError, SystemUnderTestError, UsageError
+from floodmark.ledger.histogram import Histogram
+from floodmark.model.result import AgentResult
+from floodmark.runner import wire
+from floodmark.runner.agents import START_LIMIT_S, Line, Lines
+from floodmark.runner.distributed.carrier import Carrier
+from floodmark.runner.distributed.clocks import between_agents_ns
+from floodmark.runner.distributed.nats import connect
+from floodmark.runner.distributed.roll import Known, RollCall
+from floodmark.runner.distributed.stream import END, Heard
+from floodmark.runner.distributed.takeover import LIVES, Steps
+from floodmark.runner.distributed.words import (
+    HERE,
+    ROLL,
+    Answer,
+    Claim,
+    Here,
+    Last,
+    Roll,
+    claims_subject,
+    down_subject,
+    pack,
+    unpack,
+    up_subject,
+)
+from floodmark.runner.wire import Do, Progress, Setup
+
+WAIT_LIMIT_S = 30.0
+CLAIM_LIMIT_S = 30.0
+TAKE_OVER_LIMIT_S = 30.0
+CLOSE_LIMIT_S = 8.0
+PIECE_BYTES = 128 * 1024
+
+
+class AgentLostError(SystemUnderTestError):
+    """An agent on another machine is gone, or one of its processes."""
+
+    def __init__(self, name: str, host: str, index: int, why: str) -> None:
+        super().__init__(name, host, index, why)
+        self.name, self.host, self.index, self.why = name, host, index, why
+
+    def __str__(self) -> str:
+        return f"agent {self.name} on {self.host}, which played slice {self.index}, is lost: {self.why}"
+
+
+class _Away(Line):
+    """One slice of the run, and whoever plays it now."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__()
+        self.index = index
+        self.life = 0
+        self.claim: Claim | None = None
+        self.carrier: Carrier | None = None
+        self.sending: asyncio.Task[None] | None = None
+        self.buffer = bytearray()
+        self.ended = False
+        self.steps = Steps()
+        self.claimed = asyncio.Event()
+        self.lost_s = 0.0
+        self.between = False
+        """Whether it waits for another agent to take it over."""
+
+    def send(self, message: wire.Message) -> None:
+        if isinstance(message, Do):
+            self.steps.asked(message)
+        if not self.between:
+            self.tell(message)
+
+    def tell(self, message: wire.Message) -> None:
+        """Send at once, also what the runner did not ask for."""
+        super().send(message)
+
+    def carry(self, frame: bytes) -> None:
+        if self.carrier is not None and not self.ended:
+            self.carrier.write(frame)
+
+
+class RemoteAgents(Lines[_Away]):
+    """Agents that answer at the NATS server `url`. `take_over`: whether a lost one's slice is given to another."""
+
+    def __init__(self, url: str, on_progress: Callable[[int, Progress], None], *, take_over: bool = False) -> None:
+        super().__init__(on_progress)
+        self._url = url
+        self._take_over = take_over
+        self._run = secrets.token_hex(8)
+        self._client: Client | None = None
+        self._roll = RollCall(run=self._run, version=__version__, publish=self._call, on_round=self._look_for_silence)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._setups: list[Setup] = []
+        self._piece_bytes = PIECE_BYTES
+        self._closing = False
+        self._stir = asyncio.Event()
+
+    # -- before the run --------------------------------------------------------------------------------------------------------------
+
+    async def spawn(self, count: int, log_folder: Path, name: str) -> None:
+        """Wait for agents with room for so many slices, then offer these. Raises: UsageError when too few come, or others than ours."""
+        self._client = client = await connect(self._url, f"floodmark run {name}")
+        self._piece_bytes = max(1024, min(PIECE_BYTES, client.max_payload // 2))
+        await client.subscribe(HERE, cb=self._hear)
+        await client.subscribe(claims_subject(self._run), cb=self._hear_claim)
+        await client.subscribe(up_subject(self._run, "*"), cb=self._hear_packet)
+        self._begin(self._roll.run())
+        try:
+            async with asyncio.timeout(WAIT_LIMIT_S):
+                while self._room() < count:
+                    self._roll.changed.clear()
+                    await self._roll.changed.wait()
+        except TimeoutError:
+            raise UsageError(self._too_few(count)) from None
+        self._agents = [_Away(index) for index in range(count)]
+        await self._roll.look()
+        self._roll.slices = count
+        await self._roll.call()
+
+    def _room(self) -> int:
+        for agent in self._roll.known.values():
+            if agent.here.version != __version__:
+                raise UsageError(
+                    f"agent {agent.here.name} on {agent.here.host} is floodmark {agent.here.version}, this is {__version__}; "
+                    "both ends must be of one version"
+                )
+        return sum(agent.room for agent in self._roll.known.values())
+
+    def _too_few(self, count: int) -> str:
+        there = [agent for agent in self._roll.known.values() if not agent.silent]
+        came = f"{len(there)} agent{'s' if len(there) != 1 else ''} with room for {self._room()} slices" if there else "no agent"
+        asked = f"{count} slice{'s are' if count != 1 else ' is'}"
+        return f"{came} came within {WAIT_LIMIT_S:g} s where {asked} to be played; start more with `floodmark agent --nats {self._url}`"
+
+    async def start(self, setups: list[Setup], group: asyncio.TaskGroup) -> None:
+        self._setups = [msgspec.structs.replace(setup, lives=LIVES if self._take_over else 1) for setup in setups]
+        try:
+            async with asyncio.timeout(CLAIM_LIMIT_S):
+                for line in self._agents:
+                    await line.claimed.wait()
+        except TimeoutError:
+            late = ", ".join(str(line.index) for line in self._agents if line.claim is None)
+            raise SystemUnderTestError(f"no agent began to play slice {late} within {CLAIM_LIMIT_S:g} s") from None
+        ready = [self._expect(line, 0) for line in self._agents]
+        for line in self._agents:
+            line.send(self._setup(line))
+        await self._answers(ready, START_LIMIT_S, "start")
+
+    def _setup(self, line: _Away) -> Setup:
+        known = self._holder(line)
+        shift_ns = -known.offset.offset_ns if known is not None else 0
+        return msgspec.structs.replace(
+            self._setups[line.index], clock_shift_ns=shift_ns, clock_error_ns=2 * self.clock_error_ns(), life=line.life
+        )
+
+    def _holder(self, line: _Away) -> Known | None:
+        return self._roll.known.get(line.claim.name) if line.claim is not None else None
+
+    # -- what comes in -----------------------------------------------------------------------------------------------------------------
+
+    async def _call(self, roll: Roll) -> None:
+        assert self._client is not None
+        await self._client.publish(ROLL, pack(roll))
+
+    async def _hear(self, message: Msg) -> None:
+        here = unpack(message.data, Here)
+        if here is not None:
+            self._roll.hear(here)
+
+    async def _hear_claim(self, message: Msg) -> None:
+        claim = unpack(message.data, Claim)
+        if claim is not None:
+            await message.respond(pack(Answer(refused=self._judged(claim))))
+
+    def _judged(self, claim: Claim) -> str:
+        """Take a claim, or say why not."""
+        if self._closing:
+            return "the run is over"
+        if not 0 <= claim.index < len(self._agents):
+            return f"the run has no slice {claim.index}"
+        line = self._agents[claim.index]
+        if line.claim is not None and line.claim.link == claim.link:
+            return ""
+        if line.error is not None:
+            return "the run is over"
+        if line.claim is not None and not line.between:
+            self._lose(line, f"the fleet gave its slice to agent {claim.name}")
+            if not line.between:
+                return "the run is over"
+        line.claim = claim
+        line.buffer.clear()
+        line.ended = False
+        link = claim.link
+        assert self._client is not None
+        client = self._client
+        line.carrier = Carrier(
+            lambda packet: client.publish(down_subject(self._run, link), packet),
+            lambda piece: self._hear_piece(line, link, piece),
+            piece_bytes=self._piece_bytes,
+        )
+        line.sending = self._begin(line.carrier.run())
+        line.claimed.set()
+        return ""
+
+    async def _hear_packet(self, message: Msg) -> None:
+        link = message.subject.rsplit(".", 1)[1]
+        for line in self._agents:
+            if line.claim is not None and line.claim.link == link and line.carrier is not None:
+                with suppress(ValueError):
+                    line.carrier.heard(message.data)
+
+    def _hear_piece(self, line: _Away, link: str, piece: Heard) -> None:
+        if line.claim is None or line.claim.link != link:
+            return
+        if piece.kind == END:
+            line.ended = True
+            self._stir.set()
+            last = unpack(piece.data, Last) or Last()
+            if not line.quitting:
+                self._lose(line, _how(last))
+            return
+        buffer = line.buffer
+        buffer += piece.data
+        while len(buffer) >= wire.HEAD_BYTES:
+            end = wire.HEAD_BYTES + wire.length(bytes(buffer[: wire.HEAD_BYTES]))
+            if len(buffer) < end:
+                return
+            message = wire.unpack(bytes(buffer[wire.HEAD_BYTES : end]))
+            del buffer[:end]
+            if isinstance(message, wire.Did | wire.Outcome):
+                line.steps.answered(message.number)
+            self._heard(line, line.index + line.life * len(self._agents), message)
+
+    # -- losing one --------------------------------------------------------------------------------------------------------------------
+
+    def _look_for_silence(self) -> None:
+        for line in self._agents:
+            known = self._holder(line)
+            if known is None or line.ended or line.between or line.error is not None or self._closing:
+                continue
+            if known.silent:
+                lost = "" if self._client is not None and self._client.is_connected else "; the connection to NATS is lost"
+                self._lose(line, f"nothing was heard of it for 4 s{lost}")
+
+    def _lose(self, line: _Away, why: str) -> None:
+        known = self._holder(line)
+        name, host = (known.here.name, known.here.host) if known is not None else ("?", "?")
+        error = AgentLostError(name, host, line.index, why)
+        if line.error is not None or line.between or self._closing:
+            return
+        line.ended = True
+        if line.sending is not None:
+            line.sending.cancel()
+        self.gone.append((line.index, line.life))
+        room = sum(agent.room for agent in self._roll.known.values() if known is None or agent is not known)
+        if self._take_over and line.steps.phase is not None and line.life + 1 < LIVES and room:
+            self.notes.append(str(error))
+            line.between, line.life, line.lost_s = True, line.life + 1, time.monotonic()
+            line.claimed.clear()
+            if line.progress is not None:
+                self._on_progress(line.index + (line.life - 1) * len(self._agents), _without_connections(line.progress))
+            self._begin(self._replace(line, error))
+        else:
+            self._fail(line, error)
+
+    async def _replace(self, line: _Away, error: AgentLostError) -> None:
+        """Let another agent play a slice on; the steps that it did not see are given to it in their order."""
+        try:
+            async with asyncio.timeout(TAKE_OVER_LIMIT_S):
+                await line.claimed.wait()
+            await self._roll.look()
+            ready = self._expect(line, 0)
+            line.between = False
+            line.tell(self._setup(line))
+            async with asyncio.timeout(START_LIMIT_S):
+                await ready
+                for step in line.steps.done():
+                    self._next_number += 1
+                    answer = self._expect(line, self._next_number)
+                    line.tell(msgspec.structs.replace(step, number=self._next_number))
+                    await answer
+            for step in line.steps.pending(resume_ns=time.monotonic_ns()):
+                line.tell(step)
+            name = line.claim.name if line.claim is not None else "?"
+            self.notes.append(
+                f"agent {name} took slice {line.index} over after {time.monotonic() - line.lost_s:.1f} s; what the lost one had counted is "
+                "gone: what it published is indeterminate where nobody received it, and what its subscriptions received is not counted"
+            )
+        except TimeoutError:
+            line.between = False
+            self._fail(line, AgentLostError(error.name, error.host, error.index, f"{error.why}, and no other agent took its slice over"))
+        except FloodmarkError as exc:
+            line.between = False
+            self._fail(line, exc)
+
+    # -- clocks, figures -----------------------------------------------------------------------------------------------------------------
+
+    async def _ask_all(self, step: str, index: int, at_ns: int, limit_s: float) -> list[wire.Message]:
+        if step in ("phase", "collect"):
+            await self._roll.look()
+        return await super()._ask_all(step, index, at_ns, limit_s)
+
+    def clock_error_ns(self) -> int:
+        """By how much a latency between two agents may be wrong."""
+        holders = {known.here.name: known for line in self._agents if (known := self._holder(line)) is not None}
+        return between_agents_ns(known.offset.uncertainty_ns for known in holders.values())
+
+    def results(self) -> tuple[AgentResult, ...]:
+        """What is to be said of each agent that played."""
+        slices: dict[str, list[int]] = {}
+        for line in self._agents:
+            if line.claim is not None:
+                slices.setdefault(line.claim.name, []).append(line.index)
+        return tuple(
+            AgentResult(
+                name=name,
+                host=known.here.host,
+                offset_ns=known.offset.offset_ns,
+                uncertainty_ns=known.offset.uncertainty_ns,
+                drift_ppm=round(known.offset.drift_ppm, 3),
+                slices=tuple(slices[name]),
+                rss_bytes_peak=known.rss_bytes_peak,
+                cpu_s=round(known.here.cpu_s - known.cpu_s_first, 3),
+            )
+            for name, known in sorted(self._roll.known.items())
+            if name in slices
+        )
+
+    # -- the end -------------------------------------------------------------------------------------------------------------------------
+
+    def _begin(self, job: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a task; its parent is this object, whose `close` ends it."""
+        task = asyncio.get_running_loop().create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None and not self._closing:
+            for line in self._agents:
+                self._fail(line, SystemUnderTestError(f"the way to the agents broke: {type(exc).__name__}: {exc}"))
+
+    async def close(self) -> None:
+        """End the run for all agents: ask, wait a little, then leave it to them, who hear that the run is over."""
+        client = self._client
+        if client is None or self._closing:
+            return
+        for line in self._agents:
+            line.quitting = True
+            with suppress(FloodmarkError):
+                line.carry(wire.pack(Do(step="quit", number=-1)))
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_LIMIT_S if client.is_connected else 0.1):
+                    while any(line.claim is not None and not line.ended for line in self._agents):
+                        self._stir.clear()
+                        await self._stir.wait()
+        finally:
+            self._closing = True
+            self._roll.slices = 0
+            with suppress(Exception):
+                await self._call(Roll(run=self._run, slices=0, number=0, version=__version__))
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)  # gather: they are cancelled, which is not news
+            await client.close()
+
+
+def _how(last: Last) -> str:
+    if last.code is None:
+        return "it was asked to end"
+    said = f", last words: {last.words}" if last.words else ""
+    return f"its process ended by itself (exit code {last.code}{said})"
+
+
+def _without_connections(progress: Progress) -> Progress:
+    none = Histogram().to_wire()
+    return msgspec.structs.replace(progress, connections=0, pending=0, response=none, service=none, lag=none)
