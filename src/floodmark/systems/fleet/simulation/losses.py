@@ -44,6 +44,7 @@ class Losses:
         self._report = report
         self._calm_since_s = calm_since_s
         self._waiting: list[Loss] = []
+        self._election_s = 0.0  # by when the loss of a leader must have been handled
         self._handover_s = 2 * settings.handover_limit_s if settings.handover is Handover.CONFIRMED else 0.0
 
     def lost(self, worker: str, *, left: bool, led: bool) -> None:
@@ -56,9 +57,12 @@ class Losses:
             for waiting in self._waiting:
                 waiting.before_s = max(waiting.before_s, election_s + self._handover_s)
                 waiting.elects = True
-            before_s = max(before_s, election_s + self._handover_s)
-        if worker:
-            loss = Loss(worker=worker, at_s=now_s, absent_s=absent_s, before_s=before_s, elects=led)
+            self._election_s = election_s + self._handover_s
+        assert self.judge is not None
+        if worker in self.judge.records:  # another one has nothing that could be taken over
+            elects = self._election_s > now_s
+            before_s = max(before_s, self._election_s)
+            loss = Loss(worker=worker, at_s=now_s, absent_s=absent_s, before_s=before_s, elects=elects)
             self._waiting.append(loss)
             self._loop.call_when(self._loop.world, before_s, self._due, loss)
 

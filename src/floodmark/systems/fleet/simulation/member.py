@@ -7,6 +7,7 @@ that changes it twice at once is reported.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -18,6 +19,7 @@ from floodmark.systems.fleet.simulation.loop import Node, VirtualLoop
 from floodmark.systems.fleet.simulation.network import Link
 from floodmark.systems.fleet.simulation.ownership import Ownership
 from floodmark.systems.fleet.simulation.store import SimulatedStore
+from floodmark.systems.fleet.states import WorkerState
 from floodmark.systems.fleet.store.base import StoreUnavailableError
 from floodmark.systems.fleet.strategy.base import Strategy
 from floodmark.systems.fleet.worker import Worker
@@ -107,6 +109,16 @@ class Member:
         """Whether it believes that it leads."""
         worker = self.worker
         return worker is not None and self._loop.ask_in(self.node, lambda: worker.is_leader)
+
+    @property
+    def judging_since_s(self) -> float:
+        """Since when it would declare others lost, if it led; may be in the future, inf: it would not, and nobody knows when it will."""
+        membership = self.worker.membership if self.worker is not None else None
+        if membership is None:
+            return 0.0
+        if self.worker is not None and self.worker.state is WorkerState.DEGRADED:
+            return math.inf
+        return membership.recovered_until_s / self.node.clock_rate
 
     def start(self) -> asyncio.Task[None]:
         """Begin to live; the caller keeps the task."""

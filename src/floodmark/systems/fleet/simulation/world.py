@@ -217,7 +217,7 @@ class World:
         member = self._members_by_node[node]
         if self.server.down or member.node.frozen or member.link.disturbed or member.link.weather is not CALM:
             return math.inf
-        return max(member.link.disturbed_s, self._start_s)
+        return max(member.link.disturbed_s, member.judging_since_s, self._start_s)
 
     # --- telling ---
 
