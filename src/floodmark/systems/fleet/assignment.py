@@ -60,6 +60,7 @@ class Receiver:
         self.cached_s = 0.0  # when it was taken
         self.highest = (0, 0)  # of all records seen, refused ones too
         self.suspended = False
+        self._revision = 0  # of the newest that was seen of the key
         self._gone = False  # it vanished while no leader was known
         self._bucket = bucket
         self._contact = contact
@@ -79,7 +80,7 @@ class Receiver:
         """Follow the record until cancelled; a watch that breaks off is opened again."""
         while True:
             try:
-                watch = await self._contact.ask("watch", self._bucket.watch(self._key))
+                watch = await self._contact.ask("watch", self._bucket.watch(self._key), limit_s=self._patience_s)
                 try:
                     await self._follow(watch)
                 finally:
@@ -98,13 +99,13 @@ class Receiver:
                 self._retry.reset()
                 listed = True
                 if not found:
-                    await self._vanished()
-            elif entry.deleted:
-                if listed:
-                    await self._vanished()
-            else:
+                    self._vanished()
+            elif not entry.deleted:
                 found = True
                 self._offer(entry)
+            elif listed and entry.revision > self._revision:
+                self._revision = entry.revision
+                self._vanished()
 
     def _offer(self, entry: Entry) -> None:
         try:
@@ -112,11 +113,13 @@ class Receiver:
         except RecordError as exc:
             self._contact.tell(exc)
             return
-        self._gone = False
+        if entry.revision < self._revision:
+            return  # the watch tells late of what a look has found replaced
+        self._revision, self._gone = entry.revision, False
         rank, highest = (record.epoch, record.version), self.highest
-        if rank <= highest:
-            if rank < highest:
-                self._metrics.count(Metric.ASSIGNMENTS_REFUSED, label="older epoch" if rank[0] < highest[0] else "older version")
+        if rank < highest:
+            self._metrics.count(Metric.ASSIGNMENTS_REFUSED, label="older epoch" if rank[0] < highest[0] else "older version")
+        if rank < highest or (self.cached is not None and rank == highest):
             return
         self.highest = rank
         self.cached = Assignment(
@@ -128,32 +131,27 @@ class Receiver:
 
     # --- a record that is gone ---
 
-    async def _vanished(self) -> None:
-        if self.cached is None:
-            return
-        if self._led_for_s() is None:
-            self._gone = True
-        else:
-            await self._judge()
+    def _vanished(self) -> None:
+        """It is not there: that is meant for us if somebody leads."""
+        self._gone = self.cached is not None
+        if self._led_for_s() is not None:
+            self._give_up()
 
-    async def check(self) -> None:
-        """Judge a record that vanished during a change of leaders; to be called about once a second. Raises: StoreUnavailableError."""
-        led_s = self._led_for_s()
-        if self._gone and led_s is not None and led_s >= self._patience_s:
-            await self._judge()
-
-    async def _judge(self) -> None:
-        """Look if it is gone, and give it up."""
-        held = self.cached
-        self._gone = True  # until we know
-        entry = await self._contact.ask("get", self._bucket.get(self._key))
-        if entry is not None:
-            self._offer(entry)
-        elif self.cached is held:
+    def _give_up(self) -> None:
+        if self._gone:
             self._gone = False
             self.cached = None
             if not self.suspended:
                 self._on_change()
+
+    async def check(self) -> None:
+        """Judge a record that vanished during a change of leaders; to be called about once a second. Raises: StoreUnavailableError."""
+        led_s = self._led_for_s()
+        if self._gone and led_s is not None and led_s >= self._patience_s and await self._get() is None:
+            self._give_up()
+
+    async def _get(self) -> Entry | None:
+        return await self._contact.ask("get", self._bucket.get(self._key), limit_s=self._patience_s)
 
     # --- our own lease ---
 
@@ -167,14 +165,11 @@ class Receiver:
     async def resume(self) -> None:
         """Read the record anew, and put in force what it says. Raises: StoreUnavailableError; nothing is in force then."""
         held = self.cached
-        entry = await self._contact.ask("get", self._bucket.get(self._key))
+        entry = await self._get()
         if entry is not None:
             self._offer(entry)
-        elif self.cached is held and held is not None:
-            if self._led_for_s() is None and not self.suspended:
-                self._gone = True
-            else:  # out of force and gone: it was given away, whoever leads by now
-                self.cached = None
+        elif self.cached is held:
+            self._vanished()
         if self.suspended:
             self.suspended = False
             self._on_change()

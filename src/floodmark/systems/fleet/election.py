@@ -91,7 +91,7 @@ class Election:
         """Take the lead if nobody has it. Raises: StoreUnavailableError."""
         record = LeaderRecord(worker=self._worker_id, token=self._token)
         try:
-            revision = await self._contact.ask("create", self._bucket.create(LEADER_KEY, encode(record)))
+            revision = await self._contact.ask("create", self._bucket.create(LEADER_KEY, encode(record)), limit_s=self._timeout_s)
         except KeyExistsError:
             entry = await self._contact.ask("get", self._bucket.get(LEADER_KEY))
             if entry is None or not self._is_ours(entry):
@@ -103,7 +103,9 @@ class Election:
         record = LeaderRecord(worker=self._worker_id, token=self._token, epoch=epoch)
         asked_s = asyncio.get_running_loop().time()
         try:
-            self._revision = await self._contact.ask("update", self._bucket.update(LEADER_KEY, encode(record), revision))
+            self._revision = await self._contact.ask(
+                "update", self._bucket.update(LEADER_KEY, encode(record), revision), limit_s=self._timeout_s
+            )
         except WrongRevisionError:
             return None
         lease = Lease(epoch=epoch, limit_s=self._timeout_s, renewed_s=asked_s)
@@ -223,7 +225,7 @@ class Election:
 
     async def _wait_for_vacancy(self) -> None:
         """Return when the leader's key is gone, or its time is over."""
-        watch = await self._contact.ask("watch", self._bucket.watch(LEADER_KEY))
+        watch = await self._contact.ask("watch", self._bucket.watch(LEADER_KEY), limit_s=self._timeout_s)
         try:
             async with asyncio.timeout(self._timeout_s) as limit:
                 await self._watch_leader(watch, limit)
