@@ -1,13 +1,15 @@
 """Takes words on the NATS subject `fleet.control`, has them done, answers in one sentence, and tells the record.
 
 Each word that was done is published on `done.{word}`, once for each worker that it struck, with the wall clock before and after: the
-stream FM_RECORD keeps it where somebody has made one. Words are done beside each other, WORDS_AT_ONCE at most. The one that kills the
-server tells of itself first, since afterwards nobody could be told.
+stream FM_RECORD keeps it where somebody has made one. Words are done beside each other, WORDS_AT_ONCE at most. Those that end the server
+are answered first, since who asked may not be back when the server is; `server_kill` is told to the record before it, and `server_restart`,
+of either, when the server answers again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +20,7 @@ from nats.aio.msg import Msg
 from floodmark.core.errors import FloodmarkError
 from floodmark.core.tasks import group
 from floodmark.systems.fleet.host.crew import Squad
+from floodmark.systems.fleet.host.streams import FM_IN
 from floodmark.systems.fleet.host.words import Struck, Word, Words
 from floodmark.systems.fleet.store.base import StoreError
 from floodmark.systems.fleet.store.link import Link
@@ -25,7 +28,9 @@ from floodmark.systems.fleet.store.link import Link
 SUBJECT = "fleet.control"
 WORDS_AT_ONCE = 64
 BACK_LIMIT_S = 15.0  # for a server that was started again to take what we have to tell
+SERVER_WORDS = ("server_kill", "server_restart")
 _PAUSE_S = 0.05
+_log = logging.getLogger("floodmark.fleet")
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -79,10 +84,15 @@ class Control:
         if self._link.connected:
             await message.respond(msgspec.json.encode(done))
             await self._link.client.flush()
-        if done.ok and word.do == "server_kill":
+        if done.ok and word.do in SERVER_WORDS:
             begun_ns = time.time_ns()
-            await self._words.kill_server(word.for_s)
-            await self._mark("server_restart", [], begun_ns=begun_ns, at_ns=time.time_ns(), limit_s=BACK_LIMIT_S)
+            try:
+                await (self._words.kill_server(word.for_s) if word.do == "server_kill" else self._words.restart_server())
+            except FloodmarkError as exc:
+                _log.error("the NATS server did not come back: %s", exc)
+                return
+            await self._back()
+            await self._mark("server_restart", [], begun_ns=begun_ns, at_ns=time.time_ns())
 
     async def _done(self, text: bytes, begun_ns: int) -> tuple[Word, Done]:
         """Have one word done; whatever is wrong with it is in the answer."""
@@ -97,24 +107,32 @@ class Control:
         except (FloodmarkError, OSError) as exc:
             return word, Done(ok=False, begun_ns=begun_ns, at_ns=time.time_ns(), error=str(exc))
         at_ns = time.time_ns()
-        await self._mark(word.do, struck, begun_ns=begun_ns, at_ns=at_ns, limit_s=BACK_LIMIT_S if word.do == "server_restart" else 0.0)
+        if word.do != "server_restart":
+            await self._mark(word.do, struck, begun_ns=begun_ns, at_ns=at_ns)
         workers = [
             {"number": member.number, "worker": member.worker, "pid": squad.pid if squad else 0} for squad, member in struck if member
         ]
         return word, Done(ok=True, begun_ns=begun_ns, at_ns=at_ns, workers=workers, partitions=self._words.partitions_count)
 
-    async def _mark(self, word: str, struck: Struck, *, begun_ns: int, at_ns: int, limit_s: float = 0.0) -> None:
-        """Tell the record what was done to whom, for `limit_s` at least once; where nobody keeps one, nobody is told."""
-        loop = asyncio.get_running_loop()
-        until_s = loop.time() + limit_s
+    async def _back(self) -> None:
+        """Wait until a server that was started again answers for its streams, BACK_LIMIT_S at most."""
+        try:
+            async with asyncio.timeout(BACK_LIMIT_S):
+                while True:
+                    try:
+                        await self._link.ask("look for the server", f"$JS.API.STREAM.INFO.{FM_IN}")
+                        return
+                    except StoreError:
+                        await asyncio.sleep(_PAUSE_S)
+        except TimeoutError:
+            return
+
+    async def _mark(self, word: str, struck: Struck, *, begun_ns: int, at_ns: int) -> None:
+        """Tell the record what was done to whom; where nobody keeps one, nobody is told."""
         for squad, member in struck or [(None, None)]:
             told: dict[str, Any] = {"at_ns": at_ns, "begun_ns": begun_ns, "pid": squad.pid if squad else 0}
             told |= {"worker": member.worker, "number": member.number} if member else {"worker": "", "number": 0}
-            while True:
-                try:
-                    await self._link.ask(f"mark {word}", f"done.{word}", msgspec.json.encode(told))
-                    break
-                except StoreError:
-                    if loop.time() >= until_s:
-                        return
-                    await asyncio.sleep(_PAUSE_S)
+            try:
+                await self._link.ask(f"mark {word}", f"done.{word}", msgspec.json.encode(told))
+            except StoreError:
+                return

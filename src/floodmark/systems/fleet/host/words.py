@@ -66,8 +66,8 @@ class Words:
             "mute": self._mute,
             "unmute": self._mute,
             "refresh": self._refresh,
-            "server_kill": self._may_kill_server,
-            "server_restart": self._restart_server,
+            "server_kill": self._check_server,
+            "server_restart": self._check_server,
         }
 
     @property
@@ -96,12 +96,12 @@ class Words:
                 "leader": member.leader and not squad.ended.is_set(),
                 "epoch": member.epoch,
                 "version": member.version,
-                "partitions": len(member.partitions),
+                "partitions": len(_held(squad, member)),
                 "tasks": tasks[id(squad)],
                 "rss_bytes": squad.rss_bytes(),
                 "error": member.error,
             }
-            | ({"names": member.partitions} if word.names else {})
+            | ({"names": _held(squad, member)} if word.names else {})
             for squad in squads
             for member in squad.members.values()
         ]
@@ -248,8 +248,8 @@ class Words:
 
     # --- the server ---
 
-    async def _may_kill_server(self, word: Word) -> Struck:
-        """Check; the act itself is `kill_server`, when this was answered."""
+    async def _check_server(self, word: Word) -> Struck:
+        """Look whether it may be done; `kill_server` and `restart_server` do it, when this was answered."""
         if not 0.0 <= word.for_s <= 3600.0:
             raise UsageError(f"server_kill: for_s must be between 0 and 3600, got {word.for_s}")
         self._server.check()
@@ -261,10 +261,14 @@ class Words:
         await asyncio.sleep(for_s)
         await self._server.start_again()
 
-    async def _restart_server(self, _: Word) -> Struck:
-        self._server.check()
+    async def restart_server(self) -> None:
+        """End it gently, and start it again."""
         await self._server.start_again()
-        return []
+
+
+def _held(squad: Squad, member: Member) -> tuple[str, ...]:
+    """What a worker works on; one that has ended, on nothing."""
+    return () if squad.ended.is_set() or member.state == "Shutdown" else member.partitions
 
 
 def _all_of(squad: Squad) -> Struck:

@@ -11,7 +11,6 @@ import signal
 import sys
 from random import Random
 
-import nats
 import uvloop
 from nats.aio.client import Client
 
@@ -32,6 +31,8 @@ from floodmark.systems.fleet.strategy import STRATEGIES
 from floodmark.systems.fleet.worker import Worker
 
 CONNECT_LIMIT_S = 10.0
+RECONNECT_S = 0.25
+NOTE_S = 1.0
 
 
 class Post:
@@ -44,6 +45,7 @@ class Post:
         self._over = asyncio.Event()
         self._stopped = asyncio.Event()
         self._pace, self._muted = 1.0, False
+        self._noted_s, self._unnoted = float("-inf"), 0
         self._relay = Relay(client, stream=options.out_stream, lies=options.lies)
         rng = Random(f"{options.seed}/{number}")
         consumer = ConsumerSettings(
@@ -139,7 +141,15 @@ class Post:
         self._note(error)
 
     def _note(self, error: Exception) -> None:
-        print(f"{self.worker.worker_id or f'worker number {self.number}'}: {error or type(error).__name__}", file=sys.stderr, flush=True)
+        """Log it; of what comes within NOTE_S of the last line only how many there were."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._noted_s + NOTE_S:
+            self._unnoted += 1
+            return
+        who = self.worker.worker_id or f"worker number {self.number}"
+        more = f" ({self._unnoted} more before)" if self._unnoted else ""
+        self._noted_s, self._unnoted = now_s, 0
+        print(f"{who}: {str(error) or type(error).__name__}{more}", file=sys.stderr, flush=True)
 
 
 class Outlet:
@@ -205,6 +215,10 @@ class Office:
         self._outlet.say(News(kind="answer", ask=order.ask, error=error, members=members, tasks=len(asyncio.all_tasks())))
 
 
+async def _note_wire_error(error: Exception) -> None:
+    print(f"messages: {str(error) or type(error).__name__}", file=sys.stderr, flush=True)
+
+
 async def _all(tasks: set[asyncio.Task[None]]) -> None:
     await asyncio.wait(tasks)
 
@@ -228,7 +242,15 @@ async def work() -> None:
         store: Store = nats_store
         if options.fail_put is not None:
             store = FaultyStore(nats_store, options.settings.assignment_bucket, options.fail_put, outlet.felt)
-        client = await nats.connect(begin.url, name=f"{name}, messages", max_reconnect_attempts=-1, reconnect_time_wait=1)
+        client = Client()
+        async with asyncio.timeout(CONNECT_LIMIT_S):
+            await client.connect(
+                begin.url,
+                name=f"{name}, messages",
+                error_cb=_note_wire_error,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=RECONNECT_S,  # type: ignore[arg-type]  # annotated as int, slept as it is
+            )
         try:
             posts = [Post(number, options, store, client, source, outlet) for number in begin.numbers]
             await Office(posts, source, outlet).run(orders)
