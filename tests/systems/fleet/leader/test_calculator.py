@@ -346,6 +346,23 @@ def test_calculator_repairs_what_somebody_else_wrote(how: str) -> None:
     run_virtual(story())
 
 
+@pytest.mark.parametrize("deleted", [False, True])
+def test_calculator_whose_watch_was_lost_repairs_what_was_deleted_meanwhile_and_nothing_else(deleted: bool) -> None:
+    async def story() -> None:
+        world = World()
+        async with world.running(*names(3)):
+            versions = list(world.record.versions)
+            for watch in [watch for watches in world.bucket._watches.values() for watch in watches]:
+                watch.lose("planted")
+            if deleted:
+                await world.bucket.delete(assignment_key("worker-1"))
+            await asyncio.sleep(SOON_S)
+            await assert_whole(world, *names(3))
+            assert len(world.record.versions) == len(versions) + deleted
+
+    run_virtual(story())
+
+
 @virtual
 async def test_calculator_that_finds_a_later_epoch_leads_no_more() -> None:
     world = World()

@@ -7,12 +7,13 @@ import asyncio
 import pytest
 
 from floodmark.systems.fleet.leader.layout import Layout, covered
-from floodmark.systems.fleet.leader.publisher import BATCH_COUNT, LeaseLostError, Publisher
+from floodmark.systems.fleet.leader.publisher import LeaseLostError, Publisher
+from floodmark.systems.fleet.leader.sight import BATCH_COUNT
 from floodmark.systems.fleet.records import AssignmentRecord, RecordError, assignment_key, encode
 from floodmark.systems.fleet.simulation.loop import virtual
 from floodmark.systems.fleet.store.base import Entry, StoreUnavailableError, WrongRevisionError
 from floodmark.systems.fleet.store.memory import MemoryBackend
-from tests.systems.fleet.leader.acting import FailingBucket, FakeLease, names, on_writes, partitions, published
+from tests.systems.fleet.leader.acting import SETTINGS, FailingBucket, FakeLease, names, on_writes, partitions, published
 
 TEN = partitions(10)
 TWO: Layout = {"worker-0": TEN[:5], "worker-1": TEN[5:]}
@@ -25,7 +26,7 @@ def bucket() -> FailingBucket:
 
 async def leader(assignments: FailingBucket, lease: FakeLease | None = None) -> Publisher:
     """A publisher that has read what there is."""
-    publisher = Publisher(assignments, lease or FakeLease())
+    publisher = Publisher(assignments, lease or FakeLease(), SETTINGS)
     await publisher.load()
     return publisher
 
@@ -169,7 +170,7 @@ async def test_publisher_tells_of_a_record_that_cannot_be_read_and_replaces_it()
     assignments = bucket()
     await assignments.put(assignment_key("worker-1"), b"not json")
     errors: list[Exception] = []
-    publisher = Publisher(assignments, FakeLease(), on_error=errors.append)
+    publisher = Publisher(assignments, FakeLease(), SETTINGS, on_error=errors.append)
     await publisher.load()
 
     await publisher.publish("takeover", TWO)
@@ -210,7 +211,7 @@ async def test_publisher_cancelled_within_a_round_is_dirty() -> None:
         await asyncio.sleep(3600)
         raise AssertionError
 
-    assignments.update = never  # type: ignore[method-assign]
+    assignments.update = never  # type: ignore[method-assign, assignment]
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(1):
             await publisher.publish("cold_start", TWO)

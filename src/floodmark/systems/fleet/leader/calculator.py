@@ -1,13 +1,13 @@
 """The leader's calculator: sees who is there, decides when to share anew, publishes, and repeats what failed.
 
-The loop of one term: look at heartbeats that ought to have expired, list them all now and then, ask the Planner what to do, publish a
-round, sleep until the Planner or a heartbeat needs a look, or something comes in. Two watches feed it: of the heartbeats only news wake
-it, of the assignments what somebody else wrote makes it publish.
+The loop of one term: look who is there, ask the Planner what to do, publish a round, sleep until the Planner or a heartbeat needs a look,
+or something comes in. Two watches feed it: of the heartbeats only news wake it, of the assignments what somebody else wrote makes it
+publish.
 Contract: `run` ends when the lease is lost; cancelled, it leaves at most an unfinished round, which the next leader repairs. A round is
 repeated, with growing and jittered pauses, until it was published whole. Nobody is given up without a last look at the heartbeat. An
 outage of the store for longer than a heartbeat begins all absences anew.
 A new leader starts from what is published and moves nothing: it puts its epoch on every record, and places what nobody has.
-Not here: the decisions (decide.py), the layout (layout.py), the fence (publisher.py).
+Not here: who is there (sight.py), the decisions (decide.py), the layout (layout.py), the fence (publisher.py).
 """
 
 from __future__ import annotations
@@ -24,20 +24,19 @@ from floodmark.systems.fleet.errors import NotLeaderError, PublishError, Watcher
 from floodmark.systems.fleet.leader.decide import Lifecycle, Planner, Step
 from floodmark.systems.fleet.leader.handover import Handover
 from floodmark.systems.fleet.leader.layout import Layout, covered, imbalance_ratio, share
-from floodmark.systems.fleet.leader.publisher import BATCH_COUNT, Lease, LeaseLostError, Publisher
-from floodmark.systems.fleet.leader.roster import Roster
+from floodmark.systems.fleet.leader.publisher import Lease, LeaseLostError, Publisher
+from floodmark.systems.fleet.leader.sight import Sight, follow
 from floodmark.systems.fleet.metrics import Metric, Metrics, NullMetrics
 from floodmark.systems.fleet.partition import Partition, Source
-from floodmark.systems.fleet.records import ASSIGNMENT_PREFIX, HEARTBEAT_PREFIX, heartbeat_key, worker_of
-from floodmark.systems.fleet.settings import CutOff, Settings
+from floodmark.systems.fleet.records import ASSIGNMENT_PREFIX
 from floodmark.systems.fleet.settings import Handover as HandoverMode
+from floodmark.systems.fleet.settings import Settings
 from floodmark.systems.fleet.states import CALCULATOR_STEPS, CalculatorState
 from floodmark.systems.fleet.store.base import Bucket, Entry, StoreError, StoreUnavailableError
 from floodmark.systems.fleet.strategy.base import Strategy
 
 RETRY_FIRST_S: Final = 0.1
 RETRY_MOST_S: Final = 1.0  # and half a heartbeat at most: a loss that is confirmed meanwhile must not wait for long
-POLLS_PER_TTL: Final = 2
 RENEWALS_PER_TTL: Final = 3  # of the records, where they have a time to live
 
 
@@ -63,25 +62,23 @@ class Calculator:
         """`on_state` and `on_error` are called on the loop and must not raise. `may_judge`: False while no loss may be confirmed."""
         self.state = CalculatorState.IDLE
         self._settings, self._worker_id, self._lease = settings, worker_id, lease
-        self._heartbeats, self._assignments = heartbeats, assignments
+        self._assignments = assignments
         self._source, self._strategy = source, strategy
         self._on_state, self._on_error, self._may_judge = on_state, on_error, may_judge
         self._metrics: Metrics = metrics or NullMetrics()
         self._rng = rng or random.Random(worker_id)
-        self._roster = Roster(heartbeat_s=settings.heartbeat_s, ttl_s=settings.heartbeat_ttl_s)
-        self._publisher = Publisher(assignments, lease, on_error=on_error)
+        self._news = asyncio.Event()
+        self._sight = Sight(heartbeats, settings, on_news=self._news.set, on_error=on_error, pause_s=self._pause_s)
+        self._publisher = Publisher(assignments, lease, settings, on_error=on_error)
         self._planner: Planner | None = None  # from when the published records were read
         self._handover = Handover(settings.handover_limit_s) if settings.handover == HandoverMode.CONFIRMED else None
-        self._awaited: frozenset[str] = frozenset()  # workers whose heartbeats are news: a handover waits for them
         self._target: Layout = {}  # the last layout that was decided, with what the handover holds back
         self._lifecycle = Lifecycle.COLD_START
         self._partitions: list[Partition] | None = None  # the last list the source gave
-        self._news = asyncio.Event()
-        self._sighted = asyncio.Event()
-        self._blind_since_s: float | None = None
-        self._poll_due_s = 0.0
         self._renew_due_s = math.inf  # finite only if records have a time to live
         self._written: dict[str, Entry] = {}  # the newest that the watch told of each record, not looked at yet
+        self._listed: set[str] | None = None  # the records that a watch which was opened again has told of, until it has caught up
+        self._vanished = False  # a record of ours was not among them
         self._refreshes: dict[asyncio.Future[None], int] = {}  # who waits, and for which refresh; 0: asked before the term had begun
         self._ended = False
 
@@ -89,15 +86,20 @@ class Calculator:
         """Lead until cancelled, or until the lease is lost."""
         try:
             async with tasks.group() as group:
-                watches = (
-                    group.create_task(self._follow(self._heartbeats, HEARTBEAT_PREFIX, self._see_heartbeats)),
-                    group.create_task(self._follow(self._assignments, ASSIGNMENT_PREFIX, self._see_assignments)),
+                watch = follow(
+                    self._assignments,
+                    ASSIGNMENT_PREFIX,
+                    self._see_assignments,
+                    on_lost=self._on_assignments_lost,
+                    pause_s=self._pause_s,
+                    limit_s=self._settings.operation_limit_s,
                 )
+                watches = (group.create_task(self._sight.run()), group.create_task(watch))
                 try:
                     await self._lead()
                 finally:
-                    for watch in watches:
-                        watch.cancel()
+                    for task in watches:
+                        task.cancel()
         finally:
             self._ended = True
             for waiter in self._refreshes:
@@ -120,45 +122,25 @@ class Calculator:
         finally:
             del self._refreshes[waiter]
 
-    # --- what comes in ---
-
-    async def _follow(self, bucket: Bucket, prefix: str, take: Callable[[Entry | None], None]) -> None:
-        while True:
-            try:
-                watch = await bucket.watch(prefix)
-                async with contextlib.aclosing(watch):
-                    async for entry in watch:
-                        take(entry)
-                reason = "it ended"
-            except StoreUnavailableError as exc:
-                reason = str(exc)
-            self._lose_sight()
-            self._on_error(WatcherError(prefix, reason))
-            await asyncio.sleep(self._jitter(RETRY_FIRST_S))
-
-    def _see_heartbeats(self, entry: Entry | None) -> None:  # HOT: once per heartbeat of the fleet
-        if entry is None:
-            self._sighted.set()
-            self._news.set()
-        elif self._roster.note(entry, asyncio.get_running_loop().time()) or (self._awaited and worker_of(entry.key) in self._awaited):
-            self._news.set()
-
     def _see_assignments(self, entry: Entry | None) -> None:
         if entry is not None:
             self._written[entry.key] = entry
-            self._news.set()
-
-    def _lose_sight(self) -> None:
-        if self._blind_since_s is None:
-            self._blind_since_s = asyncio.get_running_loop().time()
-        self._poll_due_s = 0.0  # the first thing to do when the store is back
+            if self._listed is not None:
+                self._listed.add(entry.key)
+        else:  # all that is there has been told; what was not, was deleted while nobody watched
+            self._vanished = self._listed is not None and not self._publisher.record_keys() <= self._listed
+            self._listed = None
         self._news.set()
+
+    def _on_assignments_lost(self, error: WatcherError) -> None:
+        self._listed = set()
+        self._on_error(error)
 
     # --- the loop ---
 
     async def _lead(self) -> None:
         loop = asyncio.get_running_loop()
-        await self._sighted.wait()
+        await self._sight.caught_up.wait()
         failures_count = 0
         while self._lease.held():
             self._news.clear()
@@ -170,10 +152,9 @@ class Calculator:
             except Exception as exc:  # of the store, the source or the strategy: the leader goes on, and tries again
                 self._on_error(exc)
                 if isinstance(exc, StoreUnavailableError):
-                    self._lose_sight()
-                pause_s = min(RETRY_FIRST_S * 2**failures_count, RETRY_MOST_S, self._settings.heartbeat_s / 2)
+                    self._sight.lose()
+                await asyncio.sleep(self._pause_s(failures_count))
                 failures_count += 1
-                await asyncio.sleep(self._jitter(pause_s))
                 continue
             delay_s = wake_s - loop.time()
             if delay_s > 0:
@@ -185,80 +166,40 @@ class Calculator:
     async def _turn(self) -> float:
         """One pass. Returns: when the next one is due if nothing comes in."""
         loop = asyncio.get_running_loop()
-        await self._look()
-        planner = self._planner
+        outage = await self._sight.look()
+        planner, roster = self._planner, self._sight.roster
         if planner is None:
             await self._publisher.load()
             planner = self._planner = Planner(self._settings, self._publisher.layout)
-            self._lift_version()
+            self._publisher.version = max(self._publisher.version, self._sight.highest_version())  # should records have been lost
             for waiter in self._refreshes:
                 self._refreshes[waiter] = planner.ask_refresh()
         if self._is_rule_broken():
             await self._publisher.load()
             planner.ask_assertion()
         now_s = loop.time()
-        step = planner.check(now_s, self._roster.present, may_judge=self._may_judge())
-        self._metrics.gauge(Metric.WORKERS_ACTIVE, len(self._roster.present))
+        if outage:
+            planner.restart_absences(now_s)
+        step = planner.check(now_s, roster.present, may_judge=self._may_judge())
+        self._metrics.gauge(Metric.WORKERS_ACTIVE, len(roster.present))
         if step.reason is not None:
-            if not await self._is_back(step.lost):
+            if not await self._sight.is_back(step.lost):
                 await self._rebalance(planner, step)
             return now_s
-        handover_s = self._handover.ready_s(now_s, epoch=self._lease.epoch, applied=self._applied) if self._handover else math.inf
+        handover_s = self._handover.ready_s(now_s, epoch=self._lease.epoch, applied=self._sight.applied) if self._handover else math.inf
         if handover_s <= now_s:
             await self._publish(self._lifecycle, self._target)
             return now_s
         self._enter(CalculatorState.IDLE if planner.window is None else CalculatorState.SCALING)
-        return min(step.wake_s, handover_s, self._poll_due_s, self._renew_due_s, self._roster.next_due_s())
-
-    async def _look(self) -> None:
-        """Bring the roster up to date: ask for those who are overdue, and list everybody when that is due."""
-        loop = asyncio.get_running_loop()
-        asked_s = loop.time()
-        if asked_s >= self._poll_due_s:
-            entries = await self._heartbeats.entries(HEARTBEAT_PREFIX)
-            self._roster.listed(entries, asked_s, loop.time())
-            self._poll_due_s = asked_s + self._settings.heartbeat_ttl_s / POLLS_PER_TTL
-            if self._blind_since_s is not None:
-                if asked_s - self._blind_since_s > self._settings.heartbeat_s and self._planner is not None:
-                    self._planner.restart_absences(asked_s)
-                self._blind_since_s = None
-        overdue = self._roster.overdue(loop.time())
-        for at in range(0, len(overdue), BATCH_COUNT):
-            async with tasks.group() as group:
-                for worker in overdue[at : at + BATCH_COUNT]:
-                    group.create_task(self._look_at(worker))
-
-    async def _look_at(self, worker: str) -> None:
-        entry = await self._heartbeats.get(heartbeat_key(worker))
-        self._roster.looked(worker, entry, asyncio.get_running_loop().time())
-
-    def _lift_version(self) -> None:
-        """Go above every version that a worker has ever seen, should the records have been lost."""
-        for worker in self._roster.present:
-            heartbeat = self._roster.heartbeat(worker)
-            if heartbeat is not None:
-                self._publisher.version = max(self._publisher.version, heartbeat.version, heartbeat.seen_version)
-
-    async def _is_back(self, lost: frozenset[str]) -> bool:
-        """Look once more before somebody is given up: the watch may be late."""
-        back = False
-        for worker in sorted(lost):
-            entry = await self._heartbeats.get(heartbeat_key(worker))
-            back |= entry is not None and self._roster.note(entry, asyncio.get_running_loop().time())
-        return back
+        return min(step.wake_s, handover_s, self._renew_due_s, self._sight.next_look_s())
 
     def _is_rule_broken(self) -> bool:
         """Whether what is published is not one whole round of ours: one stayed unfinished, somebody else wrote, or records will expire."""
         written, self._written = self._written, {}
-        if self._publisher.dirty or any(self._publisher.is_foreign(entry) for entry in written.values()):
+        vanished, self._vanished = self._vanished, False
+        if self._publisher.dirty or vanished or any(self._publisher.is_foreign(entry) for entry in written.values()):
             return True
         return asyncio.get_running_loop().time() >= self._renew_due_s
-
-    def _applied(self, worker: str) -> tuple[int, int] | None:
-        if worker not in self._roster.present:
-            return None if self._settings.when_cut_off == CutOff.STOP else (0, 0)
-        heartbeat = self._roster.heartbeat(worker)
-        return (heartbeat.epoch, heartbeat.version) if heartbeat is not None and heartbeat.applied else (0, 0)
 
     # --- a round ---
 
@@ -304,16 +245,16 @@ class Calculator:
         self._metrics.count(Metric.REBALANCE_ATTEMPTS, label=lifecycle)
         layout = target
         if self._handover is not None:
-            layout = self._handover.hold_back(target, self._publisher.layout, began_s, epoch=epoch, applied=self._applied)
+            layout = self._handover.hold_back(target, self._publisher.layout, began_s, epoch=epoch, applied=self._sight.applied)
         try:
             version = await self._publisher.publish(lifecycle, layout)
         except StoreError as exc:
             if isinstance(exc, StoreUnavailableError):
-                self._lose_sight()
+                self._sight.lose()
             raise PublishError(self._publisher.version, str(exc)) from exc
         if self._handover is not None:
             self._handover.published(version, loop.time())
-            self._awaited = self._handover.owners
+            self._sight.awaited = self._handover.owners
         if self._settings.assignment_ttl_s:
             self._renew_due_s = began_s + self._settings.assignment_ttl_s / RENEWALS_PER_TTL
         self._metrics.duration(Metric.REBALANCE_S, loop.time() - began_s, label=lifecycle)
@@ -351,5 +292,7 @@ class Calculator:
             self.state = state
             self._on_state(state)
 
-    def _jitter(self, seconds: float) -> float:
-        return seconds * self._rng.uniform(0.5, 1.0)
+    def _pause_s(self, failures_count: int = 0) -> float:
+        """The pause before a repetition: longer after more failures, and drawn, so that leaders and workers do not come back together."""
+        longest_s = min(RETRY_FIRST_S * 2.0 ** min(failures_count, 10), RETRY_MOST_S, self._settings.heartbeat_s / 2)
+        return longest_s * self._rng.uniform(0.5, 1.0)

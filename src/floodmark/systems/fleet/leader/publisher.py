@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import Protocol
 
 from floodmark.core import tasks
 from floodmark.systems.fleet.errors import FleetError
-from floodmark.systems.fleet.leader.layout import Held, Keys, Layout
+from floodmark.systems.fleet.leader.layout import Keys, Layout
+from floodmark.systems.fleet.leader.sight import BATCH_COUNT, answer
 from floodmark.systems.fleet.partition import Partition
 from floodmark.systems.fleet.records import ASSIGNMENT_PREFIX, AssignmentRecord, RecordError, assignment_key, decode, encode, worker_of
+from floodmark.systems.fleet.settings import Settings
 from floodmark.systems.fleet.store.base import Bucket, Entry
-
-BATCH_COUNT: Final = 32  # writes on their way at once
 
 
 class Lease(Protocol):
@@ -51,12 +51,16 @@ class LeaseLostError(FleetError):
 class Publisher:
     """What is published, as far as this leader knows. `load` comes first, and again whenever `dirty`."""
 
-    def __init__(self, assignments: Bucket, lease: Lease, *, on_error: Callable[[Exception], object] = lambda _error: None) -> None:
+    def __init__(
+        self, assignments: Bucket, lease: Lease, settings: Settings, *, on_error: Callable[[Exception], object] = lambda _error: None
+    ) -> None:
         self.version = 0  # the highest that was ever found or begun
         self.layout: Layout = {}  # who has what; no partition twice
         self.dirty = True
         self._assignments = assignments
         self._lease = lease
+        self._list_limit_s = settings.operation_limit_s
+        self._write_limit_s = min(settings.heartbeat_s, settings.operation_limit_s)
         self._on_error = on_error
         self._revisions: dict[str, int] = {}  # by worker, of the live records
         self._removed: dict[str, int] = {}  # the last revision of each record that we removed; as many as there are ids
@@ -68,7 +72,7 @@ class Publisher:
         """
         records: list[tuple[int, int, str, list[Partition]]] = []
         revisions: dict[str, int] = {}
-        for entry in await self._assignments.entries(ASSIGNMENT_PREFIX):
+        for entry in await answer("list assignments", self._assignments.entries(ASSIGNMENT_PREFIX), self._list_limit_s):
             worker = worker_of(entry.key)
             revisions[worker] = entry.revision
             try:
@@ -110,6 +114,10 @@ class Publisher:
         self.dirty = False
         return self.version
 
+    def record_keys(self) -> set[str]:
+        """The keys of the live records, as far as this leader knows."""
+        return {assignment_key(worker) for worker in self._revisions}
+
     def is_foreign(self, entry: Entry) -> bool:
         """Tell if somebody else wrote or deleted this; to be asked while no round is on its way."""
         worker = worker_of(entry.key)
@@ -121,11 +129,12 @@ class Publisher:
     async def _write(self, worker: str, lifecycle: str, partitions: list[Partition]) -> None:
         record = AssignmentRecord(epoch=self._lease.epoch, version=self.version, lifecycle=lifecycle, partitions=partitions)
         known = self._revisions.get(worker, 0)
-        self._revisions[worker] = await self._assignments.update(assignment_key(worker), encode(record), known)
+        update = self._assignments.update(assignment_key(worker), encode(record), known)
+        self._revisions[worker] = await answer("publish", update, self._write_limit_s)
 
     async def _remove(self, worker: str) -> None:
         known = self._revisions[worker]
-        await self._assignments.delete(assignment_key(worker), known)
+        await answer("remove", self._assignments.delete(assignment_key(worker), known), self._write_limit_s)
         self._removed[worker] = known
         del self._revisions[worker]
 
@@ -151,6 +160,3 @@ def _only_loses(target: list[Partition], current: list[Partition]) -> bool:
 
 def _batches(workers: list[str]) -> Iterator[list[str]]:
     return (workers[at : at + BATCH_COUNT] for at in range(0, len(workers), BATCH_COUNT))
-
-
-__all__ = ["BATCH_COUNT", "Held", "Lease", "LeaseLostError", "Publisher"]

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable
 from typing import Final
 
-from floodmark.systems.fleet.records import HEARTBEAT_PREFIX, Heartbeat, RecordError, decode, heartbeat_key, worker_of
+from floodmark.systems.fleet.records import Heartbeat, RecordError, decode, heartbeat_key, worker_of
 from floodmark.systems.fleet.store.base import Entry
 
 LOOK_AGAIN_RATIO: Final = 0.02  # of the TTL: after this a heartbeat that ought to have expired is looked at again
@@ -142,6 +142,3 @@ class Roster:
         del self._sightings[worker]
         self._present = None
         return True
-
-
-__all__ = ["HEARTBEAT_PREFIX", "Roster"]
