@@ -189,6 +189,7 @@ def run(
     nats: Annotated[
         str | None, typer.Option(metavar="URL", help="Play with `floodmark agent`s that answer at this NATS server; needs --agents.")
     ] = None,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", help="With --nats: how long to wait for enough agents.")] = 30.0,
     profile: Annotated[
         Profiled | None, typer.Option(help="Profile the target, in Python: its processor time (py-spy) or its memory (memray).")
     ] = None,
@@ -200,6 +201,8 @@ def run(
     names = what or []
     if agents is not None and agents < 1:
         raise UsageError(f"--agents must be at least 1, got {agents}")
+    if not 0 < wait < float("inf"):
+        raise UsageError(f"--wait must be finite and greater than 0, got {wait:g}")
     if nats is not None and agents is None:
         raise UsageError("--nats plays with agents on other machines; say with --agents how many load processes are needed")
     if scale is not None and not 0 < scale < float("inf"):
@@ -215,7 +218,9 @@ def run(
     order = Order(
         name="-".join(Path(name).stem for name in names) if 0 < len(names) <= 2 else ("quick" if quick else "run"),
         items=items,
-        settings=Settings(seed=chosen_seed, agents=agents, profile=None if profile is None else profile.value, nats=nats),
+        settings=Settings(
+            seed=chosen_seed, agents=agents, profile=None if profile is None else profile.value, nats=nats, agents_limit_s=wait
+        ),
         scale=1.0 if scale is None else scale,
         out=out,
         command=_replay(chosen_seed),

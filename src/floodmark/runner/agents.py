@@ -26,6 +26,7 @@ from floodmark.runner.wire import Did, Do, Message, Outcome, Progress, Setup, Tr
 
 START_LIMIT_S = 30.0
 QUIT_LIMIT_S = 8.0
+START_AHEAD_NS = 50_000_000
 
 
 class AgentDiedError(SystemUnderTestError):
@@ -180,6 +181,15 @@ class Lines(ABC, Generic[AnyLine]):
     def clock_error_ns(self) -> int:
         """By how much a latency between two agents may be wrong, because their clocks are two."""
         return 0
+
+    async def compare_clocks(self) -> None:
+        """Look how far the agents' clocks are ahead: before a phase begins, and at the end."""
+        return
+
+    @property
+    def start_ahead_ns(self) -> int:
+        """How long before its start a phase is told, so that all agents know in time."""
+        return START_AHEAD_NS
 
     def go_on_without_lost(self) -> None:
         """From now on only those are asked that can still answer: to save what they know."""

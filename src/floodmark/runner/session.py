@@ -50,7 +50,6 @@ from floodmark.runner.wire import PROGRESS_S, Progress, Setup
 WATCH_S = 0.1
 POLL_S = 0.02
 QUIET_NS = 250_000_000
-START_AHEAD_NS = 50_000_000
 PROBE_AGAIN_S = 1.0
 STEP_LIMIT_S = 60.0
 COLLECT_LIMIT_S = 120.0
@@ -61,7 +60,7 @@ SALVAGE_LIMIT_S = 5.0
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How to run, apart from what: the seed, the number of agents (None: as many as fit), how often memory is sampled, and whether the
     target is profiled (one of profile.KINDS). With `nats`, the URL of a server, agents that answer there are asked instead of processes of
-    this machine.
+    this machine; for enough of them a run waits `agents_limit_s`.
     """
 
     seed: int = 1
@@ -69,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     watch_s: float = WATCH_S
     profile: str | None = None
     nats: str | None = None
+    agents_limit_s: float = 30.0
 
 
 class Session:
@@ -100,7 +100,12 @@ class Session:
             return Agents(self._on_progress)
         from floodmark.runner.distributed.agents import RemoteAgents  # here: only a run over several machines speaks to NATS
 
-        return RemoteAgents(self._settings.nats, self._on_progress, take_over=self._scenario.agent_loss is AgentLoss.TAKE_OVER)
+        return RemoteAgents(
+            self._settings.nats,
+            self._on_progress,
+            take_over=self._scenario.agent_loss is AgentLoss.TAKE_OVER,
+            wait_limit_s=self._settings.agents_limit_s,
+        )
 
     def _note_agents(self) -> None:
         """Keep what is to be said of agents on other machines."""
@@ -274,8 +279,9 @@ class Session:
         watch.mark(usage.CONNECTED, time.monotonic_ns())
         await blows.begin()
         await self._profiler.begin(target.pid)
+        await self._agents.compare_clocks()
         async with tasks.group() as group:
-            first_start_ns = time.monotonic_ns() + START_AHEAD_NS
+            first_start_ns = time.monotonic_ns() + self._agents.start_ahead_ns
             for index, fault, plan in blows.timed():
                 group.create_task(blows.strike(index, fault, plan, first_start_ns))
             await self._load(range(self._first_load), first_start_ns)
@@ -284,7 +290,8 @@ class Session:
         if self._first_load < len(scenario.phases):
             self._evidence.first_drained_ns = time.monotonic_ns()
             await second.rest(watch)
-            self._evidence.second_start_ns = time.monotonic_ns() + START_AHEAD_NS
+            await self._agents.compare_clocks()
+            self._evidence.second_start_ns = time.monotonic_ns() + self._agents.start_ahead_ns
             await self._load(range(self._first_load, len(scenario.phases)), self._evidence.second_start_ns)
             self._evidence.second_end_ns = time.monotonic_ns()
             await self._drain()
@@ -299,7 +306,10 @@ class Session:
         for index in indices:
             phase = self._scenario.phases[index]
             self._evidence.where = f"in the phase {phase.name!r}"
-            start_ns = first_start_ns if index == indices[0] else time.monotonic_ns() + START_AHEAD_NS
+            start_ns = first_start_ns
+            if index != indices[0]:
+                await self._agents.compare_clocks()
+                start_ns = time.monotonic_ns() + self._agents.start_ahead_ns
             self._evidence.first_intended_ns = self._evidence.first_intended_ns or start_ns
             self._evidence.timeline.mark(phase.name, start_ns)
             self._display.update(phase=phase.name)

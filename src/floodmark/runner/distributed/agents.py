@@ -24,7 +24,7 @@ from floodmark.core.errors import FloodmarkError, SystemUnderTestError, UsageErr
 from floodmark.ledger.histogram import Histogram
 from floodmark.model.result import AgentResult
 from floodmark.runner import wire
-from floodmark.runner.agents import START_LIMIT_S, Line, Lines
+from floodmark.runner.agents import START_AHEAD_NS, START_LIMIT_S, Line, Lines
 from floodmark.runner.distributed.carrier import Carrier
 from floodmark.runner.distributed.clocks import between_agents_ns
 from floodmark.runner.distributed.nats import connect
@@ -47,7 +47,6 @@ from floodmark.runner.distributed.words import (
 )
 from floodmark.runner.wire import Do, Progress, Setup
 
-WAIT_LIMIT_S = 30.0
 CLAIM_LIMIT_S = 30.0
 TAKE_OVER_LIMIT_S = 30.0
 CLOSE_LIMIT_S = 8.0
@@ -101,10 +100,13 @@ class _Away(Line):
 class RemoteAgents(Lines[_Away]):
     """Agents that answer at the NATS server `url`. `take_over`: whether a lost one's slice is given to another."""
 
-    def __init__(self, url: str, on_progress: Callable[[int, Progress], None], *, take_over: bool = False) -> None:
+    def __init__(
+        self, url: str, on_progress: Callable[[int, Progress], None], *, take_over: bool = False, wait_limit_s: float = 30.0
+    ) -> None:
         super().__init__(on_progress)
         self._url = url
         self._take_over = take_over
+        self._wait_limit_s = wait_limit_s
         self._run = secrets.token_hex(8)
         self._client: Client | None = None
         self._roll = RollCall(run=self._run, version=__version__, publish=self._call, on_round=self._look_for_silence)
@@ -125,7 +127,7 @@ class RemoteAgents(Lines[_Away]):
         await client.subscribe(up_subject(self._run, "*"), cb=self._hear_packet)
         self._begin(self._roll.run())
         try:
-            async with asyncio.timeout(WAIT_LIMIT_S):
+            async with asyncio.timeout(self._wait_limit_s):
                 while self._room() < count:
                     self._roll.changed.clear()
                     await self._roll.changed.wait()
@@ -149,7 +151,9 @@ class RemoteAgents(Lines[_Away]):
         there = [agent for agent in self._roll.known.values() if not agent.silent]
         came = f"{len(there)} agent{'s' if len(there) != 1 else ''} with room for {self._room()} slices" if there else "no agent"
         asked = f"{count} slice{'s are' if count != 1 else ' is'}"
-        return f"{came} came within {WAIT_LIMIT_S:g} s where {asked} to be played; start more with `floodmark agent --nats {self._url}`"
+        return (
+            f"{came} came within {self._wait_limit_s:g} s where {asked} to be played; start more with `floodmark agent --nats {self._url}`"
+        )
 
     async def start(self, setups: list[Setup], group: asyncio.TaskGroup) -> None:
         self._setups = [msgspec.structs.replace(setup, lives=LIVES if self._take_over else 1) for setup in setups]
@@ -315,9 +319,17 @@ class RemoteAgents(Lines[_Away]):
     # -- clocks, figures -----------------------------------------------------------------------------------------------------------------
 
     async def _ask_all(self, step: str, index: int, at_ns: int, limit_s: float) -> list[wire.Message]:
-        if step in ("phase", "collect"):
-            await self._roll.look()
+        if step == "collect":
+            await self.compare_clocks()
         return await super()._ask_all(step, index, at_ns, limit_s)
+
+    async def compare_clocks(self) -> None:
+        await self._roll.look()
+
+    @property
+    def start_ahead_ns(self) -> int:
+        trips = [known.offset.round_trip_ns for line in self._agents if (known := self._holder(line)) is not None]
+        return START_AHEAD_NS + 4 * max(trips, default=0)
 
     def clock_error_ns(self) -> int:
         """By how much a latency between two agents may be wrong."""

@@ -67,6 +67,11 @@ class Offset:
         return self._fixed.offset_ns if self._fixed is not None else 0
 
     @property
+    def round_trip_ns(self) -> int:
+        """The shortest round trip of the last look."""
+        return self._last.round_trip_ns if self._last is not None else 0
+
+    @property
     def uncertainty_ns(self) -> int:
         """By how much that may be wrong at any look so far, drift included."""
         return self._worst_ns

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 from floodmark.runner.distributed.clocks import Offset, RoundTrip
 from floodmark.runner.distributed.words import ROLL_S, SILENT_ROLLS, Here, Roll
 
-BURST = 12
-BURST_PAUSE_S = 0.01
+BURST = 16
+BURST_PAUSE_S = 0.004
 CALLS_KEPT = 64
 
 
@@ -91,10 +91,15 @@ class RollCall:
                 agent.trips.clear()
             for _ in range(BURST):
                 await self.call()
-                await asyncio.sleep(BURST_PAUSE_S)  # the answers of one call are in before the next, as a rule
+                await asyncio.sleep(BURST_PAUSE_S)
+            await asyncio.sleep(self._patience_s())
             for agent in self.known.values():
                 agent.offset.look(agent.trips)
                 agent.trips.clear()
+
+    def _patience_s(self) -> float:
+        """For the answers that are still under way: a few round trips."""
+        return min(1.0, max((3 * agent.offset.round_trip_ns / 1e9 for agent in self.known.values()), default=0.0) + BURST_PAUSE_S)
 
     async def run(self) -> None:
         """Call for ever."""
