@@ -170,6 +170,8 @@ class Receiver:
             self._offer(entry)
         elif self.cached is held:
             self._vanished()
+            if self.suspended:  # out of force, and gone meanwhile: it was given away, whether or not we know yet who leads
+                self._give_up()
         if self.suspended:
             self.suspended = False
             self._on_change()
