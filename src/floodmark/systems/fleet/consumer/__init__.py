@@ -7,6 +7,7 @@ from floodmark.systems.fleet.consumer.errors import (
     ConsumerStoppedError,
     ServerError,
     TooManySubjectsError,
+    UnsuitableStreamError,
     WorkerIdChangedError,
 )
 from floodmark.systems.fleet.consumer.message import Message
@@ -23,5 +24,6 @@ __all__ = [
     "Message",
     "ServerError",
     "TooManySubjectsError",
+    "UnsuitableStreamError",
     "WorkerIdChangedError",
 ]

@@ -9,8 +9,9 @@ its owner learns of it at once, and makes it anew without what was taken. It is 
 server would still deliver to it again what it had not acknowledged (measured), and two workers that change one durable would write over
 each other. A durable is written by its owner alone.
 
-On a stream that keeps what was read (limits, interest) nothing is taken, and a durable begins where those who had its subjects stood; who
-gives up a subject leaves word of where it stood.
+On a stream that keeps what was read (limits) nothing is taken, and a durable begins where those who had its subjects stood; who
+gives up a subject leaves word of where it stood. A stream that keeps only what somebody wants (interest) is refused: between two owners
+nobody wants it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Mapping, Sequence
 
 from floodmark.systems.fleet.consumer.claims import UNVERSIONED, Version, floors, plan
 from floodmark.systems.fleet.consumer.control import Control
-from floodmark.systems.fleet.consumer.errors import EXISTS, NOT_UNIQUE, ServerError
+from floodmark.systems.fleet.consumer.errors import EXISTS, NOT_UNIQUE, ServerError, UnsuitableStreamError
 from floodmark.systems.fleet.consumer.settings import ConsumerSettings
 
 _log = logging.getLogger("floodmark.fleet.consumer")
@@ -55,7 +56,7 @@ class Binding:
         Args:
             take: subjects that another has at the same version are taken; otherwise they are left.
 
-        Raises: ServerError; there may be no durable then, `name` is empty if so.
+        Raises: UnsuitableStreamError; ServerError, there may be no durable then, `name` is empty if so.
         """
         for _ in range(_TURNS):
             try:
@@ -103,7 +104,10 @@ class Binding:
 
     async def _is_work_queue(self) -> bool:
         if self._work_queue is None:
-            self._work_queue, _ = await self._control.stream()
+            retention = await self._control.retention()
+            if retention not in ("workqueue", "limits"):
+                raise UnsuitableStreamError(self._settings.stream, retention)
+            self._work_queue = retention == "workqueue"
         return self._work_queue
 
     def _newest_of(self, left: Mapping[str, tuple[Version, int]]) -> dict[str, tuple[Version, int]]:

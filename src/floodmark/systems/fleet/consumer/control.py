@@ -28,10 +28,9 @@ class Control:
         self._nc = nc
         self._settings = settings
 
-    async def stream(self) -> tuple[bool, int]:
-        """Tell whether it is a work queue, and its last sequence."""
-        info = await self._ask("STREAM.INFO")
-        return info["config"]["retention"] == "workqueue", int(info["state"]["last_seq"])
+    async def retention(self) -> str:
+        """Tell what the stream keeps: "workqueue", "limits" or "interest"."""
+        return str((await self._ask("STREAM.INFO"))["config"]["retention"])
 
     async def holders(self) -> list[Holder]:
         """List the durables of the fleet, sorted by name."""

@@ -47,6 +47,20 @@ class ConsumerStoppedError(ConsumerError):
         return f"this consumer has stopped: {self.reason}"
 
 
+class UnsuitableStreamError(ConsumerError):
+    """A stream on which no partition could go from one worker to another without loss."""
+
+    def __init__(self, stream: str, retention: str) -> None:
+        super().__init__(stream, retention)
+        self.stream, self.retention = stream, retention
+
+    def __str__(self) -> str:
+        return (
+            f"{self.stream} has the retention {self.retention}: it drops what no consumer wants at that moment, "
+            "and so whatever comes while a partition changes hands; make it a work queue"
+        )
+
+
 class Failure(enum.Enum):
     """What a failure asks for."""
 

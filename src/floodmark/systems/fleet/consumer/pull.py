@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _ANSWERS = "$JS.ACK."  # how the subject begins to which a delivery is answered: what has none is a status
 _NANOSECONDS = 1_000_000_000
 SILENCE = "silence"  # the reason, when nothing was heard
-_SILENT_HEARTBEATS = 3  # so many halves of fetch_s without a word, and the server has forgotten us
+_SILENT_HEARTBEATS = 2  # so many halves of fetch_s without a word, and the server has forgotten us
 
 
 class PullFailedError(ConsumerError):
