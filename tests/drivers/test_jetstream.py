@@ -176,7 +176,7 @@ async def test_work_queue_holds_nothing_that_was_acknowledged_and_refuses_a_seco
         async with asyncio.timeout(3.0):
             while left:
                 left = (await asked(url, f"STREAM.INFO.{stream}"))["state"]["messages"]
-        with pytest.raises(RefusedError, match="refused CONSUMER.CREATE"):
+        with pytest.raises(RefusedError, match=r"refused CONSUMER\.CREATE"):
             await reader.subscribe([want(1, channels[0])])
 
     assert seqs(recorder) == list(range(COUNT))

@@ -1,4 +1,4 @@
-"""The reader of the NATS protocol: whatever the reads, the same messages come out, as blocks or one by one; what breaks the rules is refused."""
+"""The reader of the NATS protocol: however the reads are cut the same messages come out; what breaks the rules is refused in words."""
 
 from __future__ import annotations
 
@@ -195,9 +195,9 @@ async def test_login_by_user_token_and_nkey_is_taken_and_a_wrong_one_refused(tmp
             pass
         with pytest.raises(RefusedError, match="Authorization Violation") as caught:
             await build("nats", {}).connect(f"nats://me:wrong@{place}", "fm1.0", Recorder(), limit_s=2.0)
-    async with EmbeddedNats(lines=(f'authorization {{ users: [ {{ nkey: "{parse_seed(SEED).public}" }} ] }}',)) as server:
-        async with exchanging(server.url, credentials=str(tmp_path / "seed")):
-            pass
+    by_key = (f'authorization {{ users: [ {{ nkey: "{parse_seed(SEED).public}" }} ] }}',)
+    async with EmbeddedNats(lines=by_key) as server, exchanging(server.url, credentials=str(tmp_path / "seed")):
+        pass
 
     assert "wrong" not in str(caught.value)
 

@@ -1,0 +1,78 @@
+"""The NATS suite bites: what is planted against its scenarios fails them by the criterion that is about it; beside it they pass.
+
+Whole runs with a real nats-server, at a small scale. What is planted is a setting under which NATS itself promises less.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from floodmark import suites
+from floodmark.model.finding import Guarantee
+from floodmark.model.result import ScenarioResult
+from floodmark.model.scenario import Scenario
+from floodmark.model.verdict import Verdict
+from floodmark.report.folder import RunFolder
+from floodmark.report.terminal import Progress
+from floodmark.runner.session import Session, Settings
+
+QUICK = [entry.id.removeprefix("nats.") for entry in suites.SUITES["nats"] if entry.quick_scale is not None]
+
+
+def built(name: str, scale: float, *args: str, **options: str | int | float | bool) -> Scenario:
+    """A scenario with more options for its server and its driver."""
+    scenario = suites.entries()[f"nats.{name}"].build(scale)
+    assert isinstance(scenario, Scenario)
+    target = msgspec.structs.replace(scenario.target, args=(*scenario.target.args, *args))
+    return msgspec.structs.replace(scenario, target=target, driver_options={**scenario.driver_options, **options}, drain_limit_s=3.0)
+
+
+def play(folder: Path, scenario: Scenario) -> ScenarioResult:
+    return asyncio.run(Session(scenario, Settings(agents=1, seed=7), RunFolder(folder), Progress(quiet=True)).play())
+
+
+def broken(result: ScenarioResult) -> set[str]:
+    return {criterion.text for criterion in result.criteria if criterion.verdict is Verdict.FAIL}
+
+
+def test_ids_and_guarantees_are_what_nats_promises() -> None:
+    for entry in suites.SUITES["nats"]:
+        scenario = entry.build(1.0)
+        assert isinstance(scenario, Scenario)
+        core = scenario.driver == "nats"
+        assert scenario.guarantee is Guarantee.AT_MOST_ONCE or not core
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "options", "criterion"),
+    [
+        ("at-least-once", (), {"ack_wait_s": 0.0001}, "duplicated == 0"),  # it comes again before anybody can have acknowledged it
+        ("large-payload", ("--max-payload", "1MB"), {}, "delivered == 20"),
+        ("queue-groups", (), {"queue_members": 0, "subject": "one.subject"}, "unexpected == 0"),
+        ("killed-synced", (), {"storage": "memory"}, "lost == 0"),
+        ("killed-default", ("--store", ""), {"storage": "memory"}, "lost == 0"),
+    ],
+)
+def test_scenario_with_less_promised_fails_by_what_it_is_about(
+    name: str, args: tuple[str, ...], options: dict[str, Any], criterion: str, tmp_path: Path
+) -> None:
+    result = play(tmp_path, built(name, 0.1, *args, **options))
+
+    assert criterion in broken(result)
+    assert result.verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_scenario_of_the_quick_tier_passes(name: str, tmp_path: Path) -> None:
+    entry = suites.entries()[f"nats.{name}"]
+    assert entry.quick_scale is not None
+
+    result = play(tmp_path, built(name, min(entry.quick_scale, 0.1)))
+
+    assert broken(result) == set()
+    assert result.verdict is Verdict.PASS
