@@ -104,6 +104,18 @@ def test_planner_in_the_cooldown_counts_the_window_at_the_same_time() -> None:
     assert second_s - first_s == pytest.approx(max(SETTINGS.rebalance_interval_s, SETTINGS.planned_scale_s), abs=STEP_S)
 
 
+def test_planner_after_an_emergency_at_the_end_of_a_cold_start_waits_for_the_cooldown_with_the_final_round() -> None:
+    leader = Leader()
+    leader.see(workers(3), for_s=25.0)
+    leader.see(workers(2), for_s=GRACE_S)
+    emergency_s = leader.now_s
+
+    leader.see(workers(2) | {"worker-7"}, for_s=20.0)
+
+    assert leader.reasons == [Lifecycle.COLD_START, Lifecycle.EMERGENCY, Lifecycle.COLD_START]
+    assert leader.rounds[-1][0] == emergency_s + SETTINGS.rebalance_interval_s
+
+
 def test_planner_when_a_joiner_leaves_in_the_window_skips_the_round_only_if_the_load_is_even() -> None:
     for uneven, expected in ((False, []), (True, [Lifecycle.PLANNED_SCALE])):
         leader = Leader(workers(3))
@@ -205,6 +217,7 @@ def test_d5_round_that_failed_is_decided_again() -> None:
         (10, 5, [Lifecycle.EMERGENCY]),
         (9, 2, [Lifecycle.EMERGENCY]),
         (40, 3, [Lifecycle.RESTART]),
+        (40, 10, [Lifecycle.EMERGENCY]),
     ],
 )
 def test_d9_mass_loss_in_a_large_fleet_is_a_restart(known_count: int, left_count: int, expected: list[Lifecycle]) -> None:
