@@ -57,12 +57,13 @@ class TargetUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GeneratorUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """What floodmark itself cost: runner and agents together."""
+    """What floodmark itself cost: runner and agents together; of agents on other machines, see `agents`. `agents_lost` counts those."""
 
     rss_bytes_peak: int = 0
     cpu_s: float = 0.0
     lag_ns_p99: int = 0
     processes: int = 1
+    agents_lost: int = 0
 
 
 class AgentResult(msgspec.Struct, frozen=True, kw_only=True):

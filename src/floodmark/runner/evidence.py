@@ -89,6 +89,7 @@ class Evidence:
         """By how much a latency between agents on two machines may be wrong."""
         self.agents: tuple[AgentResult, ...] = ()
         """Agents on other machines."""
+        self.agents_lost = 0
         self.where = "before the load"
         """Where the run is, in words for a note about its end."""
 

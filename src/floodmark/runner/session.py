@@ -111,6 +111,7 @@ class Session:
         """Keep what is to be said of agents on other machines."""
         self._evidence.agents = self._agents.results()
         self._evidence.clock_error_ns = self._agents.clock_error_ns()
+        self._evidence.agents_lost = len(self._agents.gone)
         self._evidence.notes += self._agents.notes
 
     async def play(self) -> ScenarioResult:

@@ -90,6 +90,7 @@ def generator_usage(evidence: Evidence, *, lag_ns_p99: int, agents: int) -> Gene
         cpu_s=largest.cpu_s if largest is not None else 0.0,
         lag_ns_p99=lag_ns_p99,
         processes=1 + agents,
+        agents_lost=evidence.agents_lost,
     )
 
 

@@ -144,6 +144,8 @@ class Intake:
         self.interval_response.record(response_ns)
         self.interval_service.record(service_ns)
         self._sort_into_windows(deliveries, response_ns)
+        if not self._phase_starts:
+            return  # who joins half-way receives before it is told of a phase
         ends = [start for start, _ in self._phase_starts[1:]] + [2**63 - 1]
         for (start_ns, name), end_ns in zip(self._phase_starts, ends, strict=True):
             if len(self._phase_starts) == 1:
