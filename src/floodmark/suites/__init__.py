@@ -6,13 +6,14 @@ import difflib
 
 from floodmark.core.errors import UsageError
 from floodmark.model.trial import Trial
-from floodmark.suites import liars, nats, pipeline, subscriptions, tokens
+from floodmark.suites import fleet, liars, nats, pipeline, subscriptions, tokens
 from floodmark.suites.entry import Entry
 
 SUITES: dict[str, tuple[Entry, ...]] = {
     "subscriptions": subscriptions.SCENARIOS,
     "pipeline": pipeline.SCENARIOS,
     "tokens": tokens.SCENARIOS,
+    "fleet": fleet.SCENARIOS,
     "nats": nats.SCENARIOS,
     "liars": liars.SCENARIOS,
 }
