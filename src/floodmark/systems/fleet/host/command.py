@@ -25,6 +25,8 @@ from floodmark.systems.fleet.host.words import Words
 from floodmark.systems.fleet.membership import Buckets
 from floodmark.systems.fleet.store.nats import NatsStore
 
+CONNECT_LIMIT_S = 5.0
+
 
 def host(
     *,
@@ -77,7 +79,7 @@ async def serve(options: Options) -> None:
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(serving(options.nats, apart=options.apart))
-        store = await stack.enter_async_context(await NatsStore.connect(server.url, name="fleet host"))
+        store = await stack.enter_async_context(await NatsStore.connect(server.url, name="fleet host", connect_s=CONNECT_LIMIT_S))
         await make_streams(store.link, out_stream=options.out_stream)
         buckets = await Buckets.open(store, options.settings)  # before the first worker: a record can only be fed by streams that are there
         network = await stack.enter_async_context(Network(server.url)) if options.network else None

@@ -1,0 +1,115 @@
+"""How a host begins and ends, and what is left then: nothing, however it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from floodmark.core.nats_server import EmbeddedNats
+
+from .played import Host, alive, gone, hosted
+
+PARTITIONS = 6
+
+
+def tree(host: Host) -> list[int]:
+    """The host and all below it."""
+    return [host.process.pid, *(child.pid for child in psutil.Process(host.process.pid).children(recursive=True))]
+
+
+def servers() -> set[int]:
+    """All nats-servers of this machine."""
+    return {process.pid for process in psutil.process_iter(["name"]) if process.info["name"] == "nats-server"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("server", ["inside", "apart"])
+def test_host_signalled_ends_all_gently_with_code_zero(number: int, server: str) -> None:
+    async def main() -> None:
+        async with hosted("--partitions", str(PARTITIONS), "--network", "--server", server) as host:
+            await host.do("start", count=2)
+            await host.settled(2, PARTITIONS)
+            await host.do("start", count=1)
+            await host.do("pause", worker=1)  # one that can no longer be asked
+            pids = tree(host)
+
+            host.process.send_signal(number)
+            async with asyncio.timeout(10.0):
+                code = await host.process.wait()
+
+            assert code == 0
+            assert len(pids) >= 5
+            assert await gone(pids, 1.0)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("server", ["inside", "apart"])
+def test_host_killed_takes_workers_network_and_server_with_it(server: str) -> None:
+    async def main() -> None:
+        async with hosted("--partitions", str(PARTITIONS), "--network", "--server", server) as host:
+            await host.do("start", count=2)
+            await host.settled(2, PARTITIONS)
+            await host.do("pause", worker=2)
+            port = int(host.url.rsplit(":", 1)[1])
+            mine = [
+                pid for pid in servers() if any(c.laddr.port == port for c in psutil.Process(pid).net_connections() if c.status == "LISTEN")
+            ]
+            pids = {*tree(host), mine[0], psutil.Process(mine[0]).ppid()}  # the keeper too, of a server apart
+
+            host.process.kill()
+            await host.process.wait()
+
+            assert len(mine) == 1
+            assert await gone(sorted(pids), 10.0), [pid for pid in pids if alive(pid)]
+
+    asyncio.run(main())
+
+
+def test_server_apart_is_not_below_the_host() -> None:
+    async def main() -> None:
+        async with hosted("--partitions", str(PARTITIONS), "--server", "apart") as apart:
+            assert not any("nats-server" in child.name() for child in psutil.Process(apart.process.pid).children(recursive=True))
+        async with hosted("--partitions", str(PARTITIONS)) as inside:
+            assert any("nats-server" in child.name() for child in psutil.Process(inside.process.pid).children(recursive=True))
+
+    asyncio.run(main())
+
+
+def test_server_given_is_used_and_left_alone() -> None:
+    async def main() -> None:
+        async with EmbeddedNats() as server:
+            async with hosted("--partitions", str(PARTITIONS), "--nats", server.url) as host:
+                await host.do("start", count=1)
+                await host.settled(1, PARTITIONS)
+                for word in ("server_kill", "server_restart"):
+                    assert "is not ours to end" in (await host.ask(word))["error"]
+                assert host.url == server.url
+            assert server.process is not None
+            assert server.process.returncode is None
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--profile", "nope"], "no profile 'nope'; there are: default"),
+        (["--set", "heartbeat_s=-1"], "heartbeat_s must be finite and more than 0"),
+        (["--nats", "nats://127.0.0.1:1"], "connect to nats://127.0.0.1:1"),
+    ],
+)
+def test_host_with_a_wrong_option_says_so_in_one_sentence_with_code_two(args: list[str], sentence: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "floodmark.systems.fleet.host", *args], capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
