@@ -1,7 +1,8 @@
 """When the store is too ill to be believed: the rules of degraded mode. Pure: times are handed in.
 
-It begins when nothing was answered for `degraded_enter_s`, or when so many operations failed within a window; it ends after
-`degraded_exit_s` of health. The longer it lasts, the graver the alert; the last one is repeated. Not here: what a worker does about it.
+It begins when nothing was answered for `degraded_enter_s`, or when so many operations failed within a window, where those within one
+heartbeat count as one: trying again soon is no new evidence. It ends after `degraded_exit_s` of health. The longer it lasts, the graver
+the alert; the last one is repeated. Not here: what a worker does about it.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class Health:
 
     def failed(self, now_s: float) -> None:
         """An operation was not answered."""
-        self._failures_s.append(now_s)
+        if not self._failures_s or now_s - self._failures_s[-1] >= self._settings.heartbeat_s:
+            self._failures_s.append(now_s)
         self.disconnected(now_s)
 
     def disconnected(self, now_s: float) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -24,14 +24,16 @@ from floodmark.systems.fleet.election import Election, Lease
 from floodmark.systems.fleet.errors import DegradedError, FleetError, IdLostError, StopTimeoutError
 from floodmark.systems.fleet.heartbeat import Heartbeats
 from floodmark.systems.fleet.identity import Identity
-from floodmark.systems.fleet.leader import Calculator
 from floodmark.systems.fleet.metrics import Metric, Metrics
 from floodmark.systems.fleet.partition import Source
 from floodmark.systems.fleet.records import ASSIGNMENT_PREFIX, HEARTBEAT_PREFIX, Heartbeat, LeaderRecord
 from floodmark.systems.fleet.settings import CutOff, Handover, Settings
 from floodmark.systems.fleet.states import CalculatorState, WorkerState
 from floodmark.systems.fleet.store.base import Bucket, Store, StoreUnavailableError
-from floodmark.systems.fleet.strategy.base import Strategy
+
+if TYPE_CHECKING:  # numpy comes with these; a strategy brings it, and importing the fleet does not
+    from floodmark.systems.fleet.leader import Calculator
+    from floodmark.systems.fleet.strategy.base import Strategy
 
 STOP_SHARE: Final = 1 / 6  # of shutdown_limit_s, for each key to be taken back; the consumer has the other half
 
@@ -189,6 +191,8 @@ class Membership:
             raise
 
     async def _lead(self, lease: Lease) -> None:
+        from floodmark.systems.fleet.leader import Calculator
+
         parts, buckets = self._parts, self._buckets
         self.calculator = Calculator(
             settings=parts.settings,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from floodmark.core import tasks
 from floodmark.systems.fleet.apply import Applier, Consumer
@@ -38,7 +38,9 @@ from floodmark.systems.fleet.partition import Source
 from floodmark.systems.fleet.settings import Settings
 from floodmark.systems.fleet.states import STATE_OF_LEADER, WORKER_STEPS, WorkerState
 from floodmark.systems.fleet.store.base import Store, StoreUnavailableError
-from floodmark.systems.fleet.strategy.base import Strategy
+
+if TYPE_CHECKING:  # numpy comes with it
+    from floodmark.systems.fleet.strategy.base import Strategy
 
 CONSUMER_SHARE: Final = 0.5 - STOP_SHARE / 2  # of shutdown_limit_s, to finish what is in hand
 HOOKS_SHARE: Final = STOP_SHARE / 2
