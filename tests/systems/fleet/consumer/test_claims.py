@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from floodmark.systems.fleet.consumer.claims import Holder, floors, holder_of, metadata_of, plan
+from floodmark.systems.fleet.consumer.claims import Holder, floors, holder_of, is_ahead, metadata_of, plan
 
 subjects = st.sets(st.sampled_from(["in.a", "in.b", "in.c"]))
 versions = st.tuples(st.integers(0, 2), st.integers(0, 2))
 
 
 def holder(name: str, *subjects: str, version: tuple[int, int] = (1, 1), floor: int = 0, **left: tuple[tuple[int, int], int]) -> Holder:
-    return Holder(name=name, subjects=subjects, version=version, ack_floor=floor, left={f"in.{key}": told for key, told in left.items()})
+    return Holder(
+        name=name, subjects=subjects, version=version, owner=name, ack_floor=floor, left={f"in.{key}": told for key, told in left.items()}
+    )
 
 
 def test_plan_with_nobody_else_has_everything() -> None:
@@ -66,6 +69,29 @@ def test_floors_of_a_subject_follow_the_newest_assignment_that_knew_it() -> None
     assert floors(["in.a", "in.b", "in.c", "in.new"], [dead, owner, left]) == {"in.a": 80, "in.b": 70, "in.c": 90}
 
 
+def test_floors_that_we_know_ourselves_count_until_somebody_newer_tells_otherwise() -> None:
+    told = {"in.a": ((1, 5), 50), "in.b": ((1, 5), 50)}
+
+    assert floors(["in.a", "in.b"], [holder("newer", "in.b", version=(1, 6), floor=60)], told) == {"in.a": 50, "in.b": 60}
+
+
+@pytest.mark.parametrize(
+    ("owner", "version", "take", "expected"),
+    [
+        ("x", (1, 3), False, True),
+        ("x", (1, 3), True, True),
+        ("x", (1, 2), False, True),
+        ("x", (1, 2), True, False),
+        ("x", (1, 1), False, False),
+    ],
+)
+def test_is_ahead_of_another_under_our_name_follows_the_versions_and_never_of_ourselves(
+    owner: str, version: tuple[int, int], take: bool, expected: bool
+) -> None:
+    assert is_ahead(holder(owner, version=version), (1, 2), "me", take=take) is expected
+    assert not is_ahead(holder("me", version=version), (1, 2), "me", take=take)
+
+
 def test_floors_of_equal_versions_take_the_one_furthest_behind() -> None:
     assert floors(["in.a"], [holder("one", "in.a", floor=7), holder("other", "in.a", floor=3)]) == {"in.a": 3}
 
@@ -76,9 +102,10 @@ def test_floors_of_equal_versions_take_the_one_furthest_behind() -> None:
 def test_holder_of_metadata_reads_what_was_said(version: tuple[int, int], left: dict[str, int]) -> None:
     told = {subject: (version, floor) for subject, floor in left.items()}
 
-    again = holder_of("x", ["in.b", "in.a"], 4, metadata_of(version, told))
+    again = holder_of("x", ["in.b", "in.a"], 4, metadata_of(version, "me", told))
 
-    assert (again.version, dict(again.left), again.subjects, again.ack_floor) == (version, told, ("in.a", "in.b"), 4)
+    assert (again.version, again.owner, dict(again.left)) == (version, "me", told)
+    assert (again.subjects, again.ack_floor) == (("in.a", "in.b"), 4)
 
 
 def test_holder_of_metadata_that_somebody_else_wrote_counts_as_no_version() -> None:

@@ -268,6 +268,33 @@ def test_zombie_that_lost_everything_stays_silent_until_it_is_told_what_to_do() 
     asyncio.run(play())
 
 
+def test_worker_that_slept_while_another_was_started_under_its_name_leaves_the_durable_to_it() -> None:
+    diary = Diary()
+
+    async def play() -> None:
+        async with place() as here:
+            fleet = Fleet(here, diary, Random(0), batch_count=10)
+            await fleet.start("old")
+            await fleet.start("new")
+            await fleet.consumers["old"].update("w-1", parts("p0", "p1"), epoch=1, version=1)
+            await here.js.publish("in.p1", b"0")
+            await until(lambda: len(diary.handled) == 1, "the old one works")
+
+            await fleet.consumers["new"].update("w-1", parts("p0", "p1"), epoch=1, version=1)
+            await until(lambda: fleet.consumers["old"].subjects == (), "the old one has nothing left")
+            for number in range(20):
+                await here.js.publish("in.p0", str(number).encode())
+            await until(lambda: len(diary.handled) == 21, "all are handled")
+            await fleet.consumers["old"].aclose()
+            durables = await here.durables()
+            await fleet.close()
+
+            assert durables == {"fleet-w-1": ["in.p0", "in.p1"]}  # closing the old one does not remove what is the new one's
+            assert {(worker, name) for worker, name, _ in diary.handled} == {("old", "p1"), ("new", "p0")}
+
+    asyncio.run(play())
+
+
 def test_worker_that_applies_an_old_assignment_late_does_not_take_from_the_owner_of_a_newer_one() -> None:
     diary = Diary()
 

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
-from floodmark.systems.fleet.consumer.claims import UNVERSIONED, Version, floors, plan
+from floodmark.systems.fleet.consumer.claims import UNVERSIONED, Holder, Version, floors, is_ahead, plan
 from floodmark.systems.fleet.consumer.control import Control
 from floodmark.systems.fleet.consumer.errors import EXISTS, NOT_UNIQUE, ServerError, UnsuitableStreamError
 from floodmark.systems.fleet.consumer.settings import ConsumerSettings
@@ -34,7 +35,7 @@ class Binding:
     Attributes:
         name: of the durable; empty: there is none.
         subjects: in its filter.
-        refused: subjects that we wanted and a newer assignment has.
+        refused: subjects that we wanted and a newer assignment has, or a newer worker of our name.
         floors: up to where each subject is done with, on a stream that keeps what was read.
     """
 
@@ -60,10 +61,15 @@ class Binding:
         """
         for _ in range(_TURNS):
             try:
-                if await self._is_work_queue():
-                    await self._make_on_work_queue(name, subjects, version, take=take)
+                work_queue = await self._is_work_queue()
+                holders = await self._control.holders()
+                namesake = next((holder for holder in holders if holder.name == name), None)
+                if namesake is not None and is_ahead(namesake, version, self._control.owner, take=take):
+                    self.name, self.subjects, self.version, self.refused = "", (), version, tuple(subjects)
+                elif work_queue:
+                    await self._make_on_work_queue(name, subjects, version, holders, take=take)
                 else:
-                    await self._make_on_log(name, subjects, version)
+                    await self._make_on_log(name, subjects, version, holders, namesake)
                 return
             except ServerError as exc:
                 if exc.error_code not in (NOT_UNIQUE, EXISTS):
@@ -88,7 +94,9 @@ class Binding:
         """Give up all subjects. A work queue's durable goes, so that nobody has to take it; another one stays: it knows where it stood."""
         name, self.name, self.subjects, self.refused = self.name, "", (), ()
         if name and await self._is_work_queue():
-            await self._control.delete(name)
+            mine = await self._control.holder(name)
+            if mine is not None and mine.owner == self._control.owner:
+                await self._control.delete(name)
 
     async def forget(self, name: str) -> None:
         """Remove the durable of a former name."""
@@ -115,8 +123,9 @@ class Binding:
         newest = sorted(left.items(), key=lambda item: item[1], reverse=True)
         return dict(newest[: self._settings.max_subjects_count])
 
-    async def _make_on_work_queue(self, name: str, subjects: Sequence[str], version: Version, *, take: bool) -> None:
-        holders = await self._control.holders()
+    async def _make_on_work_queue(
+        self, name: str, subjects: Sequence[str], version: Version, holders: Sequence[Holder], *, take: bool
+    ) -> None:
         planned = plan(subjects, version, [holder for holder in holders if holder.name != name], take=take)
         for holder in planned.rob:
             now = await self._control.holder(holder.name)  # it may have been made anew since, without what we take
@@ -126,23 +135,35 @@ class Binding:
         await self._replace(name, planned.subjects, version, start=0)
         self.refused = planned.refused
 
-    async def _make_on_log(self, name: str, subjects: Sequence[str], version: Version) -> None:
-        holders = await self._control.holders()
-        known = floors(subjects, holders)
-        mine = next((holder for holder in holders if holder.name == name), None)
-        left = dict(mine.left) if mine else dict(self._left)
-        if mine is not None:
-            left.update(dict.fromkeys(mine.subjects, (mine.version, mine.ack_floor)))
-        self._left = self._newest_of({subject: told for subject, told in left.items() if subject not in subjects})
-        start = min(known[subject] for subject in subjects) + 1 if len(known) == len(subjects) else 1
-        await self._replace(name, subjects, version, start=start)
+    async def _make_on_log(
+        self, name: str, subjects: Sequence[str], version: Version, holders: Sequence[Holder], namesake: Holder | None
+    ) -> None:
+        told: dict[str, tuple[Version, int]] = dict(self._left)
+        if namesake is not None:
+            told.update(namesake.left)
+            told.update(dict.fromkeys(namesake.subjects, (namesake.version, namesake.ack_floor)))
+        known = floors(subjects, holders, told)
+        start = min(known.values()) + 1 if len(known) == len(subjects) else 1
+        self._left = told  # all of it until the new durable is there: when making it fails, nobody else knows where the old one stood
+        await self._replace(
+            name, subjects, version, start=start, left=self._newest_of({key: word for key, word in told.items() if key not in subjects})
+        )
         self.floors, self.refused = known, ()
 
-    async def _replace(self, name: str, subjects: Sequence[str], version: Version, *, start: int) -> None:
+    async def _replace(
+        self,
+        name: str,
+        subjects: Sequence[str],
+        version: Version,
+        *,
+        start: int,
+        left: Mapping[str, tuple[Version, int]] = MappingProxyType({}),
+    ) -> None:
         self.name = ""  # until the new one is there, nobody knows which there is
         await self._control.delete(name)
         self.subjects = ()
         if subjects:
-            await self._control.create(name, subjects, version, start=start, left=self._left)
+            await self._control.create(name, subjects, version, start=start, left=left)
             self.name = name
+            self._left = dict(left)
         self.subjects, self.version, self._start = tuple(subjects), version, start

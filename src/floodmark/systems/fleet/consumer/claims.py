@@ -3,17 +3,19 @@
 A durable tells in its metadata for which assignment (epoch, version) it was made, and where it stood with subjects that it gave up. Of two
 workers that claim a subject the one with the newer assignment has it; at the same one (or where there are no versions) an update takes it
 and a consumer that was found missing leaves it: somebody took its subjects away, and making it again must not take them back.
+The same holds for a durable of the very same name: a worker that was started anew under its old id may have a predecessor that only slept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
 Version = tuple[int, int]  # (epoch, version)
 UNVERSIONED: Version = (0, 0)
-VERSION_KEY, LEFT_KEY = "floodmark-version", "floodmark-left"
+VERSION_KEY, OWNER_KEY, LEFT_KEY = "floodmark-version", "floodmark-owner", "floodmark-left"
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +24,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     subjects: tuple[str, ...]
     version: Version
+    owner: str  # drawn by the consumer that made it; two of the same name differ in it
     ack_floor: int  # everything up to this sequence of the stream is done with, as far as this durable goes
     left: Mapping[str, tuple[Version, int]]  # subjects that it gave up: for which assignment it had held them, and its floor then
 
@@ -34,9 +37,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     rob: tuple[Holder, ...]  # durables that must go first
 
 
-def metadata_of(version: Version, left: Mapping[str, tuple[Version, int]]) -> dict[str, str]:
+def metadata_of(version: Version, owner: str, left: Mapping[str, tuple[Version, int]]) -> dict[str, str]:
     """Say it in the words of a durable's metadata, which are text."""
-    said = {VERSION_KEY: f"{version[0]}.{version[1]}"}
+    said = {VERSION_KEY: f"{version[0]}.{version[1]}", OWNER_KEY: owner}
     if left:
         said[LEFT_KEY] = msgspec.json.encode({subject: [*held, floor] for subject, (held, floor) in sorted(left.items())}).decode()
     return said
@@ -53,9 +56,15 @@ def holder_of(name: str, subjects: Iterable[str], ack_floor: int, metadata: Mapp
         name=name,
         subjects=tuple(sorted(subjects)),
         version=(epoch, version),
+        owner=metadata.get(OWNER_KEY, ""),
         ack_floor=ack_floor,
         left={subject: ((one, two), floor) for subject, (one, two, floor) in left.items()},
     )
+
+
+def is_ahead(holder: Holder, version: Version, owner: str, *, take: bool) -> bool:
+    """Tell if a durable of our name is another's, and must be left to it."""
+    return holder.owner != owner and (holder.version > version or (holder.version == version and not take))
 
 
 def plan(wanted: Sequence[str], version: Version, others: Iterable[Holder], *, take: bool) -> Plan:
@@ -81,19 +90,23 @@ def plan(wanted: Sequence[str], version: Version, others: Iterable[Holder], *, t
     return Plan(subjects=subjects, refused=tuple(sorted(refused)), rob=tuple(rob))
 
 
-def floors(wanted: Collection[str], holders: Iterable[Holder]) -> dict[str, int]:
+def floors(
+    wanted: Collection[str], holders: Iterable[Holder], told: Mapping[str, tuple[Version, int]] = MappingProxyType({})
+) -> dict[str, int]:
     """Tell, on a stream that keeps what was read, up to where each subject is done with; a subject that nobody held is not in the answer.
 
     The word of the newest assignment counts; among equals, that which is furthest behind: rather twice than never.
+
+    Args:
+        told: what we know ourselves, in the words of `Holder.left`.
     """
     known: dict[str, tuple[Version, int]] = {}
-    ours = set(wanted)
+    words = [(subject, word) for subject, word in told.items()]
     for holder in holders:
-        told = dict.fromkeys(holder.subjects, (holder.version, holder.ack_floor))
-        for subject, (version, floor) in {**holder.left, **told}.items():
-            if subject not in ours:
-                continue
-            before = known.get(subject)
-            if before is None or version > before[0] or (version == before[0] and floor < before[1]):
-                known[subject] = (version, floor)
-    return {subject: floor for subject, (_, floor) in known.items()}
+        words += holder.left.items()
+        words += ((subject, (holder.version, holder.ack_floor)) for subject in holder.subjects)
+    for subject, (version, floor) in words:
+        before = known.get(subject)
+        if before is None or version > before[0] or (version == before[0] and floor < before[1]):
+            known[subject] = (version, floor)
+    return {subject: floor for subject, (_, floor) in known.items() if subject in wanted}

@@ -24,7 +24,8 @@ _NANOSECONDS = 1_000_000_000
 class Control:
     """Speaks about the consumers of one stream."""
 
-    def __init__(self, nc: Client, settings: ConsumerSettings) -> None:
+    def __init__(self, nc: Client, settings: ConsumerSettings, owner: str) -> None:
+        self.owner = owner  # written into every durable
         self._nc = nc
         self._settings = settings
 
@@ -98,7 +99,7 @@ class Control:
             "max_ack_pending": settings.max_ack_pending_count,
             "filter_subjects": list(subjects),
             "deliver_policy": "by_start_sequence" if start else "all",
-            "metadata": metadata_of(version, left),
+            "metadata": metadata_of(version, self.owner, left),
         }
         if start:
             config["opt_start_seq"] = start

@@ -72,8 +72,9 @@ class DurableConsumer:
         self._settings = settings
         self._metrics = metrics or NullMetrics()
         self._on_error = on_error or _tell_log
-        self._health = Health(settings, self._metrics, rng or Random())
-        self._binding = Binding(Control(nc, settings), settings)
+        rng = rng or Random()
+        self._health = Health(settings, self._metrics, rng)
+        self._binding = Binding(Control(nc, settings, f"{rng.getrandbits(64):016x}-{nc.client_id}"), settings)
         self._reader = Reader(settings, handler, self._on_error)
         self._lock = asyncio.Lock()  # held by who changes the durable
         self._newest = _NOTHING  # what was asked for last
@@ -305,7 +306,8 @@ class DurableConsumer:
                 continue
             if arrived:
                 self._health.pulled()
-            await self._reader.handle_all(arrived, lambda pull=pull: self._pull is pull)  # type: ignore[misc]
+            if not pull.gap:
+                await self._reader.handle_all(arrived, lambda pull=pull: self._pull is pull)  # type: ignore[misc]
             if self._pull is pull and (pull.gap or (pull.reconnected and await self._has_lost(pull))):
                 self._metrics.count(Metric.CONSUMER_ITERATOR_RESTARTS, label="transient")
                 await self._recreate(pull, "a delivery was lost on the way")

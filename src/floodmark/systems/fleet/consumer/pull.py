@@ -1,7 +1,8 @@
 """Asks one durable for messages and gathers what comes: one subscription, one request at a time.
 
 Not the client's own `fetch`: that takes "Consumer Deleted" for an empty stream, and makes a task for every message.
-Contract: messages come in the order of their delivery; a delivery that was lost on the way shows as `gap`. What has come and was not
+Contract: messages come in the order of their delivery; a delivery that was lost on the way, or made to another under our name, shows as
+`gap`. What has come and was not
 taken when the pull is closed is dropped: the server delivers it again.
 """
 
