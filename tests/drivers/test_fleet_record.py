@@ -249,6 +249,14 @@ def test_claims_each_holder_of_an_id_is_one() -> None:
     assert (figures["ids"], figures["claims"]) == (2, 3)
 
 
+def test_stop_is_timed_from_its_beginning_to_its_end() -> None:
+    made = calm()
+    made.do(10.0, "stop", "b", at_ns=10_750_000_000)
+
+    assert figures_of(made.record())["stop_max_s"] == pytest.approx(0.75)
+    assert "stop_max_s" not in figures_of(crashed().record())
+
+
 def test_joined_is_from_the_claim_to_the_first_assignment() -> None:
     made = calm()
     made.claim(10.0, "c")
@@ -257,7 +265,7 @@ def test_joined_is_from_the_claim_to_the_first_assignment() -> None:
     figures = figures_of(made.record())
 
     assert (figures["joined"], figures["not_joined"]) == (1, 0)
-    assert figures["joined_s_max"] == pytest.approx(0.502)
+    assert figures["joined_max_s"] == pytest.approx(0.502)
 
 
 def test_joined_one_who_is_given_nothing_is_counted_and_has_no_time() -> None:
@@ -267,14 +275,14 @@ def test_joined_one_who_is_given_nothing_is_counted_and_has_no_time() -> None:
     figures = figures_of(made.record())
 
     assert figures["not_joined"] == 1
-    assert "joined_s_max" not in figures
+    assert "joined_max_s" not in figures
 
 
 def test_joined_who_finds_the_record_of_the_last_holder_waits_for_nothing() -> None:
     made = calm()
     made.claim(10.0, "b", token="next")
 
-    assert figures_of(made.record())["joined_s_max"] == 0
+    assert figures_of(made.record())["joined_max_s"] == 0
 
 
 def test_joined_before_the_load_is_not_of_it() -> None:
@@ -287,7 +295,7 @@ def test_silence_is_that_of_one_holder_only() -> None:
     made.beat("a", 3.5, 4.0)
     made.beat("a", 9.0, 9.5, token="other")
 
-    assert figures_of(made.record())["silence_s_max"] == pytest.approx(1.5)
+    assert figures_of(made.record())["silence_max_s"] == pytest.approx(1.5)
 
 
 def test_standing_times_are_from_the_start_and_from_the_claim() -> None:
@@ -325,7 +333,7 @@ def test_reassign_is_from_the_blow_to_the_last_partition() -> None:
 
     figures = figures_of(made.record())
 
-    assert figures["reassign_s_max"] == figures["reassign_s_min"] == pytest.approx(4.5)
+    assert figures["reassign_max_s"] == figures["reassign_min_s"] == pytest.approx(4.5)
     assert (figures["reassigned"], figures["not_reassigned"], figures["blips"]) == (1, 0, 0)
 
 
@@ -333,7 +341,7 @@ def test_reassign_what_is_never_given_away_is_counted_and_has_no_time() -> None:
     figures = figures_of(crashed(given_s=None).record())
 
     assert figures["not_reassigned"] == 1
-    assert "reassign_s_max" not in figures
+    assert "reassign_max_s" not in figures
 
 
 def test_reassign_a_worker_that_is_back_at_once_is_a_blip() -> None:
@@ -343,7 +351,7 @@ def test_reassign_a_worker_that_is_back_at_once_is_a_blip() -> None:
     made.beat("b", 10.6, 20.0)
 
     assert figures_of(made.record())["blips"] == 1
-    assert "reassign_s_max" not in figures_of(made.record())
+    assert "reassign_max_s" not in figures_of(made.record())
 
 
 def test_reassign_a_worker_that_is_back_late_was_not_handled() -> None:
@@ -370,7 +378,7 @@ def test_failover_is_from_the_blow_to_the_next_leader() -> None:
     figures = figures_of(made.record())
 
     assert (figures["failovers"], figures["no_new_leader"]) == (1, 0)
-    assert figures["failover_s_max"] == pytest.approx(2.25)
+    assert figures["failover_max_s"] == pytest.approx(2.25)
 
 
 def test_failover_without_a_next_leader_is_counted_and_has_no_time() -> None:
@@ -380,7 +388,7 @@ def test_failover_without_a_next_leader_is_counted_and_has_no_time() -> None:
     figures = figures_of(made.record())
 
     assert figures["no_new_leader"] == 1
-    assert "failover_s_max" not in figures
+    assert "failover_max_s" not in figures
 
 
 def test_failover_a_leader_that_goes_on_was_not_lost() -> None:
@@ -403,7 +411,7 @@ def test_overlap_is_how_long_the_former_owner_went_on() -> None:
     figures = figures_of(made.record())
 
     assert (figures["handovers"], figures["overlap_messages"]) == (1, 2)
-    assert figures["overlap_s_max"] == pytest.approx(0.5)
+    assert figures["overlap_max_s"] == pytest.approx(0.5)
 
 
 def test_overlap_a_clean_handover_has_none() -> None:
@@ -413,7 +421,7 @@ def test_overlap_a_clean_handover_has_none() -> None:
 
     figures = figures_of(made.record())
 
-    assert (figures["handovers"], figures["overlap_messages"], figures["overlap_s_max"]) == (1, 0, 0)
+    assert (figures["handovers"], figures["overlap_messages"], figures["overlap_max_s"]) == (1, 0, 0)
 
 
 def test_overlap_one_who_was_given_it_again_is_no_former_owner() -> None:
@@ -475,4 +483,4 @@ def test_words_that_failed_and_that_were_never_said_are_counted() -> None:
 
     figures = figures_of(made.record(script_count=4))
 
-    assert (figures["words_said"], figures["words_failed"], figures["words_unsaid"], figures["words_late_s_max"]) == (1, 1, 2, 0.75)
+    assert (figures["words_said"], figures["words_failed"], figures["words_unsaid"], figures["words_late_max_s"]) == (1, 1, 2, 0.75)

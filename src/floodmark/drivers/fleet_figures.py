@@ -36,24 +36,25 @@ FIGURES: dict[str, str] = {
     "ids": "identities that were claimed",
     "claims": "holders that identities had, one after the other",
     "ids_twice": "times at which one identity was used by two",
-    "silence_s_max": "the longest silence of a worker that went on afterwards",
+    "silence_max_s": "the longest silence of a worker that went on afterwards",
     "first_assignment_s": "from the first claimed identity to the first assignment",
     "assigned_s": "from the first start to all workers of the beginning holding all partitions",
     "stable_s": "the same, and all of them saying that they work by it",
+    "stop_max_s": "how long the slowest gentle stop took",
     "joined": "workers that came under load and were given partitions",
     "not_joined": "workers that came under load and were not",
-    "joined_s_max": "from their claimed identity to their first assignment, the longest",
+    "joined_max_s": "from their claimed identity to their first assignment, the longest",
     "reassigned": "blows after which all partitions of the worker found new owners",
     "not_reassigned": "blows after which they did not",
     "blips": "blows that the worker was back from before anybody acted",
-    "reassign_s_max": "from a blow to the last of the worker's partitions having a new owner, the longest",
-    "reassign_s_min": "the same, the shortest",
+    "reassign_max_s": "from a blow to the last of the worker's partitions having a new owner, the longest",
+    "reassign_min_s": "the same, the shortest",
     "failovers": "blows on the leader after which there was another one",
     "no_new_leader": "blows after which there was none",
-    "failover_s_max": "from a blow on the leader to the next one, the longest",
+    "failover_max_s": "from a blow on the leader to the next one, the longest",
     "handovers": "times at which another worker began to hand on messages of a partition",
     "overlap_messages": "messages that a former owner handed on after the new one had begun",
-    "overlap_s_max": "how long after, the longest",
+    "overlap_max_s": "how long after, the longest",
     "looks": "looks at the memory of the workers",
     "memory_peak_bytes": "the most that all workers together had",
     "memory_rise_bytes": "the mean of the last quarter of the looks less that of the first",
@@ -68,7 +69,7 @@ FIGURES: dict[str, str] = {
     "words_said": "words that were done to the fleet",
     "words_failed": "words that could not be done",
     "words_unsaid": "words of the script that were neither done nor failed",
-    "words_late_s_max": "how late a word was said, the latest",
+    "words_late_max_s": "how late a word was said, the latest",
 }
 _PARTS: tuple[Callable[[Record], dict[str, float]], ...] = (
     fleet_owners.ownership,
@@ -77,6 +78,7 @@ _PARTS: tuple[Callable[[Record], dict[str, float]], ...] = (
     fleet_promises.identities,
     fleet_promises.beats,
     fleet_times.standing,
+    fleet_times.stopping,
     fleet_times.joining,
     fleet_times.reassignment,
     fleet_times.failover,
@@ -102,7 +104,7 @@ def _script(record: Record) -> dict[str, float]:
     if not said and not failed:
         return figures
     late_s = [float((note.value or {}).get("late_s", 0.0)) for note in record.of(MARK) if note.key == LATE_MARK]
-    figures |= {"words_said": said, "words_failed": failed, "words_late_s_max": max(late_s, default=0.0)}
+    figures |= {"words_said": said, "words_failed": failed, "words_late_max_s": max(late_s, default=0.0)}
     if record.script_count is not None:
         figures["words_unsaid"] = record.script_count - said - failed
     return figures

@@ -99,4 +99,4 @@ def beats(record: Record) -> dict[str, float]:
         for at, (before, after) in enumerate(itertools.pairwise(notes)):
             if before.value is not None and after.value is not None and before.value.get("token") == after.value.get("token"):
                 longest_s = max(longest_s, times_s[at + 1] - times_s[at])
-    return {"silence_s_max": longest_s} if longest_s else {}
+    return {"silence_max_s": longest_s} if longest_s else {}

@@ -65,6 +65,7 @@ class Word(NamedTuple):
     word: str
     workers: tuple[str, ...]
     notes_count: int
+    done_s: float
 
 
 def decode(subject: str, data: bytes, operation: bytes | None, at_s: float) -> Note | None:
@@ -136,7 +137,8 @@ class Record:
         for note in self.of(DONE):
             value = note.value or {}
             begun_ns = int(value.get("begun_ns") or value.get("at_ns") or round(note.at_s * 1e9))
-            before = found.get((note.key, begun_ns), Word(begun_ns / 1e9, note.key, (), 0))
+            done_ns = int(value.get("at_ns") or begun_ns)
+            before = found.get((note.key, begun_ns), Word(begun_ns / 1e9, note.key, (), 0, done_ns / 1e9))
             named = (str(value["worker"]),) if value.get("worker") else ()
             found[note.key, begun_ns] = before._replace(workers=before.workers + named, notes_count=before.notes_count + 1)
         return sorted(found.values(), key=lambda word: word.at_s)

@@ -53,6 +53,12 @@ def _started_before_load(record: Record) -> int:
     return sum(word.notes_count for word in before)
 
 
+def stopping(record: Record) -> dict[str, float]:
+    """How long the slowest gentle stop took. Empty when nobody was stopped."""
+    took_s = [word.done_s - word.at_s for word in record.words if word.word == "stop"]
+    return {"stop_max_s": max(took_s)} if took_s else {}
+
+
 def joining(record: Record) -> dict[str, float]:
     """From each identity that was claimed under load to the first assignment of that worker. Empty when nobody came under load."""
     if record.load_s is None:
@@ -79,7 +85,7 @@ def joining(record: Record) -> dict[str, float]:
             took_s.append(later_s - note.at_s)
     if not took_s and not missing:
         return {}
-    return {"joined": len(took_s), "not_joined": missing} | ({"joined_s_max": max(took_s)} if not missing else {})
+    return {"joined": len(took_s), "not_joined": missing} | ({"joined_max_s": max(took_s)} if not missing else {})
 
 
 def reassignment(record: Record) -> dict[str, float]:
@@ -112,7 +118,7 @@ def reassignment(record: Record) -> dict[str, float]:
         return {"blips": blips} if blips else {}
     figures: dict[str, float] = {"reassigned": len(took_s), "not_reassigned": missing, "blips": blips}
     if not missing:
-        figures |= {"reassign_s_max": max(took_s), "reassign_s_min": min(took_s)}
+        figures |= {"reassign_max_s": max(took_s), "reassign_min_s": min(took_s)}
     return figures
 
 
@@ -164,7 +170,7 @@ def failover(record: Record) -> dict[str, float]:
         return {}
     figures: dict[str, float] = {"failovers": len(took_s), "no_new_leader": missing}
     if not missing:
-        figures["failover_s_max"] = max(took_s)
+        figures["failover_max_s"] = max(took_s)
     return figures
 
 
@@ -199,7 +205,7 @@ def overlap(record: Record) -> dict[str, float]:
             handovers += 1
         former[name].pop(worker, None)
         owner[name] = worker
-    return {"handovers": handovers, "overlap_messages": late, "overlap_s_max": worst_s}
+    return {"handovers": handovers, "overlap_messages": late, "overlap_max_s": worst_s}
 
 
 def _gained(record: Record) -> defaultdict[tuple[str, str], list[float]]:

@@ -190,7 +190,7 @@ COSTS = (
         seconds=12.0,
         args=(*IDS_TTL, *chosen(id_ttl_s=0.35, id_max=9)),
         settle_s=5.0,
-        must=("target.workers == 8", "target.assigned == 16", "target.not_joined == 0", "target.joined_s_max < 3s"),
+        must=("target.workers == 8", "target.assigned == 16", "target.not_joined == 0", "target.joined_max_s < 3s"),
     ),
     Case(
         name="churn-memory",

@@ -40,7 +40,7 @@ FAULTS = (
         profile="emergency-fast",
         args=chosen(emergency_grace_s=0.7),
         rest=True,
-        must=("target.workers == 3", "target.blips == 2", "target.silence_s_max > 0.9s", *STILL[:2]),
+        must=("target.workers == 3", "target.blips == 2", "target.silence_max_s > 0.9s", *STILL[:2]),
     ),
     Case(
         name="loss",
@@ -51,7 +51,7 @@ FAULTS = (
         seconds=9.0,
         profile="emergency-fast",
         args=chosen(emergency_grace_s=0.5),
-        must=("target.workers == 2", "target.assigned == 9", "target.reassign_s_max < 2.4s", "target.reassign_s_min > 1s", GIVEN),
+        must=("target.workers == 2", "target.assigned == 9", "target.reassign_max_s < 2.4s", "target.reassign_min_s > 1s", GIVEN),
     ),
     Case(
         name="two-lost",
@@ -61,7 +61,7 @@ FAULTS = (
         partitions=12,
         seconds=9.0,
         profile="emergency-fast",
-        must=("target.workers == 2", "target.assigned == 12", "target.reassign_s_max < 2.5s", "target.reassigned >= 1", GIVEN),
+        must=("target.workers == 2", "target.assigned == 12", "target.reassign_max_s < 2.5s", "target.reassigned >= 1", GIVEN),
     ),
     Case(
         name="crash",
@@ -72,7 +72,7 @@ FAULTS = (
         seconds=10.0,
         profile="baseline",
         args=EXACT_GRACE,
-        must=("target.workers == 2", "target.assigned == 12", "target.reassign_s_max < 3.5s", "target.emergencies >= 1", GIVEN),
+        must=("target.workers == 2", "target.assigned == 12", "target.reassign_max_s < 3.5s", "target.emergencies >= 1", GIVEN),
     ),
     Case(
         name="crash-default-timing",
@@ -85,7 +85,7 @@ FAULTS = (
         args=chosen(cold_start_s=10),
         settle_s=11.0,
         rate_hz=20.0,
-        must=(f"target.reassign_s_max < {DEFAULT_LIMIT}", "target.reassigned >= 1", "target.workers == 3", GIVEN),
+        must=(f"target.reassign_max_s < {DEFAULT_LIMIT}", "target.reassigned >= 1", "target.workers == 3", GIVEN),
     ),
     Case(
         name="cascade",
@@ -106,7 +106,7 @@ FAULTS = (
         seconds=12.0,
         profile="baseline",
         settle_s=8.0,
-        must=("target.reassigned == 1", "target.reassign_s_max < 4s", "target.assigned == 12", GIVEN),
+        must=("target.reassigned == 1", "target.reassign_max_s < 4s", "target.assigned == 12", GIVEN),
     ),
     Case(
         name="network-partition",
@@ -150,7 +150,7 @@ FAULTS = (
         partitions=50,
         seconds=14.0,
         settle_s=6.0,
-        must=("target.leaders == 2", "target.workers == 7", "target.assigned == 50", "target.failover_s_max < 8s", GIVEN),
+        must=("target.leaders == 2", "target.workers == 7", "target.assigned == 50", "target.failover_max_s < 8s", GIVEN),
     ),
     Case(
         name="slow-but-valid",
@@ -162,7 +162,7 @@ FAULTS = (
         profile="baseline",
         args=chosen(heartbeat_s=1, heartbeat_ttl_s=3, emergency_grace_s=2),
         rest=True,
-        must=("target.workers == 3", "target.silence_s_max > 1.5s", "target.silence_s_max < 3s", *STILL),
+        must=("target.workers == 3", "target.silence_max_s > 1.5s", "target.silence_max_s < 3s", *STILL),
     ),
     Case(
         name="election-race",
@@ -182,7 +182,7 @@ FAULTS = (
         seconds=16.0,
         settle_s=6.0,
         rest=True,
-        must=("target.leaders == 2", "target.failover_s_max < 8s", "target.workers == 2", "target.assigned == 20", GIVEN),
+        must=("target.leaders == 2", "target.failover_max_s < 8s", "target.workers == 2", "target.assigned == 20", GIVEN),
     ),
     Case(
         name="leader-churn",
@@ -214,7 +214,7 @@ FAULTS = (
         seconds=lambda scale: max(10.0, 30.0 * scale),
         profile="baseline",
         rest=True,
-        must=("target.workers == 5", "target.assigned == 50", "target.silence_s_max > 0.8s", *STILL),
+        must=("target.workers == 5", "target.assigned == 50", "target.silence_max_s > 0.8s", *STILL),
     ),
     Case(
         name="publish-fails",
@@ -238,7 +238,7 @@ FAULTS = (
         profile="baseline",
         args=(*EXACT_GRACE, *LONG_WINDOW),
         settle_s=14.0,
-        must=("target.reassign_s_max < 3.5s", "target.reassigned == 1", "target.workers == 5", GIVEN),
+        must=("target.reassign_max_s < 3.5s", "target.reassigned == 1", "target.workers == 5", GIVEN),
     ),
     Case(
         name="flapping",
@@ -250,7 +250,7 @@ FAULTS = (
         profile="emergency-fast",
         args=chosen(emergency_grace_s=0.7),
         rest=True,
-        must=("target.workers == 3", "target.blips == 2", "target.silence_s_max > 0.9s", *STILL[:2]),
+        must=("target.workers == 3", "target.blips == 2", "target.silence_max_s > 0.9s", *STILL[:2]),
     ),
     Case(
         name="crash-in-cooldown",
@@ -262,7 +262,7 @@ FAULTS = (
         profile="baseline",
         args=(*EXACT_GRACE, *chosen(rebalance_interval_s=10, planned_scale_s=10, cold_start_s=10)),
         settle_s=14.0,
-        must=("target.reassign_s_max < 3.5s", "target.reassigned == 1", "target.workers == 3", GIVEN),
+        must=("target.reassign_max_s < 3.5s", "target.reassigned == 1", "target.workers == 3", GIVEN),
     ),
     Case(
         name="crash-in-window",
@@ -274,7 +274,7 @@ FAULTS = (
         profile="baseline",
         args=(*EXACT_GRACE, *LONG_WINDOW),
         settle_s=16.0,
-        must=("target.reassign_s_max < 3.5s", "target.reassigned == 1", "target.workers == 4", GIVEN),
+        must=("target.reassign_max_s < 3.5s", "target.reassigned == 1", "target.workers == 4", GIVEN),
     ),
     Case(
         name="zombie",
@@ -285,7 +285,7 @@ FAULTS = (
         seconds=20.0,
         profile="baseline",
         args=EXACT_GRACE,
-        must=("target.reassign_s_max < 3.5s", "target.overlap_s_max < 1s", "target.workers == 3", GIVEN),
+        must=("target.reassign_max_s < 3.5s", "target.overlap_max_s < 1s", "target.workers == 3", GIVEN),
     ),
     Case(
         name="paused",
@@ -296,7 +296,7 @@ FAULTS = (
         seconds=20.0,
         profile="baseline",
         args=EXACT_GRACE,
-        must=("target.reassign_s_max < 3.5s", "target.overlap_s_max < 1s", "target.workers == 3", GIVEN),
+        must=("target.reassign_max_s < 3.5s", "target.overlap_max_s < 1s", "target.workers == 3", GIVEN),
     ),
     Case(
         name="degraded",

@@ -197,7 +197,7 @@ SHARING = (
         seconds=20.0,
         profile="baseline",
         settle_s=8.0,
-        must=("target.workers == 10", "target.assigned == 50", "target.affinity_ratio >= 80%", "target.stop_s_max < 2s"),
+        must=("target.workers == 10", "target.assigned == 50", "target.affinity_ratio >= 80%", "target.stop_max_s < 2s"),
     ),
     Case(
         name="newcomer",
@@ -208,7 +208,7 @@ SHARING = (
         seconds=10.0,
         profile="test",
         rest=True,
-        must=("target.workers == 4", "target.joined_s_max < 3s", "target.versions_load >= 1", "target.versions_load <= 2"),
+        must=("target.workers == 4", "target.joined_max_s < 3s", "target.versions_load >= 1", "target.versions_load <= 2"),
     ),
     Case(
         name="same-ids",
