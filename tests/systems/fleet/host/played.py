@@ -74,7 +74,7 @@ class Host:
 
     async def marks(self, word: str) -> list[dict[str, Any]]:
         """What the record has of a word."""
-        stream = self.client.jetstream()
+        stream = self.client.jetstream(timeout=1.0)  # a server that is down is asked again soon
         info = await stream.stream_info("FM_RECORD")
         found = []
         for number in range(1, info.state.messages + 1):
