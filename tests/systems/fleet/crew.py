@@ -206,7 +206,7 @@ class Crew:
             async with asyncio.TaskGroup() as group:
                 for mate in mates:
                     group.create_task(mate.worker.start())
-            await until(self.settled, 10.0)
+            await until(self.settled, self.settings.cold_start_s + 10.0)
             yield mates
         finally:
             await self.dismiss()
@@ -247,7 +247,7 @@ class Crew:
 
     def settled(self) -> bool:
         """Everybody rests, everything is worked on by exactly one, and all have the same version."""
-        return self.covered() and len(self.versions) == 1 and all(mate.worker.state is WorkerState.STABLE for mate in self.live)
+        return all(mate.worker.state is WorkerState.STABLE for mate in self.live) and len(self.versions) == 1 and self.covered()
 
     async def keys(self) -> list[str]:
         """Every key that is alive, of whatever bucket."""

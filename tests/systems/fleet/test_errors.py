@@ -12,7 +12,6 @@ ERRORS = [
     errors.AlreadyStartedError(),
     errors.NotStartedError("stop"),
     errors.NotLeaderError("worker-1"),
-    errors.InvalidWorkerIdError("x", "worker-7"),
     errors.IdClaimError("worker-0", "worker-9", 10),
     errors.IdLostError("worker-1"),
     errors.RenewalError("the id worker-1"),

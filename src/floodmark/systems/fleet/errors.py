@@ -45,17 +45,6 @@ class NotLeaderError(FleetError):
         return f"{self.worker_id} does not lead; only the leader calculates assignments"
 
 
-class InvalidWorkerIdError(FleetError):
-    """A name that no worker of this fleet can have."""
-
-    def __init__(self, worker_id: str, expected: str) -> None:
-        super().__init__(worker_id, expected)
-        self.worker_id, self.expected = worker_id, expected
-
-    def __str__(self) -> str:
-        return f"{self.worker_id!r} is no worker of this fleet; its ids look like {self.expected}"
-
-
 class IdClaimError(FleetError):
     """No stable id could be had."""
 
