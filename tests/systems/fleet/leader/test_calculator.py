@@ -11,7 +11,8 @@ import pytest
 
 from floodmark.systems.fleet.errors import NotLeaderError, PublishError
 from floodmark.systems.fleet.leader import Lifecycle
-from floodmark.systems.fleet.partition import Partition, StaticSource
+from floodmark.systems.fleet.leader.listing import SourceTimeoutError
+from floodmark.systems.fleet.partition import Partition, PartitionError, StaticSource
 from floodmark.systems.fleet.records import AssignmentRecord, assignment_key, encode, heartbeat_key
 from floodmark.systems.fleet.settings import Handover, Settings
 from floodmark.systems.fleet.simulation.loop import run_virtual, virtual
@@ -405,31 +406,75 @@ async def test_refresh_of_a_leader_whose_term_has_ended_says_so() -> None:
 
 
 class BrokenSource(StaticSource):
-    """Answers until it is broken."""
+    """Answers until it is broken, in one of three ways."""
 
-    broken = False
+    broken = ""
 
     async def list_partitions(self) -> list[Partition]:
-        if self.broken:
+        if self.broken == "fails":
             raise ConnectionError("planted")
-        return await super().list_partitions()
+        if self.broken == "hangs":
+            await asyncio.sleep(3600)
+        listed = await super().list_partitions()
+        return listed + listed[:1] if self.broken == "lists one twice" else listed
+
+
+@pytest.mark.parametrize(
+    ("broken", "error"), [("fails", ConnectionError), ("hangs", SourceTimeoutError), ("lists one twice", PartitionError)]
+)
+def test_refresh_with_a_source_that_is_broken_tells_the_caller_and_an_emergency_goes_on_without_it(broken: str, error: type) -> None:
+    async def story() -> None:
+        world = World()
+        world.source = source = BrokenSource(partitions(100))
+        async with world.running(*names(3)) as calculator:
+            versions = list(world.record.versions)
+            source.broken = broken
+
+            with pytest.raises(error):
+                await calculator.refresh()
+            assert world.record.versions == versions
+            await world.beats.leave("worker-2")
+            await asyncio.sleep(GRACE_S + SOON_S)
+
+            held = [partition for given in (await held_by(world.bucket)).values() for partition in given]
+            assert len(set(held)) == len(held) == 100
+            assert sorted(await held_by(world.bucket)) == names(2)
+
+    run_virtual(story())
 
 
 @virtual
-async def test_refresh_with_a_source_that_fails_tells_the_caller_and_an_emergency_goes_on_without_it() -> None:
+async def test_calculator_that_follows_another_does_without_a_source_that_is_broken() -> None:
     world = World()
     world.source = source = BrokenSource(partitions(100))
-    async with world.running(*names(3)) as calculator:
-        source.broken = True
+    async with world.running(*names(3)):
+        pass
+    source.broken = "fails"
+    await world.beats.start(*names(3))
 
-        with pytest.raises(ConnectionError):
-            await calculator.refresh()
-        await world.beats.leave("worker-2")
-        await asyncio.sleep(GRACE_S + SOON_S)
+    async with world.led(FakeLease(2)):
+        await asyncio.sleep(SOON_S)
+        source.broken = ""
+        await assert_whole(world, *names(3))
+    await world.beats.stop()
 
-        held = [partition for given in (await held_by(world.bucket)).values() for partition in given]
-        assert len(set(held)) == len(held) == 100
-        assert sorted(await held_by(world.bucket)) == names(2)
+    assert world.record.reasons[-1] == Lifecycle.TAKEOVER
+
+
+@virtual
+async def test_calculator_at_a_cold_start_waits_for_a_source_that_is_broken() -> None:
+    world = World()
+    world.source = source = BrokenSource(partitions(100))
+    source.broken = "fails"
+    await world.beats.start("worker-0")
+
+    async with world.led():
+        await asyncio.sleep(10)
+        assert world.record.versions == []
+        source.broken = ""
+        await asyncio.sleep(SOON_S)
+        await assert_whole(world, "worker-0")
+    await world.beats.stop()
 
 
 @virtual

@@ -324,14 +324,14 @@ def test_planner_asked_to_refresh_heeds_no_cooldown() -> None:
     assert leader.planner.refresh_served_count == 2
 
 
-def test_planner_with_a_round_that_had_no_fresh_list_owes_the_refresh_still() -> None:
+def test_planner_whose_refreshes_were_dropped_publishes_for_none() -> None:
     leader = Leader(workers(3))
     leader.planner.ask_refresh()
-    step = leader.planner.check(leader.now_s, workers(3))
+    leader.planner.drop_refreshes()
 
-    leader.planner.done(leader.now_s, step, fresh=False)
+    leader.see(workers(3), for_s=5.0)
 
-    assert leader.planner.check(leader.now_s, workers(3)).reason is Lifecycle.MANUAL_REFRESH
+    assert leader.rounds == []
 
 
 def test_planner_of_a_new_term_asserts_it_and_moves_nobody_in_or_out() -> None:

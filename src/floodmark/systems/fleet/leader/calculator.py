@@ -24,6 +24,7 @@ from floodmark.systems.fleet.errors import NotLeaderError, PublishError, Watcher
 from floodmark.systems.fleet.leader.decide import Lifecycle, Planner, Step
 from floodmark.systems.fleet.leader.handover import Handover
 from floodmark.systems.fleet.leader.layout import Layout, covered, imbalance_ratio, share
+from floodmark.systems.fleet.leader.listing import Listing
 from floodmark.systems.fleet.leader.publisher import Lease, LeaseLostError, Publisher
 from floodmark.systems.fleet.leader.sight import Sight, follow
 from floodmark.systems.fleet.metrics import Metric, Metrics, NullMetrics
@@ -63,7 +64,8 @@ class Calculator:
         self.state = CalculatorState.IDLE
         self._settings, self._worker_id, self._lease = settings, worker_id, lease
         self._assignments = assignments
-        self._source, self._strategy = source, strategy
+        self._listing = Listing(source, settings.operation_limit_s, on_error=on_error)
+        self._strategy = strategy
         self._on_state, self._on_error, self._may_judge = on_state, on_error, may_judge
         self._metrics: Metrics = metrics or NullMetrics()
         self._rng = rng or random.Random(worker_id)
@@ -74,7 +76,6 @@ class Calculator:
         self._handover = Handover(settings.handover_limit_s) if settings.handover == HandoverMode.CONFIRMED else None
         self._target: Layout = {}  # the last layout that was decided, with what the handover holds back
         self._lifecycle = Lifecycle.COLD_START
-        self._partitions: list[Partition] | None = None  # the last list the source gave
         self._renew_due_s = math.inf  # finite only if records have a time to live
         self._written: dict[str, Entry] = {}  # the newest that the watch told of each record, not looked at yet
         self._listed: set[str] | None = None  # the records that a watch which was opened again has told of, until it has caught up
@@ -175,6 +176,7 @@ class Calculator:
             for waiter in self._refreshes:
                 self._refreshes[waiter] = planner.ask_refresh()
         if self._is_rule_broken():
+            self._publisher.dirty = True  # until it was read: that may fail
             await self._publisher.load()
             planner.ask_assertion()
         now_s = loop.time()
@@ -188,6 +190,7 @@ class Calculator:
             return now_s
         handover_s = self._handover.ready_s(now_s, epoch=self._lease.epoch, applied=self._sight.applied) if self._handover else math.inf
         if handover_s <= now_s:
+            self._enter(CalculatorState.REBALANCING)
             await self._publish(self._lifecycle, self._target)
             return now_s
         self._enter(CalculatorState.IDLE if planner.window is None else CalculatorState.SCALING)
@@ -205,8 +208,12 @@ class Calculator:
 
     async def _rebalance(self, planner: Planner, step: Step) -> None:
         assert step.reason is not None
-        partitions, fresh = await self._list_partitions()
         current = self._publisher.layout
+        partitions = await self._listing.partitions(current, emergency=bool(step.lost))
+        if self._listing.error is not None:
+            self._fail_refreshes(planner, self._listing.error)
+            if step.reason is Lifecycle.MANUAL_REFRESH:
+                return
         if step.only_if_uneven and not self._is_uneven(partitions):
             planner.skipped()
             return
@@ -224,7 +231,7 @@ class Calculator:
         self._enter(CalculatorState.EMERGENCY if step.lost else CalculatorState.REBALANCING)
         added_count, removed_count = len(target.keys() - current.keys()), len(current.keys() - target.keys())
         await self._publish(step.reason, target)
-        planner.done(asyncio.get_running_loop().time(), step, fresh=fresh)
+        planner.done(asyncio.get_running_loop().time(), step)
         self._metrics.count(Metric.EMERGENCY_WORKERS, len(step.lost))
         self._metrics.count(Metric.WORKERS_ADDED, added_count)
         self._metrics.count(Metric.WORKERS_REMOVED, removed_count)
@@ -259,28 +266,12 @@ class Calculator:
             self._renew_due_s = began_s + self._settings.assignment_ttl_s / RENEWALS_PER_TTL
         self._metrics.duration(Metric.REBALANCE_S, loop.time() - began_s, label=lifecycle)
 
-    async def _list_partitions(self) -> tuple[list[Partition], bool]:
-        """The partitions, and whether the source has just said so: a source that fails must not hold up an emergency."""
-        try:
-            async with asyncio.timeout(self._settings.operation_limit_s):
-                self._partitions = await self._source.list_partitions()
-        except Exception as exc:  # whatever a user's source may raise
-            self._on_error(exc)
-            self._fail_refreshes(exc)
-            if self._partitions is not None:
-                return self._partitions, False
-            if not self._publisher.layout:
-                raise
-            return [partition for given in self._publisher.layout.values() for partition in given], False
-        return self._partitions, True
-
-    def _fail_refreshes(self, error: Exception) -> None:
+    def _fail_refreshes(self, planner: Planner, error: Exception) -> None:
         """Tell who asked for a refresh that the source failed; it is theirs to ask again."""
         for waiter in self._refreshes:
             if not waiter.done():
                 waiter.set_exception(error)
-        if self._planner is not None:
-            self._planner.refresh_served_count = self._planner.refresh_asked_count
+        planner.drop_refreshes()
 
     def _enter(self, state: CalculatorState) -> None:
         if state is self.state:

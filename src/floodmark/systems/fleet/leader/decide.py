@@ -89,6 +89,10 @@ class Planner:
         self.refresh_asked_count += 1
         return self.refresh_asked_count
 
+    def drop_refreshes(self) -> None:
+        """Nobody waits for a refresh any more."""
+        self.refresh_served_count = self.refresh_asked_count
+
     def ask_assertion(self) -> None:
         """Publish at the next check: what is published is not one whole round of ours."""
         self._assertion_asked_count += 1
@@ -170,13 +174,12 @@ class Planner:
             assertion_number=self._assertion_asked_count,
         )
 
-    def done(self, now_s: float, step: Step, *, fresh: bool = True) -> None:
-        """The round was published whole; `fresh`: with a list of partitions that was read for it."""
+    def done(self, now_s: float, step: Step) -> None:
+        """The round was published whole."""
         self.known = step.workers | step.kept
         self._last_round_s = now_s
         self._assertion_served_count = step.assertion_number
-        if fresh:
-            self.refresh_served_count = max(self.refresh_served_count, step.refresh_number)
+        self.refresh_served_count = max(self.refresh_served_count, step.refresh_number)
         in_window = self.window is not None and self.window.reason is not Lifecycle.PLANNED_SCALE
         if step.ends_window:
             self.window = None

@@ -122,23 +122,24 @@ class Sight:
             self._list_due_s = asked_s + self._settings.heartbeat_ttl_s / POLLS_PER_TTL
             outage = self._blind_since_s is not None and asked_s - self._blind_since_s > self._settings.heartbeat_s
             self._blind_since_s = None
-        overdue = self.roster.overdue(loop.time())
-        for at in range(0, len(overdue), BATCH_COUNT):
-            async with tasks.group() as group:
-                for worker in overdue[at : at + BATCH_COUNT]:
-                    group.create_task(self._look_at(worker))
+        for worker, entry in await self._get_all(self.roster.overdue(loop.time())):
+            self.roster.looked(worker, entry, loop.time())
         return outage
-
-    async def _look_at(self, worker: str) -> None:
-        self.roster.looked(worker, await self._get(worker), asyncio.get_running_loop().time())
 
     async def is_back(self, lost: frozenset[str]) -> bool:
         """Look once more before these are given up: the watch may be late. Raises: StoreUnavailableError."""
-        back = False
-        for worker in sorted(lost):
-            entry = await self._get(worker)
-            back |= entry is not None and self.roster.note(entry, asyncio.get_running_loop().time())
-        return back
+        found = [entry for _, entry in await self._get_all(sorted(lost)) if entry is not None]
+        now_s = asyncio.get_running_loop().time()
+        return sum(self.roster.note(entry, now_s) for entry in found) > 0  # a sum: each of them is to be noted
+
+    async def _get_all(self, workers: list[str]) -> list[tuple[str, Entry | None]]:
+        found: list[tuple[str, Entry | None]] = []
+        for at in range(0, len(workers), BATCH_COUNT):
+            batch = workers[at : at + BATCH_COUNT]
+            async with tasks.group() as group:
+                asked = [group.create_task(self._get(worker)) for worker in batch]
+            found += [(worker, task.result()) for worker, task in zip(batch, asked, strict=True)]
+        return found
 
     async def _get(self, worker: str) -> Entry | None:
         return await answer("get a heartbeat", self._heartbeats.get(heartbeat_key(worker)), self._limit_s)
