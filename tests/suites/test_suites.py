@@ -14,8 +14,9 @@ from floodmark.model.metrics import metric_of
 from floodmark.model.read import checked
 from floodmark.model.scenario import Scenario
 from floodmark.model.trial import Trial
-from floodmark.suites import pipeline_liars
+from floodmark.suites import fleet_liars, pipeline_liars
 from floodmark.suites.entry import Entry
+from floodmark.systems.fleet.host.lies import LIES as FLEET_LIES
 from floodmark.systems.hub.lies import parse_lie
 from floodmark.systems.pipeline.host.lies import LIES as PIPELINE_LIES
 
@@ -128,6 +129,14 @@ def test_liars_there_is_one_for_every_lie_that_the_pipeline_knows() -> None:
     told = [lie.partition("=")[0] for trial in trials if isinstance(trial, Trial) for lie in lies_of(trial.lying)]
 
     assert sorted(told) == sorted(PIPELINE_LIES)
+
+
+def test_liars_there_is_one_for_every_lie_that_the_fleet_knows() -> None:
+    trials = [entry.build(1.0) for entry in fleet_liars.ENTRIES]
+
+    told = [lie.partition("=")[0] for trial in trials if isinstance(trial, Trial) for lie in lies_of(trial.lying)]
+
+    assert sorted(told) == sorted(FLEET_LIES)
 
 
 @pytest.mark.parametrize("entry", [pytest.param(entry, id=entry.id) for entry in suites.SUITES["liars"]])

@@ -12,7 +12,7 @@ import msgspec
 from floodmark.model.arrival import Constant
 from floodmark.model.scenario import Fault, Phase, Population, Scenario, Target
 from floodmark.model.trial import Trial
-from floodmark.suites import pipeline_liars, token_liars
+from floodmark.suites import fleet_liars, pipeline_liars, token_liars
 from floodmark.suites.entry import Entry, criteria
 
 CONNECTIONS = 20
@@ -206,4 +206,5 @@ SCENARIOS: tuple[Entry, ...] = (
     unbounded_queue(),
     *pipeline_liars.ENTRIES,
     *token_liars.ENTRIES,
+    *fleet_liars.ENTRIES,
 )

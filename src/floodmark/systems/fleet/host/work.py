@@ -19,6 +19,7 @@ from floodmark.systems.fleet.consumer import ConsumerSettings, DurableConsumer
 from floodmark.systems.fleet.hooks import AssignmentChange, Hooks, StateChange
 from floodmark.systems.fleet.host import wire
 from floodmark.systems.fleet.host.faulty import FaultyStore
+from floodmark.systems.fleet.host.lying import OF_LEADERS, LyingStore
 from floodmark.systems.fleet.host.options import Options
 from floodmark.systems.fleet.host.relay import IN, Relay
 from floodmark.systems.fleet.host.streams import FM_IN
@@ -242,6 +243,8 @@ async def work() -> None:
         store: Store = nats_store
         if options.fail_put is not None:
             store = FaultyStore(nats_store, options.settings.assignment_bucket, options.fail_put, outlet.felt)
+        if options.lies.keys() & set(OF_LEADERS):
+            store = LyingStore(store, options.settings.assignment_bucket, options.lies)
         client = Client()
         async with asyncio.timeout(CONNECT_LIMIT_S):
             await client.connect(

@@ -1,0 +1,94 @@
+"""The harness on trial against the fleet: workers that lose or double messages, leaders that lie about who holds what, and twins.
+
+One worker alone leads and works where messages are counted, so that every N-th of a thousand is exact; two share where owners are.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from floodmark.model.arrival import Constant
+from floodmark.model.finding import Guarantee
+from floodmark.model.scenario import Phase, Population, Scenario, Target
+from floodmark.model.trial import Trial
+from floodmark.suites.entry import Entry, criteria
+from floodmark.suites.fleet_common import SOUND
+
+MESSAGES, PARTITIONS = 1_000, 10
+EVERY = 100
+
+
+def honest(name: str, workers: int, messages: int) -> Scenario:
+    """The load of every trial: messages over ten partitions that one or two workers hold, and a moment to look at the settled fleet."""
+    return Scenario(
+        id=f"liars.{name}",
+        target=Target(system="fleet", args=("--profile", "fast", "--partitions", str(PARTITIONS))),
+        driver="fleet",
+        driver_options={"script": f"0 start {workers}", "partitions": PARTITIONS, "settle_s": 2.0, "rest_s": 1.0},
+        population=Population(connections=1, subscriptions_per_connection=PARTITIONS, channels=PARTITIONS),
+        phases=(Phase(arrival=Constant(rate_hz=messages / 2), messages=messages, payload_bytes=200),),
+        criteria=criteria("lost == 0", "duplicated == 0", *SOUND),
+        guarantee=Guarantee.AT_LEAST_ONCE,
+        connect_limit_s=10.0,
+        warmup=False,
+        drain_limit_s=3.0,
+    )
+
+
+def _trial(name: str, title: str, lie: str, caught: tuple[str, ...], *, workers: int = 2, messages: int = 100) -> Entry:
+    def build(scale: float) -> Trial:
+        twin = honest(name, workers, messages)
+        target = msgspec.structs.replace(twin.target, args=(*twin.target.args, "--lie", lie))
+        return Trial(
+            id=twin.id,
+            title=title,
+            honest=msgspec.structs.replace(twin, id=f"{twin.id}.honest-twin", title="the honest twin"),
+            lying=msgspec.structs.replace(twin, title=title, target=target),
+            caught=criteria(*caught),
+        )
+
+    return Entry(id=f"liars.{name}", text=title, build=build, quick_scale=None)
+
+
+ENTRIES: tuple[Entry, ...] = (
+    _trial(
+        "fleet-drop",
+        f"a worker that acknowledges every {EVERY}th message and hands it to nobody",
+        f"drop={EVERY}",
+        (f"lost == {MESSAGES // EVERY}", "duplicated == 0", f"acknowledged == {MESSAGES}"),
+        workers=1,
+        messages=MESSAGES,
+    ),
+    _trial(
+        "fleet-twice",
+        f"a worker that hands on every {EVERY}th message twice",
+        f"twice={EVERY}",
+        (f"duplicated == {MESSAGES // EVERY}", "lost == 0"),
+        workers=1,
+        messages=MESSAGES,
+    ),
+    _trial(
+        "fleet-lose",
+        "a leader that leaves 3 partitions out of every assignment",
+        "lose=3",
+        ("target.coverage_gaps == 3", "target.assigned == 7", "target.owners_twice == 0", "target.stale_writes == 0"),
+    ),
+    _trial(
+        "fleet-share",
+        "a leader that gives 4 partitions to everybody",
+        "share=4",
+        ("target.owners_twice == 4", "target.coverage_gaps == 0", "target.stale_writes == 0"),
+    ),
+    _trial(
+        "fleet-stale",
+        "a leader that writes 2 assignments once more as of the epoch before",
+        "stale=2",
+        ("target.stale_writes == 2", "target.version_back == 0", "target.coverage_gaps == 0"),
+    ),
+    _trial(
+        "fleet-back",
+        "a leader that writes 2 assignments once more as of the version before",
+        "back=2",
+        ("target.version_back == 2", "target.stale_writes == 0", "target.coverage_gaps == 0"),
+    ),
+)
