@@ -206,7 +206,8 @@ class Crew:
             async with asyncio.TaskGroup() as group:
                 for mate in mates:
                     group.create_task(mate.worker.start())
-            await until(self.settled, self.settings.cold_start_s + 10.0)
+            await asyncio.sleep(self.settings.cold_start_s)
+            await until(self.settled, 10.0)
             yield mates
         finally:
             await self.dismiss()

@@ -31,6 +31,7 @@ class Contact:
         self.tell = tell
         self._limit_s = settings.operation_limit_s
         self._metrics = metrics
+        self._failing = False  # since the last answer
 
     async def ask(self, what: str, operation: Awaitable[T], *, limit_s: float | None = None) -> T:
         """Await one operation of a bucket.
@@ -59,10 +60,12 @@ class Contact:
     def _answered(self, what: str, began_s: float) -> None:
         now_s = asyncio.get_running_loop().time()
         self.health.answered(now_s)
+        self._failing = False
         self._metrics.duration(Metric.STORE_OPERATION_S, now_s - began_s, what)
 
     def _failed(self, error: StoreUnavailableError) -> StoreUnavailableError:
-        if self.health.answering:
+        if not self._failing:
+            self._failing = True
             self.tell(ConnectivityError(error.operation, error.reason))
         self.health.failed(asyncio.get_running_loop().time())
         return error
