@@ -29,7 +29,7 @@ Ts = TypeVarTuple("Ts")
 
 TICK_S: Final = 1e-9  # a timer fires this much after its time: code that sleeps until a moment finds it reached, whatever the rounding
 STEPS_LIMIT: Final = 500_000_000
-STEPS_PER_INSTANT_LIMIT: Final = 2_000_000  # callbacks while time stood still; more is a loop that never waits
+STEPS_PER_INSTANT_LIMIT: Final = 200_000  # callbacks while time stood still; more is a loop that never waits
 _CANCELLED_KEPT_COUNT: Final = 200  # cancelled timers that may lie in the heap before it is swept
 _CLOSINGS_COUNT: Final = 20  # waits one inside the other, in `finally` blocks, that a buried task may have
 _HASH_MASK: Final = (1 << 61) - 1
