@@ -73,6 +73,11 @@ class Child:
             process.wait()
             self._log.close()
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     # -- speaking to it ----------------------------------------------------------------------------------------------------------------
 
     def tell(self, message: bytes) -> None:
