@@ -11,6 +11,7 @@ import pytest
 
 from floodmark.systems.fleet.errors import NotLeaderError, PublishError
 from floodmark.systems.fleet.leader import Lifecycle
+from floodmark.systems.fleet.leader.decide import Planner, Step
 from floodmark.systems.fleet.leader.listing import SourceTimeoutError
 from floodmark.systems.fleet.partition import Partition, PartitionError, StaticSource
 from floodmark.systems.fleet.records import AssignmentRecord, assignment_key, encode, heartbeat_key
@@ -18,6 +19,7 @@ from floodmark.systems.fleet.settings import Handover, Settings
 from floodmark.systems.fleet.simulation.loop import run_virtual, virtual
 from floodmark.systems.fleet.states import CalculatorState
 from floodmark.systems.fleet.store.base import StoreUnavailableError
+from floodmark.systems.fleet.strategy import RoundRobin
 from tests.systems.fleet.leader.acting import SETTINGS, FakeLease, World, held_by, names, on_writes, partitions, published, unavailable
 
 TTL_S, GRACE_S = SETTINGS.heartbeat_ttl_s, SETTINGS.emergency_grace_s
@@ -601,6 +603,61 @@ async def test_calculator_cancelled_leaves_nothing_and_ends_idle() -> None:
 
     assert world.states[-1] is CalculatorState.IDLE
     assert not world.bucket._watches
+
+
+@pytest.mark.parametrize(("threshold_ratio", "expected"), [(0.15, [Lifecycle.PLANNED_SCALE]), (1.0, [])])
+def test_d9_threshold_decides_if_the_same_workers_get_a_round(threshold_ratio: float, expected: list[Lifecycle]) -> None:
+    async def story() -> None:
+        world = World(msgspec.structs.replace(SETTINGS, rebalance_threshold_ratio=threshold_ratio), strategy=RoundRobin())
+        uneven = {"worker-0": partitions(100)[:80], "worker-1": partitions(100)[80:]}
+        for worker, given in uneven.items():
+            record = AssignmentRecord(epoch=1, version=1, lifecycle=Lifecycle.COLD_START, partitions=given)
+            await world.bucket.put(assignment_key(worker), encode(record))
+        await world.beats.start(*names(2))
+        async with world.led(FakeLease(2)):
+            await asyncio.sleep(1)
+            before = len(world.record.versions)
+            await world.beats.start("worker-2")
+            await asyncio.sleep(1)
+            await world.beats.leave("worker-2")
+            await asyncio.sleep(60)
+            await assert_whole(world, *names(2))
+        await world.beats.stop()
+
+        assert world.record.reasons[before:] == expected
+        loads = sorted(len(given) for given in (await held_by(world.bucket)).values())
+        assert loads == ([50, 50] if expected else [20, 80])
+
+    run_virtual(story())
+
+
+def checks_in_a_quiet_minute(worker_count: int) -> int:
+    """How often the leader decided anything, in a minute in which nothing but heartbeats came in."""
+
+    async def story() -> int:
+        world = World()
+        count = 0
+        check = Planner.check
+
+        def counted(planner: Planner, now_s: float, present: frozenset[str], *, may_judge: bool = True) -> Step:
+            nonlocal count
+            count += 1
+            return check(planner, now_s, present, may_judge=may_judge)
+
+        async with world.running(*names(worker_count)):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Planner, "check", counted)
+                await asyncio.sleep(60)
+        return count
+
+    return run_virtual(story())
+
+
+def test_d10_leader_decides_no_more_often_in_a_larger_fleet() -> None:
+    few, many = checks_in_a_quiet_minute(3), checks_in_a_quiet_minute(300)
+
+    assert 0 < few <= 2 * 60 / TTL_S + 2
+    assert many == few
 
 
 @pytest.mark.alone
