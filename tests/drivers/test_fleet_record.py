@@ -79,6 +79,35 @@ def test_coverage_before_the_fleet_had_its_time_is_not_judged() -> None:
     assert figures["orphans"] == 0
 
 
+def test_coverage_of_a_fleet_that_stood_late_is_judged_from_the_load_on() -> None:
+    made = Made()
+    made.do(0.5, "start", "a")
+    made.assign(6.0, a=[0, 1, 2, 3])
+    made.beat("a", 6.0, 20.0)
+    made.mark(6.5, "load")
+
+    assert figures_of(made.record())["coverage_gaps"] == 0
+    assert figures_of(made.record())["settled_points"] == 1
+
+
+def test_coverage_of_a_fleet_that_never_stood_is_judged_from_the_load_on() -> None:
+    made = Made()
+    made.do(0.5, "start", "a")
+    made.assign(6.0, a=[0, 1, 2])
+    made.beat("a", 6.0, 20.0)
+    made.mark(6.5, "load")
+
+    assert figures_of(made.record())["coverage_gaps"] == 1
+
+
+def test_settled_points_are_counted_from_the_end_of_a_word() -> None:
+    made = calm()
+    made.do(5.0, "start", "c", at_ns=11_000_000_000)
+    made.do(13.0, "start", "d")
+
+    assert figures_of(made.record(end_s=15.0))["settled_points"] == 1  # that before the first of them
+
+
 def test_settled_points_without_time_enough_there_is_no_figure() -> None:
     figures = figures_of(calm().record(end_s=3.0))
 

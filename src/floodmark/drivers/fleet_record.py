@@ -13,7 +13,6 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
@@ -198,9 +197,19 @@ class Record:
         return frozenset(names)
 
     def settled(self) -> list[tuple[float, float]]:
-        """The stretches in which the fleet had time enough since the last word, and before the next one."""
-        at_s = [word.at_s for word in self.words if word.word in CHANGING]
-        return [(begin + self.settle_s, end) for begin, end in pairwise([*at_s, self.end_s]) if end - begin > self.settle_s]
+        """The stretches in which the fleet had time enough since the last word was done, and before the next one is begun.
+
+        What is done before the load has its time until that begins: whoever begins it has waited until the fleet stood, or long enough.
+        """
+        changes = [word for word in self.words if word.word in CHANGING]
+        found = []
+        for word, end_s in zip(changes, [*(word.at_s for word in changes), self.end_s][1:], strict=True):
+            begin_s = word.done_s + self.settle_s
+            if self.load_s is not None and word.at_s < self.load_s:
+                begin_s = max(begin_s, self.load_s)
+            if begin_s < end_s:
+                found.append((begin_s, end_s))
+        return found
 
 
 def worker_of(key: str) -> str:
