@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from floodmark.systems.fleet.errors import AlreadyStartedError, ConsumerUpdateError, HookError, IdLostError, NotStartedError
+from floodmark.systems.fleet.errors import AlreadyStartedError, ConsumerUpdateError, HookError, IdClaimError, IdLostError, NotStartedError
 from floodmark.systems.fleet.hooks import AssignmentChange, Hooks
 from floodmark.systems.fleet.profiles import profile
 from floodmark.systems.fleet.records import StableIdRecord, assignment_key, encode
@@ -272,6 +272,22 @@ async def test_worker_that_lost_its_id_gives_everything_up_and_takes_another() -
         assert any(isinstance(error, IdLostError) for error in mate.errors)
         assert mate.worker.worker_id == "worker-2"
         assert mate.consumer.updates[mate.consumer.ids.index("worker-2") - 1] == ()
+
+
+@virtual
+async def test_worker_that_lost_its_id_while_all_others_are_held_waits_for_one() -> None:
+    crew = Crew(settings=profile("fast", id_ttl_s=2.0, id_max=1))
+    async with crew.at_work(2):
+        mate = crew.followers[0]
+        name = mate.worker.worker_id
+        ids = crew.backend.bucket(FAST.id_bucket)
+        await ids.put(name, encode(StableIdRecord(worker=name, token="somebody else")))
+        await until(lambda: any(isinstance(error, IdClaimError) for error in mate.errors), 5.0)
+
+        await until(crew.settled, 5.0)  # nobody renews the other's claim
+
+        assert mate.worker.worker_id == name
+        assert mate.states.count(W.CLAIMING_ID) == 2
 
 
 @virtual

@@ -275,7 +275,6 @@ class Worker:
                 if self._first is not None and not self._first.done():
                     raise  # at the start that is the caller's to know
                 self._queue.tell(exc)
-                self._enter(WorkerState.WAITING_ASSIGNMENT)
                 await asyncio.sleep(retry.pause_s())
 
     async def _open(self) -> Buckets:
