@@ -105,6 +105,33 @@ async def test_resume_brings_what_was_missed_and_nothing_again(url: str, options
     assert seqs(recorder) == list(range(2 * COUNT))
 
 
+@pytest.mark.parametrize("kind", ["pull", "push"])
+@on_loop
+async def test_resume_of_a_durable_consumer_that_is_gone_begins_behind_the_position(url: str, kind: str) -> None:
+    channels = a_run()
+    stream = f"floodmark-{channels[0].partition('.')[0]}"
+    driver, recorder = build("jetstream", {"consumer": kind}), OneByOne()
+    async with joined(driver, url, channels[0], recorder) as writer:
+        reader = await driver.connect(url, channels[0], recorder, limit_s=2.0)
+        await reader.subscribe([want(0, channels[0])])
+        writer.publish(channels[0], stamped(0, "binary"), 1)
+        await eventually(lambda: len(recorder.frames) == 1)
+        point = reader.resume_point(recorder.frames[-1][1])
+        await reader.close()
+        (consumer,) = (await asked(url, f"CONSUMER.NAMES.{stream}"))["consumers"]
+        await asked(url, f"CONSUMER.DELETE.{stream}.{consumer}")
+        writer.publish(channels[0], stamped(1, "binary"), 2)
+        await eventually(lambda: len(recorder.acks) == 2)
+
+        for seq in (2, 3):  # the second time it is there again, and was made otherwise than at first
+            async with joined(driver, url, channels[0], recorder) as again:
+                await again.subscribe([want(0, channels[0], after=point)])
+                writer.publish(channels[0], stamped(seq, "binary"), seq + 1)
+                await eventually(lambda seq=seq: len(recorder.frames) > seq)  # type: ignore[misc]
+
+    assert seqs(recorder) == [0, 1, 2, 3]
+
+
 @on_loop
 async def test_message_that_is_not_acknowledged_comes_again(url: str) -> None:
     channels = a_run()

@@ -16,18 +16,20 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, cast
 
 import msgspec
 
 from floodmark.core.errors import UsageError
 from floodmark.drivers.base import Connection, Encoding, Options, RefusedError, Sink, Wanted, take_options
-from floodmark.drivers.jetstream_api import MARK, Config, make_consumer, make_stream, remove_consumer, remove_stream
+from floodmark.drivers.jetstream_api import MARK, Config, consumer_config, make_consumer, make_stream, remove_consumer, remove_stream
 from floodmark.drivers.jetstream_consumers import All, Consumer, Each, Twice, stream_sequence
 from floodmark.drivers.jetstream_retry import RetryingConnection
 from floodmark.drivers.nats import NOBODY, account_statistics, encoding_of
 from floodmark.drivers.nats_address import ADDRESS_DEFAULTS, ADDRESS_MEANINGS, Address, address_of
 from floodmark.drivers.nats_socket import Answer, Inlet, NatsSocket, open_nats, subject_bytes
+from floodmark.drivers.sockets import CLOSE_LIMIT_S
 
 NS_PER_S = 1_000_000_000
 TIDY_LIMIT_S = 5.0
@@ -47,7 +49,7 @@ DEFAULTS: Options = {
     "consumer": "pull",
     "ack": "each",
     "batch": 500,
-    "ack_wait_s": 30.0,
+    "ack_wait_s": 5.0,
     "max_ack_pending": 10_000,
     "keep": False,
     **ADDRESS_DEFAULTS,
@@ -66,7 +68,7 @@ MEANINGS = {
     "ack": "`each` message; `all` up to the last one of a read; `twice`: each, and confirmed by the server, so that what was handled is "
     "not handled again; `none`. An ordered consumer has none.",
     "batch": "Messages that a pulled consumer asks for at once.",
-    "ack_wait_s": "How long the server waits for an acknowledgement before a message comes again.",
+    "ack_wait_s": "How long the server waits for an acknowledgement before a message comes again; below the scenario's `drain_limit_s`.",
     "max_ack_pending": "How many messages of a consumer may wait for it; then the server holds back.",
     "keep": "Whether the stream is left on the server at the end.",
     **ADDRESS_MEANINGS,
@@ -106,8 +108,18 @@ class JetStreamConnection(NatsSocket):
             self._consumers[want.slot] = consumer
             self.listen(sid, Inlet(want.slot, consumer if self._driver.admits else None))
             self.send(b"SUB %b %b\r\n" % (place, sid))
-            await make_consumer(self, consumer.stream, consumer.name, config)
+            await make_consumer(self, consumer.stream, consumer.name, await self._settings(want, consumer, config))
             consumer.pull()
+
+    async def _settings(self, want: Wanted, consumer: Consumer, config: Config) -> Config:
+        """How a consumer is made. A durable one that is resumed keeps its settings but for where it sends; one that is gone by now
+        begins behind the position."""
+        if want.after is None or "durable_name" not in config:
+            return config
+        before = await consumer_config(self, consumer.stream, consumer.name)
+        if before is None:
+            return {**config, "deliver_policy": "by_start_sequence", "opt_start_seq": want.after + 1}
+        return {**before, **({"deliver_subject": config["deliver_subject"]} if "deliver_subject" in config else {})}
 
     async def unsubscribe(self, slots: Iterable[int]) -> None:
         self.require_open()
@@ -119,6 +131,15 @@ class JetStreamConnection(NatsSocket):
             self.inlets.pop(b"%d" % consumer.slot, None)
             self._driver.forget(consumer.slot)
             await remove_consumer(self, consumer.stream, consumer.name)
+
+    async def close(self) -> None:
+        """Let the server know first that nobody waits here any more: what it would still send would be out until `ack_wait_s` is over."""
+        if self._consumers and self._transport is not None:
+            self.send(b"".join([b"UNSUB %d\r\n" % slot for slot in self._consumers]))
+            with suppress(TimeoutError, RefusedError):
+                async with asyncio.timeout(CLOSE_LIMIT_S):
+                    await self.settled()
+        await super().close()
 
     def on_read(self) -> None:  # HOT: once per read
         if self.touched:

@@ -59,6 +59,18 @@ async def make_consumer(socket: NatsSocket, stream: str, name: str, config: Conf
     await ask(socket, f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": {"name": name, **config}})
 
 
+async def consumer_config(socket: NatsSocket, stream: str, name: str) -> Config | None:
+    """The settings of a consumer that is there; None when there is none. Raises: ApiError."""
+    try:
+        said = await ask(socket, f"CONSUMER.INFO.{stream}.{name}")
+    except ApiError as exc:
+        if exc.code in NOT_FOUND:
+            return None
+        raise
+    config: Config = said["config"]
+    return config
+
+
 async def remove_consumer(socket: NatsSocket, stream: str, name: str) -> None:
     """Remove a consumer; one that is not there is no error. Raises: ApiError."""
     try:

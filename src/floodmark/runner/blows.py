@@ -39,6 +39,7 @@ SLACK_S = 180.0
 PHASE_SLACK_S = 600.0
 WINDOW_LIMIT_S = 60.0
 MARKED_OCCASIONS = 10
+_PORTS = {"nats": 4222}  # of URLs that name none
 
 
 def phase_limit_s(phase: Phase) -> float:
@@ -56,11 +57,11 @@ async def before(url: str, plans: list[FaultPlan], *, seed: int) -> AsyncIterato
         yield url, None
         return
     parts = urlsplit(url)
-    if parts.scheme in ("wss", "https"):
+    if parts.scheme in ("wss", "https", "tls"):
         raise UsageError(f"faults on the wire need a target without TLS, got {url}; test it behind its TLS end")
     if parts.hostname is None:
         raise UsageError(f"faults on the wire need a target with a host and a port, got {url!r}")
-    async with running(("127.0.0.1", 0), (parts.hostname, parts.port or 80), seed=seed) as proxy:
+    async with running(("127.0.0.1", 0), (parts.hostname, parts.port or _PORTS.get(parts.scheme, 80)), seed=seed) as proxy:
         yield urlunsplit(parts._replace(netloc=f"127.0.0.1:{proxy.port}")), proxy
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from floodmark.model.arrival import Constant, Flood
 from floodmark.model.finding import Guarantee, Order
 from floodmark.model.scenario import Fault, Phase, Population, Reconnect, Scenario, Slow, Target
@@ -203,6 +205,14 @@ def killed_synced(scale: float) -> Scenario:
     return killed("killed-synced", "the server is killed; each message was synced first", scale, target, "lost == 0", "duplicated == 0")
 
 
+def killed_durable(scale: float) -> Scenario:
+    """JetStream, the same with durable consumers: what was not acknowledged comes again; nothing is lost, and what came twice is told."""
+    target = server(*STORE, "--keep", "--again-after", "0.5")
+    scenario = killed("killed-durable", "the server is killed; its consumers are durable", scale, target, "lost == 0", "refused == 0")
+    options: dict[str, str | int | float | bool] = {"ack_wait_s": 1.0}
+    return msgspec.structs.replace(scenario, driver_options=options, guarantee=Guarantee.AT_LEAST_ONCE, order=Order.NONE)
+
+
 def killed_default(scale: float) -> Scenario:
     """JetStream, the same with the server's default of syncing every two minutes: what a killed process loses is told."""
     # The kernel still has what the process had written, so that this asks about a crash of the server, not of its machine.
@@ -287,6 +297,7 @@ SCENARIOS = (
     entry(stream_flood, "stream-flood", 0.1),
     entry(exactly_once, "exactly-once", 0.25),
     entry(killed_synced, "killed-synced", 0.25),
+    entry(killed_durable, "killed-durable", 0.25),
     entry(killed_default, "killed-default"),
     entry(killed_memory, "killed-memory"),
     entry(partition, "partition"),
