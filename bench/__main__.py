@@ -1,7 +1,7 @@
 """`python -m bench [NAME ...]`: run the benchmarks and print one table. Progress goes to stderr, the table to stdout.
 
-`leak`, `live`, `proxy`, `conductor`, `tokens` and those of the pipeline print tables of their own, take options of their own, and run
-only by name, alone: `python -m bench leak --live 20`.
+`leak`, `live`, `proxy`, `conductor`, `tokens` and those of the pipeline and the fleet print tables of their own, take options of their
+own, and run only by name, alone: `python -m bench leak --live 20`.
 Exit code 1 when floodmark itself has no figure in one of them; a peer that is not installed only says so in its row.
 """
 
@@ -20,6 +20,9 @@ from bench import (
     conductor,
     connections,
     fanout,
+    fleet_consumer,
+    fleet_strategies,
+    jetstream,
     leak,
     live,
     pipeline,
@@ -42,9 +45,14 @@ BENCHMARKS: dict[str, Callable[..., Outcome]] = {
     "fanout-10": fanout.runner(10),
     "sse": sse.runner(1),
     "sse-16": sse.runner(16),
+    "nats-pull": jetstream.runner("pull"),
+    "nats-ordered": jetstream.runner("ordered"),
+    "nats-core": jetstream.runner("core"),
 }
 ALONE: dict[str, Callable[[list[str]], int]] = {
     "conductor": conductor.main,
+    "fleet-consumer": fleet_consumer.main,
+    "fleet-strategies": fleet_strategies.main,
     "leak": leak.main,
     "live": live.main,
     "proxy": proxy.main,

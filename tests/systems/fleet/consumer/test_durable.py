@@ -326,17 +326,20 @@ def test_consumer_whose_durable_is_deleted_from_outside_makes_it_again() -> None
     asyncio.run(play())
 
 
-async def _break_pulls(here: Place, consumer: DurableConsumer, counters: Counters, description: str, times: int) -> None:
-    """Say to the running pull, as the server would, that it has ended."""
+async def _break_pulls(here: Place, consumer: DurableConsumer, description: str, times: int) -> None:
+    """Say to the running pull, once for each time, as the server would, that it has ended."""
+    said: set[str] = set()
     for _ in range(times):
-        before = counters.counted(Metric.CONSUMER_ITERATOR_RESTARTS)
-        async with asyncio.timeout(10):
-            while counters.counted(Metric.CONSUMER_ITERATOR_RESTARTS) == before and consumer.healthy:
-                pull = consumer._pull
-                assert pull is not None
-                await here.nc.publish(f"{pull._inbox}.{pull._number}", headers={"Status": "409", "Description": description})
-                await here.nc.flush()
-                await asyncio.sleep(0.02)
+        failures = consumer._health.pull_failures
+
+        def running() -> str:
+            pull = consumer._pull
+            return f"{pull._inbox}.{pull._number}" if pull is not None and pull._number else ""
+
+        await until(lambda running=running: running() not in said | {""}, "a pull runs")  # type: ignore[misc]
+        said.add(running())
+        await here.nc.publish(running(), headers={"Status": "409", "Description": description})
+        await until(lambda failures=failures: consumer._health.pull_failures > failures, "it has failed")  # type: ignore[misc]
 
 
 def test_consumer_with_two_pulls_that_fail_goes_on_and_no_update_has_failed() -> None:
@@ -345,7 +348,7 @@ def test_consumer_with_two_pulls_that_fail_goes_on_and_no_update_has_failed() ->
         async with place() as here, here.consumer("a", metrics=counters) as consumer:
             await consumer.update("w", parts("x"))
 
-            await _break_pulls(here, consumer, counters, "Leadership Change", 2)
+            await _break_pulls(here, consumer, "Leadership Change", 2)
             in_a_row = counters.gauges[Metric.CONSUMER_FAILURES_IN_A_ROW, ""]
             await here.publish("in.x", 3)
             await here.until_empty()
@@ -366,7 +369,7 @@ def test_consumer_with_three_pulls_that_fail_within_the_window_is_made_anew_once
         async with place() as here, here.consumer("a", metrics=counters, health_count=10) as consumer:
             await consumer.update("w", parts("x"))
 
-            await _break_pulls(here, consumer, counters, "Server Shutdown", 5)
+            await _break_pulls(here, consumer, "Server Shutdown", 5)
             await here.publish("in.x", 1)
             await here.until_empty()
 

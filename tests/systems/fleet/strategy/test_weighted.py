@@ -123,6 +123,21 @@ def test_weighted_of_anything_exceeds_the_cap_only_where_a_partition_does_not_fi
         assert max(told) <= max(overload * total / workers, total / workers + heaviest)
 
 
+@given(
+    weights=st.lists(st.sampled_from([1, 2, 3, 8, 100]), max_size=100),
+    workers=st.integers(1, 12),
+    changes=st.lists(st.integers(1, 12), max_size=3),
+)
+def test_weighted_asked_again_when_nothing_has_changed_moves_nothing(weights: list[int], workers: int, changes: list[int]) -> None:
+    strategy = Weighted()
+    partitions = [Partition(keys=(str(number),), weight=weight) for number, weight in enumerate(weights)]
+    assigned: dict[str, list[Partition]] = {}
+    for count in [*changes, workers]:
+        assigned = strategy.assign(fleet(count), partitions, assigned)
+
+    assert strategy.assign(fleet(workers), partitions, assigned) == assigned
+
+
 def test_weighted_with_a_weight_that_is_missing_counts_it_as_one() -> None:
     missing = [Partition(keys=(str(number),), weight=0 if number % 2 else 2) for number in range(100)]
     said = [Partition(keys=(str(number),), weight=1 if number % 2 else 2) for number in range(100)]

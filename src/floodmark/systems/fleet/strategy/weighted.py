@@ -1,9 +1,9 @@
 """Consistent hashing for partitions of unequal weight: the heaviest are dealt out, the others lie on the ring as long as they fit.
 
-Heavier than `extreme` times the average: dealt in descending weight, each to the worker with the least of such weight so far, which is
-round robin when they weigh the same. One that has a worker already stays with it as long as that has no more of them than its share, so a
-worker that comes takes its share and nothing else moves. The rest: on the ring, up to `overload` times the average load of a worker; what
-does not fit goes to whoever has least. Equal weights are plain consistent hashing. A weight that is missing (0) counts as 1.
+Heavier than `extreme` times the average: dealt in turns, in descending weight. One that has a worker already stays with it as long as that
+has no more of them than its share, so a worker that comes takes its share and nothing else moves. The rest: on the ring, up to `overload`
+times the average load of a worker; what does not fit stays where it is now if it fits there, else goes to whoever has least. Equal weights
+are plain consistent hashing. A weight that is missing (0) counts as 1.
 Limits: a partition heavier than a worker's fair share leaves its worker above the others, whoever that is.
 """
 
@@ -57,29 +57,28 @@ class Weighted:
         loads = np.zeros(len(names), np.int64)
         owners = np.empty(len(ordered), np.int64)
         dealt = np.flatnonzero(heavy)
-        owners[dealt] = _deal(dealt.tolist(), names, ordered, weights, current)
+        place = {name: index for index, name in enumerate(names)}
+        had = {partition.keys: place[name] for name in names for partition in current.get(name, ())}
+        owners[dealt] = _deal(dealt.tolist(), len(names), ordered, weights, had)
         np.add.at(loads, owners[dealt], weights[dealt])
         rest = np.flatnonzero(~heavy)
-        points = points_of([ordered[index] for index in rest.tolist()], self._seed)
+        light = [ordered[index] for index in rest.tolist()]
+        points = points_of(light, self._seed)
         cap = self._overload * float(weights.sum()) / len(names)
-        owners[rest] = _capped(self._rings.ring(names).owners(points), np.argsort(points, kind="stable"), weights[rest], loads, cap)
+        before = [had.get(partition.keys, -1) for partition in light]
+        on_ring = self._rings.ring(names).owners(points)
+        owners[rest] = _capped(on_ring, np.argsort(points, kind="stable"), weights[rest], before, loads, cap)
         return grouped(names, ordered, owners)
 
 
 def _deal(
-    dealt: Sequence[int],
-    names: Sequence[str],
-    ordered: Sequence[Partition],
-    weights: Owners,
-    current: Mapping[str, Sequence[Partition]],
+    dealt: Sequence[int], worker_count: int, ordered: Sequence[Partition], weights: Owners, had: Mapping[tuple[str, ...], int]
 ) -> list[int]:
-    """Deal the heavy partitions: who has one keeps it within its share of them, the others go to whoever has least of their weight."""
-    place = {name: index for index, name in enumerate(names)}
-    had = {partition.keys: place[name] for name in names for partition in current.get(name, ())}
+    """Deal the heavy partitions: who has one keeps it within its share of them, the others go in turns, lightest first."""
     by_weight = sorted(dealt, key=lambda index: (-int(weights[index]), ordered[index].keys))
     # INVARIANT: so many workers may have one more than the others that all of them together have just enough.
-    share, more = divmod(len(dealt), len(names))
-    counts, loads = [0] * len(names), [0] * len(names)
+    share, more = divmod(len(dealt), worker_count)
+    counts, loads = [0] * worker_count, [0] * worker_count
     owner_of: dict[int, int] = {}
     for index in by_weight:
         owner = had.get(ordered[index].keys)
@@ -89,20 +88,24 @@ def _deal(
         counts[owner] += 1
         loads[owner] += int(weights[index])
         owner_of[index] = owner
-    lightest = [(load, index) for index, load in enumerate(loads)]
-    heapq.heapify(lightest)
+    fewest = [(count, load, index) for index, (count, load) in enumerate(zip(counts, loads, strict=True))]
+    heapq.heapify(fewest)
     for index in by_weight:
         if index not in owner_of:
-            load, owner = heapq.heappop(lightest)
+            count, load, owner = heapq.heappop(fewest)
             owner_of[index] = owner
-            heapq.heappush(lightest, (load + int(weights[index]), owner))
+            heapq.heappush(fewest, (count + 1, load + int(weights[index]), owner))
     return [owner_of[index] for index in dealt]
 
 
-def _capped(owners: Owners, by_point: Owners, weights: Owners, loads: Owners, cap: float) -> Owners:
-    """Leave with their owner, in the order of the ring, those that fit under the cap, and give the others to whoever has least.
+def _capped(owners: Owners, by_point: Owners, weights: Owners, before: Sequence[int], loads: Owners, cap: float) -> Owners:
+    """Leave with their owner, in the order of the ring, those that fit under the cap; of the others those that fit where they are now.
 
-    Args: `loads` is what each worker has already; it is changed.
+    What fits nowhere so goes to whoever has least.
+
+    Args:
+        before: the worker that each has now, -1 for none.
+        loads: what each worker has already.
     """
     left: list[int] = []
     have = loads.tolist()
@@ -111,9 +114,17 @@ def _capped(owners: Owners, by_point: Owners, weights: Owners, loads: Owners, ca
             have[owner] += weight
         else:
             left.append(index)
+    homeless: list[int] = []
+    for index in left:
+        owner, weight = before[index], int(weights[index])
+        if owner >= 0 and have[owner] + weight <= cap:
+            have[owner] += weight
+            owners[index] = owner
+        else:
+            homeless.append(index)
     lightest = [(load, index) for index, load in enumerate(have)]
     heapq.heapify(lightest)
-    for index in sorted(left, key=lambda index: -int(weights[index])):  # stable: the order of the ring among equals
+    for index in sorted(homeless, key=lambda index: -int(weights[index])):  # stable: the order of the ring among equals
         load, owner = heapq.heappop(lightest)
         owners[index] = owner
         heapq.heappush(lightest, (load + int(weights[index]), owner))
