@@ -29,5 +29,5 @@ async def tidy(scenario: Scenario, url: str, names: list[str]) -> str:
         async with asyncio.timeout(TIDY_LIMIT_S):
             await driver.tidy(url, names)
     except (SystemUnderTestError, TimeoutError) as exc:
-        return f"what the run made on the target was not removed: {exc or f'not within {TIDY_LIMIT_S:g} s'}"
+        return f"what the run made on the target was not removed: {str(exc) or f'not within {TIDY_LIMIT_S:g} s'}"
     return ""
