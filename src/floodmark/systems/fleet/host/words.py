@@ -71,6 +71,11 @@ class Words:
         }
 
     @property
+    def names(self) -> list[str]:
+        """All words."""
+        return [*self._acts, "status"]
+
+    @property
     def partitions_count(self) -> int:
         """How many there are now."""
         return len(self._crew.partitions)
@@ -79,7 +84,7 @@ class Words:
         """Do it; returns whom it struck. Raises: FloodmarkError."""
         act = self._acts.get(word.do)
         if act is None:
-            raise UsageError(f"no word {word.do!r}; there are: {', '.join([*self._acts, 'status'])}")
+            raise UsageError(f"no word {word.do!r}; there are: {', '.join(self.names)}")
         return await act(word)
 
     async def status(self, word: Word) -> list[dict[str, Any]]:
