@@ -76,6 +76,7 @@ class Calculator:
         self._handover = Handover(settings.handover_limit_s) if settings.handover == HandoverMode.CONFIRMED else None
         self._target: Layout = {}  # the last layout that was decided, with what the handover holds back
         self._lifecycle = Lifecycle.COLD_START
+        self._begun: frozenset[str] = frozenset()  # the workers of the last round that was begun
         self._renew_due_s = math.inf  # finite only if records have a time to live
         self._written: dict[str, Entry] = {}  # the newest that the watch told of each record, not looked at yet
         self._listed: set[str] | None = None  # the records that a watch which was opened again has told of, until it has caught up
@@ -178,6 +179,7 @@ class Calculator:
         if self._is_rule_broken():
             self._publisher.dirty = True  # until it was read: that may fail
             await self._publisher.load()
+            planner.known |= self._begun & self._publisher.layout.keys()  # a round of ours gave them a record, and stayed unfinished
             planner.ask_assertion()
         now_s = loop.time()
         if outage:
@@ -230,6 +232,7 @@ class Calculator:
             return
         self._enter(CalculatorState.EMERGENCY if step.lost else CalculatorState.REBALANCING)
         added_count, removed_count = len(target.keys() - current.keys()), len(current.keys() - target.keys())
+        self._begun = step.workers
         await self._publish(step.reason, target)
         planner.done(asyncio.get_running_loop().time(), step)
         self._metrics.count(Metric.EMERGENCY_WORKERS, len(step.lost))

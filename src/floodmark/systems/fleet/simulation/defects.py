@@ -54,12 +54,22 @@ def _d1() -> AbstractContextManager[None]:
 
 
 def _d2() -> AbstractContextManager[None]:
-    """The time since when a worker is missed is cleared only while another one is missing."""
+    """The time since when a worker is missed is cleared only while somebody is missing: who was back in time has the old one still."""
     note = Absences.note
+    stale_s: dict[Absences, dict[str, float]] = {}
 
     def forgetful_when_whole(absences: Absences, now_s: float, expected: AbstractSet[str], present: AbstractSet[str]) -> None:
-        if not expected <= present:
-            note(absences, now_s, expected, present)
+        old_s = stale_s.setdefault(absences, {})
+        if expected <= present:
+            old_s.update(absences._since_s)
+            absences._since_s.clear()
+            return
+        note(absences, now_s, expected, present)
+        for worker in list(old_s):
+            if worker in absences._since_s:
+                absences._since_s[worker] = old_s[worker]
+            else:
+                del old_s[worker]
 
     return _patched((Absences, "note", forgetful_when_whole))
 

@@ -287,10 +287,14 @@ class World:
 
 
 def overlap_limit_s(plan: Plan) -> float:
-    """How long two may work on one partition: until the one that lost it must know, and its consumer has stopped."""
+    """How long two may work on one partition: until the one that lost it must know, and its consumer has stopped.
+
+    A leader that is lost within a round leaves records of two rounds until there is another leader.
+    """
     weather = plan.weather
     trouble = 0.0 if weather is CALM else 10.0 + 4 * weather.limit_s
-    return plan.settings.heartbeat_ttl_s * (1 + plan.clock_skew_ratio) + 4 * weather.consumer_limit_s + trouble + 0.5
+    leaderless_s = plan.settings.election_timeout_s
+    return leaderless_s + plan.settings.heartbeat_ttl_s * (1 + plan.clock_skew_ratio) + 4 * weather.consumer_limit_s + trouble + 0.5
 
 
 def settle_limit_s(settings: Settings) -> float:
