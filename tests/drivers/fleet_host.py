@@ -1,4 +1,4 @@
-"""The least fleet: a nats-server, and a host in the test's own process that does the words and hands messages on. Tests plant faults in it."""
+"""The least fleet: a nats-server, and a host in the test's own process that does the words and hands messages on."""
 
 from __future__ import annotations
 
@@ -70,6 +70,9 @@ class Host:
                     await message.respond(json.dumps({"ok": False, "error": f"there is no worker {number}"}).encode())
                     return
                 struck = [self.workers.pop(number - 1)]
+            case "pause":
+                struck = [str(word["worker"])]
+                answer["workers"] = [{"worker": word["worker"], "number": self.workers.index(word["worker"]) + 1}]
             case "status":
                 answer["workers"] = [{"worker": name, "pid": os.getpid(), "state": "Stable", "tasks": 6} for name in self.workers]
         for worker in struck:

@@ -109,5 +109,7 @@ def crashed(*, given_s: float | None = 8.0, twice: bool = False) -> Made:
     made.beat("a", 0.9, 20.0, version=2)
     made.beat("b", 0.95, 5.0)
     if given_s is not None:
-        made.assign(given_s, lifecycle="emergency", a=[0, 1, 2, 3], **({} if twice else {"b": None}))
+        made.assign(given_s, lifecycle="emergency", a=[0, 1, 2, 3])
+        if not twice:
+            made.assign(given_s + 0.001, version=2, b=None)
     return made

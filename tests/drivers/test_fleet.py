@@ -70,12 +70,9 @@ async def test_script_is_played_by_the_first_message_and_its_record_gives_the_fi
         await eventually(lambda: len(host.words) == 4)
         await eventually(lambda: len(sink.frames) == 1)
 
-        begun = time.monotonic()
-        while time.monotonic() - begun < 3:
-            figures = await fleet.statistics(url)
-            assert figures is not None
-            if figures["words_failed"] and figures.get("settled_points"):
-                break
+        begun, figures = time.monotonic(), dict[str, float]()
+        while time.monotonic() - begun < 3 and not (figures.get("words_failed") and figures.get("settled_points")):
+            figures = await fleet.statistics(url) or {}
 
         assert (figures["words_said"], figures["words_failed"], figures["words_unsaid"]) == (2, 1, 0)
         assert (figures["versions"], figures["versions_load"]) == (2, 1)
@@ -83,6 +80,16 @@ async def test_script_is_played_by_the_first_message_and_its_record_gives_the_fi
         assert (figures["looks"], figures["tasks_max"]) == (1, 6)
         assert (figures["handovers"], figures["overlap_messages"]) == (0, 0)
         assert 0 < figures["stable_s"] < 5
+        await connection.close()
+
+
+@on_loop
+async def test_script_same_is_whom_the_opposite_word_struck() -> None:
+    async with hosting() as (url, host):
+        fleet = driver("0 start 2; 0 pause worker-1; 0 resume same")
+        connection = await fleet.connect(url, "fm7.0", Recorder(), limit_s=10)
+
+        assert host.words[1:] == [{"do": "pause", "worker": "worker-1"}, {"do": "resume", "worker": 2}]
         await connection.close()
 
 

@@ -51,6 +51,7 @@ def test_parse_script_line_as_it_is_shown_reads_back(word: str) -> None:
         ("5 start 0", "count must be a whole number above 0, got '0'"),
         ("5 start 1.5", "count must be a whole number above 0, got '1.5'"),
         ("5 slow leader inf", "factor must be a number above 0, got 'inf'"),
+        ("5 kill same", "'same' is for resume, heal, unmute"),
         ("5 start; 4 start", "'4 start' stands behind '5 start', which is later"),
     ],
 )

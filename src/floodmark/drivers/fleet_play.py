@@ -18,7 +18,7 @@ from floodmark.core.errors import SystemUnderTestError
 from floodmark.drivers.base import RefusedError
 from floodmark.drivers.fleet_owners import Board
 from floodmark.drivers.fleet_record import ASSIGNMENT, FAILED_MARK, LATE_MARK, LOAD_MARK, MEMORY_MARK, SAID_MARK, SOURCE_MARK, Note
-from floodmark.drivers.fleet_script import Line
+from floodmark.drivers.fleet_script import OPPOSITES, SAME, Line
 from floodmark.drivers.fleet_wire import CONTROL, Desk, open_desk
 from floodmark.drivers.nats_address import Address
 
@@ -39,6 +39,7 @@ class Play:
         self._timed = [line for line in lines if line.at_s > 0]
         self._partitions_count = partitions_count
         self._rest_s = rest_s
+        self._struck: dict[str, int] = {}
         self._source = Source(partitions_count)
         self._desk: Desk | None = None
 
@@ -93,7 +94,7 @@ class Play:
             if line.word == "measure":
                 await self._measure()
                 return
-            said = await (await self._at_desk()).call(CONTROL, line.request(), limit_s=WORD_LIMIT_S)
+            said = await (await self._at_desk()).call(CONTROL, self._request(line), limit_s=WORD_LIMIT_S)
             error = None if said.get("ok") else str(said.get("error", "without a reason"))
         except SystemUnderTestError as exc:
             error = str(exc)
@@ -101,9 +102,18 @@ class Play:
             await self._note(FAILED_MARK, {"word": str(line), "error": error})
             return
         await self._note(SAID_MARK, {"word": str(line)})
+        if struck := said.get("workers"):
+            self._struck[line.word] = int(struck[0].get("number", 0))
         if line.word == "refresh":
             self._source.refresh(line)
             await self._note(SOURCE_MARK, {"partitions": self._source.names})
+
+    def _request(self, line: Line) -> dict[str, Any]:
+        """What the host is sent; `same` is the worker that the word before struck of which this is the opposite."""
+        request = line.request()
+        if request.get("worker") == SAME:
+            request["worker"] = self._struck.get(OPPOSITES[line.word], SAME)
+        return request
 
     async def _measure(self) -> None:
         """Note what all workers have now, read from outside where they are on this machine."""

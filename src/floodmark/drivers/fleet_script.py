@@ -1,7 +1,8 @@
 """What is done to a fleet while it is under load: a script of words, each with its time, as the driver option `script` holds it.
 
 `0 start 3; 5 kill leader; 5.05 start 1; 20 refresh add=20`. Seconds count from the first measured message; the words at 0 come before it:
-they bring the fleet up, and the load waits until it stands. Words at one time are said one after the other.
+they bring the fleet up, and the load waits until it stands. Words at one time are said one after the other. A worker is an id, a number
+(the n-th that was started), `leader`, `follower`, or `same`: whom `pause`, `isolate` or `mute` struck last, for the word that undoes it.
 
 Pure: whoever says them is `fleet.py`, whoever does them the host; what became of them stands in the record (`fleet_record.py`).
 """
@@ -18,7 +19,8 @@ import msgspec
 from floodmark.core.errors import UsageError
 
 WHO = "worker"
-LEADER, FOLLOWER = "leader", "follower"
+SAME = "same"
+OPPOSITES = {"resume": "pause", "heal": "isolate", "unmute": "mute"}
 WORDS: dict[str, tuple[tuple[str, ...], str]] = {
     "start": (("count",), "start so many workers (default 1)"),
     "stop": ((WHO, "count"), "let a worker leave, or `count=N` of them"),
@@ -87,6 +89,8 @@ def _line(part: str) -> Line:
         hint = f"did you mean {near[0]!r}?" if near else f"words: {', '.join(WORDS)}"
         raise UsageError(f"script: {part!r}: unknown word {word!r}; {hint}")
     arguments = _arguments(part, word, words[2:])
+    if arguments.get(WHO) == SAME and word not in OPPOSITES:
+        raise UsageError(f"script: {part!r}: 'same' is for {', '.join(OPPOSITES)}, which undo what was done to somebody")
     missing = [name for name in NEEDED.get(word, ()) if name not in arguments]
     if missing:
         raise UsageError(f"script: {part!r} lacks {' and '.join(missing)}")

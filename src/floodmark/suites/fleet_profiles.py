@@ -1,7 +1,8 @@
 """Long runs with random mishaps, by the seed: the plan's simulation profiles, with the hours of the long ones shortened.
 
 Mishaps come at random times between two bounds, and each kind as often as the others: a worker crashes, one is restarted, up to ten join,
-up to five leave, the real leader fails, one stands still. After each the fleet has its time, so the bounds are never shorter than that.
+up to five leave, the real leader fails, one stands still for up to five seconds or is cut off for up to nine. After each the fleet has its
+time, so the bounds are never shorter than that.
 Where workers share processes, what strikes a process strikes all of them: there a whole process fails and is replaced.
 """
 
@@ -52,7 +53,7 @@ def mishaps(profile: Profile, seconds: float) -> str:
     shared = per_process(profile)
     at_s = chance.uniform(profile.least_s, profile.most_s)
     while at_s < seconds - SETTLE_S:
-        kinds = ["worker_restart", "leader_failure", "scale_up", "pause"]
+        kinds = ["worker_restart", "leader_failure", "scale_up", "pause", *(["disconnect"] if shared == 1 else [])]
         kinds += ["worker_crash"] if workers > 3 * shared else []
         kinds += ["scale_down"] if workers > 4 * shared else []
         match chance.choice(kinds):
@@ -72,7 +73,9 @@ def mishaps(profile: Profile, seconds: float) -> str:
                 lines.append(f"{at_s:.2f} stop count={count}")
                 workers -= count
             case "pause":
-                lines.append(f"{at_s:.2f} pause follower; {at_s + 1.2:.2f} kill follower; {at_s + 2.2:.2f} start {shared}")
+                lines.append(f"{at_s:.2f} pause follower; {at_s + chance.uniform(0.5, 5):.2f} resume same")
+            case "disconnect":
+                lines.append(f"{at_s:.2f} isolate follower; {at_s + chance.uniform(5, 9):.2f} heal same")
         at_s += chance.uniform(profile.least_s, profile.most_s)
     return script(lines)
 
@@ -89,6 +92,7 @@ def _case(profile: Profile) -> Case:
         partitions=profile.partitions,
         seconds=length,
         profile="baseline",
+        args=("--network",) if per_process(profile) == 1 else (),
         per_process=per_process(profile),
         settle_s=SETTLE_S,
         rate_hz=profile.rate_hz,
