@@ -63,12 +63,14 @@ class Identity:
                 await asyncio.sleep(self._retry.pause_s())
 
     async def _claim(self, name: str) -> bool:
-        self._trying = name
+        tried, self._trying = self._trying == name, name
         asked_s = asyncio.get_running_loop().time()
         value = encode(StableIdRecord(worker=name, token=self._token))
         try:
             revision = await self._contact.ask("create", self._bucket.create(name, value))
         except KeyExistsError:
+            if not tried:
+                return False
             entry = await self._contact.ask("get", self._bucket.get(name))
             if entry is None or not self._is_ours(entry):
                 return False

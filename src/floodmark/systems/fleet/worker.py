@@ -72,7 +72,7 @@ class Worker:
             strategy: used while this worker leads; consistent hashing unless given.
             election: makes the elector, called as `Election` is.
             consumer: is told what to work on, one update after the other, and closed by `stop`.
-            rng: draws tokens and pauses; a seeded one makes a simulation repeatable.
+            rng: draws tokens and pauses; a seeded one makes a simulation repeatable. Two workers of one fleet must never draw the same.
         """
         if strategy is None:
             from floodmark.systems.fleet.strategy import ConsistentHash
