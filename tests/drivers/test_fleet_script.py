@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from floodmark.core.errors import UsageError
+from floodmark.drivers.fleet_figures import FIGURES
 from floodmark.drivers.fleet_script import WORDS, Line, parse_script
 
 
@@ -60,3 +64,12 @@ def test_parse_script_wrong_is_one_sentence(text: str, sentence: str) -> None:
         parse_script(text)
 
     assert "\n" not in str(caught.value)
+
+
+def test_page_says_each_word_and_each_figure_as_the_code_does() -> None:
+    page = (Path(__file__).parents[2] / "docs/drivers.md").read_text(encoding="utf-8")
+
+    for word, (_, text) in WORDS.items():
+        assert re.search(rf"^\| `{word}` \| .* \| {re.escape(text)} \|$", page, re.MULTILINE), word
+    for figure, text in FIGURES.items():
+        assert f"| `{figure}` | {text} |" in page

@@ -42,7 +42,7 @@ def test_renew_writes_what_is_there(tmp_path: Path) -> None:
 
 
 def test_page_has_its_recipes() -> None:
-    assert len(RECIPES) == 8
+    assert len(RECIPES) == 9
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=range(len(RECIPES)))

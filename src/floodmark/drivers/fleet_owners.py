@@ -79,7 +79,7 @@ class View(NamedTuple):
 
 def views(record: Record) -> Iterator[View]:
     """Look at the board wherever a fleet must be settled: at the end of each settled stretch, and before each write within it."""
-    writes = list(record.of(ASSIGNMENT))
+    writes = record.of(ASSIGNMENT)
     board, next_write = Board(), 0
     for begin_s, end_s in record.settled():
         ends_s = [note.at_s for note in writes if begin_s < note.at_s <= end_s]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -125,9 +125,16 @@ class Record:
         self.heartbeat_ttl_s = heartbeat_ttl_s
         self.script_count = script_count
 
-    def of(self, kind: str) -> Iterable[Note]:
-        """The notes of one kind."""
-        return (note for note in self.notes if note.kind == kind)
+    def of(self, kind: str) -> Sequence[Note]:
+        """The notes of one kind, in order."""
+        return self._by_kind.get(kind, ())
+
+    @cached_property
+    def _by_kind(self) -> dict[str, list[Note]]:
+        found: dict[str, list[Note]] = defaultdict(list)
+        for note in self.notes:
+            found[note.kind].append(note)
+        return dict(found)
 
     @cached_property
     def words(self) -> list[Word]:

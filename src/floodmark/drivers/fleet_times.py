@@ -150,7 +150,7 @@ def _next_owner_s(gains: list[tuple[float, str]], worker: str, since_s: float) -
 
 def failover(record: Record) -> dict[str, float]:
     """From each blow on the leader to the next one's key. Empty when no leader was struck, or each was back before anybody took over."""
-    tenures = list(record.of(ELECTION))
+    tenures = record.of(ELECTION)
     took_s: list[float] = []
     missing = 0
     for word in record.words:
