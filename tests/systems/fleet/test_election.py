@@ -11,7 +11,7 @@ import pytest
 
 from floodmark.systems.fleet.contact import Contact
 from floodmark.systems.fleet.election import MARGIN_RATIO, Election, Lease
-from floodmark.systems.fleet.errors import ElectionError
+from floodmark.systems.fleet.errors import DeleteError, ElectionError
 from floodmark.systems.fleet.metrics import Counters, Metric
 from floodmark.systems.fleet.profiles import profile
 from floodmark.systems.fleet.records import LEADER_KEY, LeaderRecord, decode, encode
@@ -196,6 +196,47 @@ async def test_leader_whose_renewals_are_done_unanswered_keeps_its_lease_once_it
 
         assert leading(candidates) == [leader]
         assert len(leader.leases) == 1
+
+
+@virtual
+async def test_leader_whose_key_is_anothers_knows_at_its_next_renewal() -> None:
+    async with campaign(1) as (candidate,):
+        await until(lambda: candidate.election.leading, 1.0)
+        other = LeaderRecord(worker="worker-9", token="another", epoch=77)
+
+        await candidate.backend.bucket(SETTINGS.election_bucket).put(LEADER_KEY, encode(other))
+        lost_s = await until(lambda: not candidate.election.leading, TIMEOUT_S)
+        await asyncio.sleep(0.1)
+
+        assert lost_s < TIMEOUT_S / 2
+        assert candidate.election.leader == other
+
+
+@virtual
+async def test_leader_of_an_earlier_time_in_office_does_not_renew_its_own_later_key() -> None:
+    async with campaign(1) as (candidate,):
+        await until(lambda: candidate.election.leading, 1.0)
+        lease = candidate.leases[0]
+        bucket = candidate.backend.bucket(SETTINGS.election_bucket)
+
+        await bucket.put(LEADER_KEY, encode(LeaderRecord(worker="worker-0", token="token-0", epoch=lease.epoch + 1)))
+        await until(lambda: lease.lost.is_set(), TIMEOUT_S)
+        await until(lambda: candidate.election.leading, TIMEOUT_S)
+
+        assert candidate.leases[1].epoch > lease.epoch + 1
+
+
+@virtual
+async def test_release_that_the_store_does_not_do_is_told() -> None:
+    candidate = Candidate(MemoryBackend(), 0)
+    election = await candidate.open()
+    await election.try_once()
+    candidate.store.cut()
+
+    with pytest.raises(DeleteError, match="leader could not be deleted"):
+        await election.release()
+
+    assert not election.leading
 
 
 @virtual

@@ -149,6 +149,46 @@ async def test_b29_stop_with_a_store_that_never_answers_ends_within_the_limit() 
 
 
 @virtual
+async def test_stop_with_a_consumer_or_a_hook_that_never_returns_ends_within_the_limit() -> None:
+    async def never(*_: object) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    crew = Crew()
+    told: list[Exception] = []
+
+    async def note(error: Exception) -> None:
+        told.append(error)
+
+    for options in ({"consumer": None}, {"hooks": Hooks(on_state=never)}, {"hooks": Hooks(on_error=note)}):
+        mate = crew.hire(**options)
+        mate.consumer.aclose = never  # type: ignore[method-assign]
+        await mate.worker.start()
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+
+        await mate.worker.stop()
+
+        assert loop.time() - began_s <= FAST.shutdown_limit_s
+        assert [key for key in await crew.keys() if not key.startswith("assignment.")] == []
+    assert any("did not stop in order" in str(error) for error in told)
+
+
+@virtual
+async def test_stop_with_a_consumer_that_cannot_be_closed_tells_and_frees_the_keys() -> None:
+    async def fail() -> None:
+        raise ConnectionError("planted")
+
+    crew = Crew()
+    mate = crew.hire()
+    mate.consumer.aclose = fail  # type: ignore[method-assign]
+    async with mate.worker:
+        pass
+
+    assert any("planted" in str(error) for error in mate.errors)
+    assert [key for key in await crew.keys() if not key.startswith("assignment.")] == []
+
+
+@virtual
 async def test_stop_whose_caller_is_cancelled_goes_on() -> None:
     crew = Crew()
     mate = crew.hire()
