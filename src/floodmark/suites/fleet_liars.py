@@ -16,17 +16,19 @@ from floodmark.suites.fleet_common import SOUND
 
 MESSAGES, PARTITIONS = 1_000, 10
 EVERY = 100
+LINGERED, MOVED = 2, 5  # that many of the ten partitions go to a second worker
 
 
-def honest(name: str, workers: int, messages: int) -> Scenario:
+def honest(name: str, workers: int, messages: int, *, joins: bool = False) -> Scenario:
     """The load of every trial: messages over ten partitions that one or two workers hold, and a moment to look at the settled fleet."""
+    script = f"0 start {workers}" + ("; 1 start 1" if joins else "")
     return Scenario(
         id=f"liars.{name}",
         target=Target(system="fleet", args=("--profile", "fast", "--partitions", str(PARTITIONS))),
         driver="fleet",
-        driver_options={"script": f"0 start {workers}", "partitions": PARTITIONS, "settle_s": 2.0, "rest_s": 1.0},
+        driver_options={"script": script, "partitions": PARTITIONS, "settle_s": 2.0, "rest_s": 1.0},
         population=Population(connections=1, subscriptions_per_connection=PARTITIONS, channels=PARTITIONS),
-        phases=(Phase(arrival=Constant(rate_hz=messages / 2), messages=messages, payload_bytes=200),),
+        phases=(Phase(arrival=Constant(rate_hz=messages / (6 if joins else 2)), messages=messages, payload_bytes=200),),
         criteria=criteria("lost == 0", "duplicated == 0", *SOUND),
         guarantee=Guarantee.AT_LEAST_ONCE,
         connect_limit_s=10.0,
@@ -35,9 +37,11 @@ def honest(name: str, workers: int, messages: int) -> Scenario:
     )
 
 
-def _trial(name: str, title: str, lie: str, caught: tuple[str, ...], *, workers: int = 2, messages: int = 100) -> Entry:
+def _trial(
+    name: str, title: str, lie: str, caught: tuple[str, ...], *, workers: int = 2, messages: int = 100, joins: bool = False
+) -> Entry:
     def build(scale: float) -> Trial:
-        twin = honest(name, workers, messages)
+        twin = honest(name, workers, messages, joins=joins)
         target = msgspec.structs.replace(twin.target, args=(*twin.target.args, "--lie", lie))
         return Trial(
             id=twin.id,
@@ -65,6 +69,20 @@ ENTRIES: tuple[Entry, ...] = (
         f"twice={EVERY}",
         (f"duplicated == {MESSAGES // EVERY}", "lost == 0"),
         workers=1,
+        messages=MESSAGES,
+    ),
+    _trial(
+        "fleet-linger",
+        f"a worker that hands on {LINGERED} messages more of each partition that was taken from it",
+        f"linger={LINGERED}",
+        (
+            f"target.overlap_messages == {LINGERED * MOVED}",
+            f"duplicated == {LINGERED * MOVED}",
+            "target.overlap_max_s > 500ms",
+            "lost == 0",
+        ),
+        workers=1,
+        joins=True,
         messages=MESSAGES,
     ),
     _trial(

@@ -6,7 +6,9 @@ the message's number in the stream, by which a second delivery is known as one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from nats.aio.client import Client
@@ -16,6 +18,7 @@ from floodmark.systems.fleet.consumer.message import Message
 
 IN, OUT = "in.", "out."
 PUBLISH_LIMIT_S = 5.0
+LINGER_S = 1.0
 
 
 class NotHandedOnError(FloodmarkError):
@@ -38,16 +41,35 @@ class Relay:
         self._stream = stream
         self._drop = lies.get("drop", 0)
         self._twice = lies.get("twice", 0)
+        self._linger = lies.get("linger", 0)
+        self._latest: dict[str, Message] = {}  # of each partition, for those who linger
+        self._due: deque[tuple[float, Message]] = deque()
         self._count = 0
 
     async def handle(self, message: Message) -> None:
         """Hand one message on. Raises: whatever hindered it."""
         self._count += 1
+        if self._linger:
+            await self._go_on(message)
         if self._drop and self._count % self._drop == 0:
             return
         await self._hand_on(message)
         if self._twice and self._count % self._twice == 0:
             await self._hand_on(message)
+
+    def lose(self, subject_keys: Iterable[str]) -> None:
+        """Partitions were taken from the worker: one that lingers will act for them once more."""
+        due_s = asyncio.get_running_loop().time() + LINGER_S
+        for key in sorted(subject_keys):
+            if (message := self._latest.pop(IN + key, None)) is not None:
+                self._due.append((due_s, message))
+
+    async def _go_on(self, message: Message) -> None:
+        self._latest[message.subject] = message
+        while self._due and self._due[0][0] <= asyncio.get_running_loop().time():
+            _, old = self._due.popleft()
+            for _ in range(self._linger):
+                await self._hand_on(old)
 
     async def _hand_on(self, message: Message) -> None:
         subject = OUT + message.subject[len(IN) :]
