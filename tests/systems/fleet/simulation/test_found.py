@@ -54,6 +54,7 @@ async def test_worker_whose_record_cannot_be_read_after_a_degraded_time_comes_ba
 
         for _ in range(5):
             worker.membership._parts.contact.health.failed(loop.time())
+            await asyncio.sleep(0.3)
         await worker.wait_state(WorkerState.DEGRADED, 5)
         await worker.wait_state(WorkerState.WAITING_ASSIGNMENT, 5)
         bucket.fail_reads = False
