@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from nats.aio.client import Client
@@ -51,6 +53,7 @@ CLAIM_LIMIT_S = 30.0
 TAKE_OVER_LIMIT_S = 30.0
 CLOSE_LIMIT_S = 8.0
 PIECE_BYTES = 128 * 1024
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class AgentLostError(SystemUnderTestError):
@@ -164,10 +167,21 @@ class RemoteAgents(Lines[_Away]):
         except TimeoutError:
             late = ", ".join(str(line.index) for line in self._agents if line.claim is None)
             raise SystemUnderTestError(f"no agent began to play slice {late} within {CLAIM_LIMIT_S:g} s") from None
+        for line in self._agents:
+            self._require_reach(line)
         ready = [self._expect(line, 0) for line in self._agents]
         for line in self._agents:
             line.send(self._setup(line))
         await self._answers(ready, START_LIMIT_S, "start")
+
+    def _require_reach(self, line: _Away) -> None:
+        """An address of this machine's own is another machine on another machine. Raises: UsageError."""
+        known, place = self._holder(line), urlsplit(self._setups[line.index].url).hostname
+        if known is not None and known.here.host != socket.gethostname() and place in LOOPBACK:
+            raise UsageError(
+                f"the clients are to connect to {place}, and agent {known.here.name} is on {known.here.host}, another machine; "
+                "give --target a URL that agents can reach, and leave out faults on the wire, whose proxy is on this machine"
+            )
 
     def _setup(self, line: _Away) -> Setup:
         known = self._holder(line)
