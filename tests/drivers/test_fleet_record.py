@@ -488,6 +488,14 @@ def test_memory_slope_of_scattered_levels_has_a_wide_interval() -> None:
     assert slope.lower < 0 < slope.upper
 
 
+def test_memory_levels_in_more_and_more_processes_say_nothing() -> None:
+    made = Made()
+    for number in range(1, 5):
+        made.mark(float(number), "memory", workers=number, partitions=100, processes=number, bytes=number * 1000, tasks=1)
+
+    assert "memory_per_worker_bytes" not in figures_of(made.record())
+
+
 def test_memory_levels_where_both_numbers_vary_say_nothing() -> None:
     made = Made()
     for number in range(1, 5):

@@ -27,6 +27,7 @@ class Look(NamedTuple):
     partitions: int
     resident_bytes: int
     tasks: int
+    processes: int
 
 
 class Slope(NamedTuple):
@@ -50,6 +51,7 @@ def looks_of(record: Record) -> list[Look]:
                     int(value.get("partitions", 0)),
                     int(value["bytes"]),
                     int(value.get("tasks", 0)),
+                    int(value.get("processes", 0)),
                 )
             )
     return found
@@ -101,9 +103,9 @@ def _rise(values: list[int], quarter: int) -> float:
 
 
 def _levels(looks: list[Look], name: str) -> dict[int, list[int]]:
-    """Level -> looks, where nothing but that number was varied."""
+    """Level -> looks, where nothing but that number was varied: a further process costs much more than a further worker in one."""
     other = "partitions" if name == "workers" else "workers"
-    if len({getattr(look, other) for look in looks}) > 1:
+    if len({(getattr(look, other), look.processes) for look in looks}) > 1:
         return {}
     found: dict[int, list[int]] = defaultdict(list)
     for look in looks:

@@ -1,12 +1,20 @@
-"""Leaders that lie: what they write is what the lie says, as often as it says, and nothing else."""
+"""Leaders and workers that lie: what they write and hand on is what the lie says, as often as it says, and nothing else."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from floodmark.systems.fleet.consumer.message import Message
+from floodmark.systems.fleet.host import relay
 from floodmark.systems.fleet.host.lies import LIES, read_lies
 from floodmark.systems.fleet.host.lying import OF_LEADERS, LyingStore
 from floodmark.systems.fleet.host.options import named
+from floodmark.systems.fleet.host.relay import Relay
 from floodmark.systems.fleet.records import AssignmentRecord, assignment_key, decode, encode
 from floodmark.systems.fleet.store.memory import MemoryBackend, MemoryStore
 
@@ -57,3 +65,42 @@ def test_another_bucket_is_told_the_truth() -> None:
 
 def test_lies_of_leaders_are_lies() -> None:
     assert set(OF_LEADERS) < set(LIES)
+
+
+class Handed:
+    """A client that keeps what was published."""
+
+    def __init__(self) -> None:
+        self.subjects: list[str] = []
+
+    async def publish(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
+        self.subjects.append(subject)
+
+
+def handed(lie: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is handed on of three partitions, of which the first is taken away after one message of each."""
+    monkeypatch.setattr(relay, "LINGER_S", 0.0)
+    client = Handed()
+
+    async def work() -> None:
+        worker = Relay(cast("Client", client), stream=False, lies=read_lies([lie]))
+        for name in ("p0", "p1", "p2"):
+            await worker.handle(message(f"in.{name}"))
+        worker.lose(["p0"])
+        await worker.handle(message("in.p1"))
+        await worker.handle(message("in.p2"))
+
+    asyncio.run(work())
+    return client.subjects
+
+
+def message(subject: str) -> Message:
+    return Message(Msg(_client=cast("Client", None), subject=subject, reply="$JS.ACK.FM_IN.w.1.7.7.1500000000.0", data=b"x"))
+
+
+def test_linger_hands_on_the_last_message_of_what_was_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert handed("linger=2", monkeypatch) == ["out.p0", "out.p1", "out.p2", "out.p0", "out.p0", "out.p1", "out.p2"]
+
+
+def test_honest_workers_do_not_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert handed("lose=1", monkeypatch) == ["out.p0", "out.p1", "out.p2", "out.p1", "out.p2"]
