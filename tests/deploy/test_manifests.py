@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from click import Command, Group, NoSuchOption
 from typer.main import get_command
 
 from floodmark.cli import app
@@ -89,21 +88,17 @@ def test_service_leads_to_the_nats_server_that_agents_and_run_name() -> None:
 def test_command_line_is_one_that_floodmark_takes(kind: str) -> None:
     [one] = [each for each in workloads() if type(each).__name__ == kind]
     name, *words = one.spec.template.spec.containers[0].args
-    group = get_command(app)
-    assert isinstance(group, Group)
-    command = group.commands[name]
-    assert isinstance(command, Command)
+    group: Any = get_command(app)
 
-    context = command.make_context(name, list(words))
+    context = group.commands[name].make_context(name, list(words))
 
     assert context.params["nats"].startswith("nats://")
 
 
 def test_command_line_with_an_unknown_option_would_be_refused() -> None:
-    group = get_command(app)
-    assert isinstance(group, Group)
+    group: Any = get_command(app)
 
-    with pytest.raises(NoSuchOption, match="No such option"):
+    with pytest.raises(Exception, match="No such option"):
         group.commands["agent"].make_context("agent", ["--natz", "x"])
 
 
