@@ -14,6 +14,8 @@ import msgspec
 import psutil
 from nats.aio.client import Client
 
+from floodmark.systems.fleet.store.link import close_for_good
+
 START_LIMIT_S = 20.0
 ANSWER_LIMIT_S = 15.0
 LIMIT_S = 20.0
@@ -127,7 +129,7 @@ async def hosted(*args: str, profile: str = "fast") -> AsyncIterator[Host]:
         await client.connect(line.split()[-1], error_cb=_silent, max_reconnect_attempts=-1, reconnect_time_wait=0.1)  # type: ignore[arg-type]
         yield Host(process, line.split()[-1], client)
     finally:
-        await client.close()
+        await close_for_good(client)
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(LIMIT_S):

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -22,9 +23,15 @@ def tree(host: Host) -> list[int]:
     return [host.process.pid, *(child.pid for child in psutil.Process(host.process.pid).children(recursive=True))]
 
 
-def servers() -> set[int]:
-    """All nats-servers of this machine."""
-    return {process.pid for process in psutil.process_iter(["name"]) if process.info["name"] == "nats-server"}
+def servers_at(port: int) -> list[int]:
+    """The nats-servers that listen there."""
+    found = []
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] == "nats-server":
+            with suppress(psutil.NoSuchProcess):  # somebody else's, which has just ended
+                if any(one.laddr.port == port for one in process.net_connections() if one.status == psutil.CONN_LISTEN):
+                    found.append(process.pid)
+    return found
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -56,10 +63,7 @@ def test_host_killed_takes_workers_network_and_server_with_it(server: str) -> No
             await host.do("start", count=2)
             await host.settled(2, PARTITIONS)
             await host.do("pause", worker=2)
-            port = int(host.url.rsplit(":", 1)[1])
-            mine = [
-                pid for pid in servers() if any(c.laddr.port == port for c in psutil.Process(pid).net_connections() if c.status == "LISTEN")
-            ]
+            mine = servers_at(int(host.url.rsplit(":", 1)[1]))
             pids = {*tree(host), mine[0], psutil.Process(mine[0]).ppid()}  # the keeper too, of a server apart
 
             host.process.kill()

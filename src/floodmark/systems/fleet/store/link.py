@@ -23,6 +23,16 @@ _log = logging.getLogger("floodmark.fleet")
 Answer = TypeVar("Answer")
 
 
+async def close_for_good(client: Client) -> None:
+    """Close a connection that may be about to reconnect.
+
+    `asyncio.wait_for` can lose a cancellation to an error of the same moment (CPython 3.11); by that nats-py's endless reconnecting would
+    survive its own close, and hold up the end of the program. With a limit on its tries it ends by itself.
+    """
+    client.options["max_reconnect_attempts"] = 1
+    await client.close()
+
+
 class ApiError(msgspec.Struct, frozen=True):
     """The server's own words for a refusal."""
 
@@ -45,29 +55,36 @@ class Link:
     @classmethod
     async def open(cls, url: str, *, name: str, operation_s: float, connect_s: float, ping_s: float, credentials: str) -> Self:
         """Connect. Raises: StoreUnavailableError when there is no server within `connect_s`."""
-        link = cls(operation_s=operation_s)
-        try:
-            async with asyncio.timeout(connect_s):
-                await link.client.connect(
-                    [one.strip() for one in url.split(",")],
-                    name=name or None,
-                    user_credentials=credentials or None,
-                    error_cb=link._note_error,
-                    disconnected_cb=link._lose,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=RECONNECT_S,  # type: ignore[arg-type]  # annotated as int, slept as it is
-                    connect_timeout=2,
-                    ping_interval=ping_s,  # type: ignore[arg-type]
-                    max_outstanding_pings=2,
-                    pending_size=0,  # nothing is kept for a later connection
-                )
-        except (TimeoutError, OSError, nats.errors.Error) as exc:
-            await link.client.close()
-            raise StoreUnavailableError(f"connect to {url}", link._last_error or str(exc) or f"no answer within {connect_s:g} s") from exc
-        except BaseException:
-            await link.client.close()
-            raise
-        return link
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + connect_s
+        while True:
+            link = cls(operation_s=operation_s)
+            try:
+                async with asyncio.timeout_at(until_s):
+                    await link.client.connect(
+                        [one.strip() for one in url.split(",")],
+                        name=name or None,
+                        user_credentials=credentials or None,
+                        error_cb=link._note_error,
+                        disconnected_cb=link._lose,
+                        max_reconnect_attempts=1,  # for now: nats-py would try for ever, and may overhear that it is cancelled
+                        reconnect_time_wait=RECONNECT_S,  # type: ignore[arg-type]  # annotated as int, slept as it is
+                        connect_timeout=2,
+                        ping_interval=ping_s,  # type: ignore[arg-type]
+                        max_outstanding_pings=2,
+                        pending_size=0,  # nothing is kept for a later connection
+                    )
+            except (TimeoutError, OSError, nats.errors.Error) as exc:
+                await link.close()
+                if loop.time() >= until_s:
+                    why = link._last_error or str(exc) or f"no answer within {connect_s:g} s"
+                    raise StoreUnavailableError(f"connect to {url}", why) from exc
+            except BaseException:
+                await link.close()
+                raise
+            else:
+                link.client.options["max_reconnect_attempts"] = -1
+                return link
 
     @property
     def connected(self) -> bool:
@@ -76,7 +93,7 @@ class Link:
 
     async def close(self) -> None:
         """End it; who waits for an answer is told."""
-        await self.client.close()
+        await close_for_good(self.client)
 
     async def ask(self, operation: str, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None) -> Msg:
         """One request. Raises: StoreUnavailableError when it was not answered, whatever the reason."""
