@@ -172,6 +172,54 @@ def test_b23_leader_that_stops_in_the_middle_of_it_is_replaced_and_all_is_covere
 
 
 @virtual
+async def test_b26_two_that_are_cut_off_the_leader_among_them_write_nothing_and_there_is_one_leader_at_a_time() -> None:
+    crew = Crew(partition_count=50)
+    log = Log(crew)
+    async with crew.at_work(4):
+        minority = [crew.leader, crew.followers[0]]
+        leaders: list[int] = []
+
+        for mate in minority:
+            mate.store.cut()
+        for _ in range(10):
+            await asyncio.sleep(0.5)
+            leaders.append(sum(mate.worker.is_leader for mate in crew.live))
+        assert all(mate.consumer.working_on == () for mate in minority)
+        assert crew.covered()
+        assert crew.leader not in minority
+        for mate in minority:
+            mate.store.heal()
+        await until(crew.settled, SETTLE_S)
+
+        assert max(leaders) == 1
+        assert leaders[-1] == 1
+        assert all(mate.consumer.working_on != () for mate in crew.mates)
+        log.check()
+
+
+@virtual
+async def test_leader_that_lost_its_lease_and_won_it_back_leads_with_a_higher_epoch_and_moves_nothing() -> None:
+    crew = Crew(partition_count=20)
+    log = Log(crew)
+    async with crew.at_work(1) as (mate,):
+        had = set(mate.consumer.working_on)
+        assert mate.worker.assignment is not None
+        epoch = mate.worker.assignment.epoch
+
+        def is_renewed() -> bool:
+            return mate.worker.assignment is not None and mate.worker.assignment.epoch > epoch
+
+        mate.store.cut()
+        await until(lambda: not mate.worker.is_leader, FAST.election_timeout_s)
+        mate.store.heal()
+        await until(lambda: is_renewed() and crew.settled(), SETTLE_S)
+
+        assert mate.worker.is_leader
+        assert set(mate.consumer.working_on) == had
+        log.check()
+
+
+@virtual
 async def test_b24_none_to_three_is_a_cold_start_with_a_round_at_once_and_one_at_the_end() -> None:
     crew = Crew(partition_count=10)
     log = Log(crew)

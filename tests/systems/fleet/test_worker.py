@@ -237,6 +237,28 @@ async def test_refresh_by_the_leader_shares_what_is_new_and_a_follower_refuses()
 
 
 @virtual
+async def test_wait_stopped_returns_after_a_stop_and_raises_what_ended_a_worker_by_itself() -> None:
+    crew = Crew()
+    mate, broken = crew.hire(), crew.hire()
+    with pytest.raises(NotStartedError, match="cannot wait for its end"):
+        await mate.worker.wait_stopped()
+    await mate.worker.start()
+    await broken.worker.start()
+    waiting = asyncio.ensure_future(mate.worker.wait_stopped())
+    broken.worker._parts.contact.health.check = lambda _now_s: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+
+    with pytest.raises(ZeroDivisionError):
+        await broken.worker.wait_stopped()
+    assert broken.worker.state is W.SHUTDOWN
+    assert any(isinstance(error, ZeroDivisionError) for error in broken.errors)
+    assert not waiting.done()
+    await crew.dismiss()
+    await waiting
+
+    assert [key for key in await crew.keys() if not key.startswith("assignment.")] == []
+
+
+@virtual
 async def test_election_of_the_users_own_is_used() -> None:
     made: list[str] = []
 

@@ -200,6 +200,13 @@ class Worker:
             self._raised = True
             raise error
 
+    async def wait_stopped(self) -> None:
+        """Wait until it has stopped, whoever stopped it. Raises: NotStartedError; what made it end by itself, if nobody was told yet."""
+        if self._main is None:
+            raise NotStartedError("wait for its end")
+        await asyncio.wait({self._main})
+        self._raise_failure()
+
     async def abandon(self) -> None:
         """End as a crash would: without a word to anybody, every key left to expire. The consumer is left as it is."""
         self._abandoned = True
