@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 
 from floodmark.core.errors import UsageError
 from floodmark.core.nats_server import EmbeddedNats
@@ -80,6 +81,33 @@ def test_operation_under_way_when_the_connection_breaks_fails_at_once() -> None:
             with pytest.raises(StoreUnavailableError, match=r"ask who never answers: the connection .* was lost"):
                 await asking
             assert loop.time() - before_s < 2.0
+
+    asyncio.run(main())
+
+
+def test_store_closed_while_it_reconnects_leaves_no_task_even_if_the_cancellation_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        tries = 0
+
+        async def refused(*_: object) -> None:
+            nonlocal tries
+            tries += 1
+            try:
+                await asyncio.sleep(3600 if tries == 1 else 0.01)
+            except asyncio.CancelledError:  # what asyncio.wait_for does when both come at once
+                raise OSError("refused") from None
+            raise OSError("refused")
+
+        async with asyncio.timeout(LIMIT_S), EmbeddedNats() as server:
+            store = await NatsStore.connect(server.url)
+            monkeypatch.setattr(Client, "_connect_to_server", refused)
+            await kill(server)
+            await until(lambda: tries == 1)
+
+            await store.aclose()
+            await until(lambda: len(asyncio.all_tasks()) == 1)
+
+            assert tries > 1
 
     asyncio.run(main())
 
