@@ -27,7 +27,7 @@ AGENT_COUNT = 400_000
 BARE_COUNT = 60_000  # counts chosen so that each contender works for a second or so
 LIMIT_S = 120.0
 Options = dict[str, str | int | float | bool]
-PULL: Options = {"storage": "memory", "consumer": "pull", "ack": "each"}
+PULL: Options = {"storage": "memory", "consumer": "pull", "ack": "each", "ack_wait_s": 60.0}  # or what it is held with comes again
 ORDERED: Options = {"storage": "memory", "consumer": "ordered"}
 
 
