@@ -20,7 +20,7 @@ FOUND_BY = [
     ("D5", "writes fail in a round", {"SETTLED", "OVERLAP"}),
     ("D6", "fault in a round", {"ORDER", "STALE", "SETTLED", "OVERLAP"}),
     ("D7", "zombie", {"OVERLAP", "SETTLED"}),
-    ("D8", "scale", {"ONE UPDATE"}),
+    ("D8", "refresh", {"ONE UPDATE"}),
 ]
 
 

@@ -19,14 +19,14 @@ def test_main_of_good_seeds_prints_one_line_and_returns_0(capsys: pytest.Capture
 
 
 def test_main_of_a_failing_seed_tells_how_to_play_it_again(capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["--seeds", "0..30", "--processes", "1", "--defect", "D8", "--episode", "scale"])
+    code = main(["--seeds", "0..10", "--processes", "1", "--defect", "D8", "--episode", "refresh"])
 
     out = capsys.readouterr().out
     assert code == 10
     assert "VIOLATION at" in out
     assert "ONE UPDATE: n" in out
     seed = re.findall(r"^seed (\d+):", out, re.MULTILINE)[0]
-    assert f"play it again: python -m floodmark.systems.fleet.simulation --seed {seed} --episode scale --defect D8 --trace" in out
+    assert f"play it again: python -m floodmark.systems.fleet.simulation --seed {seed} --episode refresh --defect D8 --trace" in out
     assert f"with a violation (seeds {seed}" in out.splitlines()[-1]
 
 
