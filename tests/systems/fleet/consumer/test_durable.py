@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import nats
 import pytest
@@ -18,6 +19,7 @@ from floodmark.systems.fleet.consumer import (
     UnsuitableStreamError,
     WorkerIdChangedError,
 )
+from floodmark.systems.fleet.consumer.control import Control
 from floodmark.systems.fleet.metrics import Counters, Metric
 from tests.systems.fleet.consumer.places import STREAM, Place, parts, place, settings, until
 
@@ -238,6 +240,33 @@ def test_update_that_the_server_does_not_do_keeps_the_old_partitions_and_works_l
             assert kept == ("in.x",)
             assert counters.counted(Metric.CONSUMER_UPDATES, "failure") == 1
             assert counters.counted(Metric.CONSUMER_CONTROL_RETRIES) >= 1
+
+    asyncio.run(play())
+
+
+def test_update_whose_answer_is_lost_does_not_trust_the_filter_and_makes_the_durable_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A removal that the server did and did not confirm, and then the subject comes back: adding it in place would lose what came between.
+    async def play() -> None:
+        async with place() as here, here.consumer("a", retries_count=0) as consumer:
+            await consumer.update("w", parts("x", "y"), epoch=1, version=1)
+            change = Control.change
+
+            async def unanswered(self: Control, *args: Any, **kwargs: Any) -> None:
+                await change(self, *args, **kwargs)
+                raise ServerError("CONSUMER.CREATE", 0, 0, "no answer")
+
+            monkeypatch.setattr(Control, "change", unanswered)
+            with pytest.raises(ServerError):
+                await consumer.update("w", parts("y"), epoch=1, version=2)
+            monkeypatch.setattr(Control, "change", change)
+            await here.publish("in.x", 3)
+            await here.publish("in.y", 3)
+            await until(lambda: len(here.log.sequences("in.y")) == 3, "the position is above what came to the lost subject")
+            await consumer.update("w", parts("x", "y"), epoch=1, version=3)
+            await here.until_empty()
+
+            assert here.log.sequences("in.x") == [1, 2, 3]
+            assert here.log.sequences("in.y") == [4, 5, 6]
 
     asyncio.run(play())
 

@@ -50,6 +50,11 @@ class Binding:
         self._start = 0
         self._left: dict[str, tuple[Version, int]] = {}
         self._work_queue: bool | None = None
+        self._unsure = False  # a change was asked for and not answered: the filter is the old one or the new one
+
+    def has_had(self, subjects: Sequence[str]) -> bool:
+        """Tell if the durable has had all of these in its filter ever since it was made."""
+        return bool(self.name) and not self._unsure and set(subjects) <= set(self.subjects)
 
     async def make(self, name: str, subjects: Sequence[str], version: Version, *, take: bool) -> None:
         """Make the durable anew with these subjects, or with those of them that no newer assignment has.
@@ -87,7 +92,9 @@ class Binding:
             mine = await self._control.holder(self.name)
             gone = set(self.subjects).difference(subjects)
             left = self._newest_of({**self._left, **dict.fromkeys(sorted(gone), (self.version, mine.ack_floor if mine else 0))})
+        self._unsure = True
         await self._control.change(self.name, subjects, version, start=self._start, left=left)
+        self._unsure = False
         self.subjects, self.version, self.refused, self._left = tuple(subjects), version, (), left
 
     async def release(self) -> None:
@@ -166,4 +173,4 @@ class Binding:
             await self._control.create(name, subjects, version, start=start, left=left)
             self.name = name
             self._left = dict(left)
-        self.subjects, self.version, self._start = tuple(subjects), version, start
+        self.subjects, self.version, self._start, self._unsure = tuple(subjects), version, start, False

@@ -207,8 +207,12 @@ class DurableConsumer:
                 if not await self._narrowed(wish):
                     await self._remade(wish, take=True)
             except BaseException:
+                # The old subjects stay. Something of them may have come and gone unhandled meanwhile: a new durable delivers it again,
+                # in order; nothing is handled until then.
                 self._reader.owned = before if self._binding.name else Subjects()
-                self._wake.set()  # a durable that is gone by now is made again with the old subjects
+                if self._pull is not None:
+                    self._pull.gap = True
+                self._wake.set()
                 raise
             self._applied = wish
             if former.name not in ("", wish.name):
@@ -220,7 +224,7 @@ class DurableConsumer:
 
     async def _narrowed(self, wish: _Wish) -> bool:
         """Change the durable where it is; tell if that is enough: it must have had all the subjects since it was made."""
-        if self._pull is None or wish.name != self._binding.name or not set(wish.subjects) <= set(self._binding.subjects):
+        if self._pull is None or wish.name != self._binding.name or not self._binding.has_had(wish.subjects):
             return False
         try:
             await self._binding.narrow(wish.subjects, wish.version)

@@ -22,9 +22,11 @@ class Message:
         sequence: in the stream; the same for every delivery of a message.
         deliveries: how often this consumer was given it, this time included.
         consumer_sequence: counts the deliveries of this consumer.
+        stale: the durable that delivered it is gone. Its answer must not reach the one that has its name now: that would take the numbers
+            of the old one's deliveries for its own. The message comes again, and is answered then.
     """
 
-    __slots__ = ("_msg", "_on_settled", "consumer_sequence", "deliveries", "sequence", "settled")
+    __slots__ = ("_msg", "_on_settled", "consumer_sequence", "deliveries", "sequence", "settled", "stale")
 
     def __init__(self, msg: Msg) -> None:
         words = msg.reply.split(".")
@@ -32,7 +34,7 @@ class Message:
         self.deliveries = int(words[at])
         self.sequence = int(words[at + 1])
         self.consumer_sequence = int(words[at + 2])
-        self.settled = False
+        self.settled = self.stale = False
         self._msg = msg
         self._on_settled: Callable[[Message, bool], None] | None = None
 
@@ -69,7 +71,8 @@ class Message:
 
     async def say(self, word: bytes) -> None:
         """Answer this delivery, whether it is settled or not."""
-        await self._msg._client.publish(self._msg.reply, word)
+        if not self.stale:
+            await self._msg._client.publish(self._msg.reply, word)
 
     def on_settled(self, told: Callable[[Message, bool], None]) -> None:
         """Have `told` called with this message, and whether it is done with, when it is settled."""
@@ -77,7 +80,7 @@ class Message:
 
     def adopt(self, newer: Message) -> None:
         """Let the answer go to another delivery of the same message: that of the consumer as it is now."""
-        self._msg = newer._msg
+        self._msg, self.stale = newer._msg, False
         self.consumer_sequence, self.deliveries = newer.consumer_sequence, newer.deliveries
 
     async def _settle(self, word: bytes, *, done: bool) -> None:

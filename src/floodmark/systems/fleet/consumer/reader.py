@@ -55,6 +55,10 @@ class Reader:
         self._durable += 1
         self.floors = floors
         self.order.clear()
+        for message, _ in self._open.values():
+            message.stale = True
+        if self._current is not None:
+            self._current.stale = True
 
     async def settle(self, limit_s: float) -> bool:
         """Wait until the handler has done with a message whose subject is not owned any more; tell if it has."""
