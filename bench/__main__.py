@@ -21,6 +21,7 @@ from bench import (
     connections,
     fanout,
     fleet_consumer,
+    fleet_simulation,
     fleet_strategies,
     jetstream,
     leak,
@@ -52,6 +53,7 @@ BENCHMARKS: dict[str, Callable[..., Outcome]] = {
 ALONE: dict[str, Callable[[list[str]], int]] = {
     "conductor": conductor.main,
     "fleet-consumer": fleet_consumer.main,
+    "fleet-simulation": fleet_simulation.main,
     "fleet-strategies": fleet_strategies.main,
     "leak": leak.main,
     "live": live.main,
