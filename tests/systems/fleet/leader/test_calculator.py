@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
+from collections.abc import Iterator
+from typing import NoReturn
 
 import msgspec
 import pytest
@@ -19,6 +22,7 @@ from floodmark.systems.fleet.settings import Handover, Settings
 from floodmark.systems.fleet.simulation.loop import run_virtual, virtual
 from floodmark.systems.fleet.states import CalculatorState
 from floodmark.systems.fleet.store.base import StoreUnavailableError
+from floodmark.systems.fleet.store.memory import MemoryBucket
 from floodmark.systems.fleet.strategy import RoundRobin
 from tests.systems.fleet.leader.acting import SETTINGS, FakeLease, World, held_by, names, on_writes, partitions, published, unavailable
 
@@ -329,6 +333,19 @@ async def test_d6_late_write_of_an_older_leader_is_refused() -> None:
                 await world.bucket.update(stale.key, stale.value, stale.revision)
 
 
+@virtual
+async def test_calculator_that_cannot_read_what_somebody_else_wrote_repairs_it_when_it_can() -> None:
+    world = World()
+    async with world.running(*names(3)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(world.bucket, "entries", down)
+            forged = AssignmentRecord(epoch=1, version=1, lifecycle="x", partitions=[])
+            await world.bucket.put(assignment_key("worker-1"), encode(forged))
+            await asyncio.sleep(5)
+        await asyncio.sleep(2 * SOON_S)
+        await assert_whole(world, *names(3))
+
+
 @pytest.mark.parametrize("how", ["overwritten", "deleted", "invented"])
 def test_calculator_repairs_what_somebody_else_wrote(how: str) -> None:
     async def story() -> None:
@@ -355,8 +372,7 @@ def test_calculator_whose_watch_was_lost_repairs_what_was_deleted_meanwhile_and_
         world = World()
         async with world.running(*names(3)):
             versions = list(world.record.versions)
-            for watch in [watch for watches in world.bucket._watches.values() for watch in watches]:
-                watch.lose("planted")
+            lose_watches(world.bucket)
             if deleted:
                 await world.bucket.delete(assignment_key("worker-1"))
             await asyncio.sleep(SOON_S)
@@ -434,6 +450,7 @@ def test_refresh_with_a_source_that_is_broken_tells_the_caller_and_an_emergency_
 
             with pytest.raises(error):
                 await calculator.refresh()
+            await asyncio.sleep(SOON_S)
             assert world.record.versions == versions
             await world.beats.leave("worker-2")
             await asyncio.sleep(GRACE_S + SOON_S)
@@ -494,29 +511,91 @@ async def test_calculator_that_may_not_judge_gives_nobody_up() -> None:
         await assert_whole(world, *names(2))
 
 
+async def down(*_args: object) -> NoReturn:
+    """In place of any operation: the store does not answer."""
+    raise StoreUnavailableError("anything", "planted")
+
+
+def lose_watches(bucket: MemoryBucket) -> None:
+    """End every watch as a lost connection would."""
+    for watch in [watch for watches in bucket._watches.values() for watch in watches]:
+        watch.lose("planted")
+
+
+@contextlib.contextmanager
+def outage(world: World) -> Iterator[None]:
+    """The leader cannot read heartbeats, nor watch anything."""
+    with pytest.MonkeyPatch.context() as patch:
+        for operation in ("entries", "watch", "get"):
+            patch.setattr(world.beats.heartbeats, operation, down)
+        lose_watches(world.beats.heartbeats)
+        lose_watches(world.bucket)
+        yield
+
+
 @virtual
 async def test_calculator_after_an_outage_of_the_store_gives_the_workers_a_whole_grace() -> None:
     world = World()
 
     async with world.running(*names(3)):
         versions = list(world.record.versions)
-        for bucket in (world.beats.heartbeats, world.bucket):
-            for watch in [watch for watches in bucket._watches.values() for watch in watches]:
-                watch.lose("planted")
-        real = world.beats.heartbeats.entries, world.beats.heartbeats.watch, world.beats.heartbeats.get
-
-        async def down(*_args: object) -> object:
-            raise StoreUnavailableError("anything", "planted")
-
-        world.beats.heartbeats.entries = world.beats.heartbeats.watch = world.beats.heartbeats.get = down  # type: ignore
-        await world.beats.crash(*names(3))
-        await asyncio.sleep(TTL_S + GRACE_S + 5)
-        world.beats.heartbeats.entries, world.beats.heartbeats.watch, world.beats.heartbeats.get = real  # type: ignore[method-assign]
+        await world.beats.leave("worker-1")  # missed before the outage
+        await asyncio.sleep(1)
+        with outage(world):
+            await world.beats.crash("worker-2")  # and in it
+            await asyncio.sleep(TTL_S + GRACE_S + 5)
         await asyncio.sleep(GRACE_S - 0.5)
-        await world.beats.start(*names(3))
+        await world.beats.start("worker-1", "worker-2")
         await asyncio.sleep(30)
 
     assert world.record.versions == versions
+
+
+@virtual
+async def test_calculator_after_a_short_loss_of_the_watch_begins_no_grace_anew() -> None:
+    world = World()
+
+    async with world.running(*names(3)):
+        await world.beats.leave("worker-2")
+        left_s = now()
+        await asyncio.sleep(2)
+        with outage(world):
+            await asyncio.sleep(SETTINGS.heartbeat_s / 4)
+        await asyncio.sleep(GRACE_S)
+
+    assert world.record.reasons[-1] == Lifecycle.EMERGENCY
+    assert world.record.ended_s() - left_s < GRACE_S + SOON_S
+
+
+@virtual
+async def test_calculator_whose_watch_was_lost_lists_at_once_who_left_meanwhile() -> None:
+    world = World()
+
+    async with world.running(*names(3)):
+        lose_watches(world.beats.heartbeats)
+        await world.beats.leave("worker-2")
+        left_s = now()
+        await asyncio.sleep(TTL_S)
+
+    assert world.record.ended_s() - left_s < GRACE_S + 0.5
+
+
+@pytest.mark.parametrize("phase", range(8))
+def test_calculator_whose_watch_is_late_looks_before_it_gives_a_worker_up(phase: int) -> None:
+    async def story() -> None:
+        world = World(msgspec.structs.replace(SETTINGS, emergency_grace_s=2.5))
+        async with world.running(*names(3)):
+            versions = list(world.record.versions)
+            await asyncio.sleep(phase * TTL_S / 2 / 8)
+            await world.beats.leave("worker-2")
+            await asyncio.sleep(0.2)
+            world.beats.heartbeats._watches.clear()  # it tells nothing more
+            await asyncio.sleep(2.2)
+            await world.beats.start("worker-2")
+            await asyncio.sleep(1)
+            assert world.record.versions == versions
+
+    run_virtual(story())
 
 
 @virtual
@@ -605,8 +684,17 @@ async def test_calculator_cancelled_leaves_nothing_and_ends_idle() -> None:
     assert not world.bucket._watches
 
 
-@pytest.mark.parametrize(("threshold_ratio", "expected"), [(0.15, [Lifecycle.PLANNED_SCALE]), (1.0, [])])
-def test_d9_threshold_decides_if_the_same_workers_get_a_round(threshold_ratio: float, expected: list[Lifecycle]) -> None:
+@pytest.mark.parametrize(
+    ("threshold_ratio", "count", "expected", "loads"),
+    [
+        (0.15, 100, [Lifecycle.PLANNED_SCALE], [50, 50]),
+        (1.0, 100, [], [20, 80]),
+        (1.0, 110, [Lifecycle.PLANNED_SCALE], [55, 55]),  # the list is another
+    ],
+)
+def test_d9_threshold_decides_if_the_same_workers_get_a_round(
+    threshold_ratio: float, count: int, expected: list[Lifecycle], loads: list[int]
+) -> None:
     async def story() -> None:
         world = World(msgspec.structs.replace(SETTINGS, rebalance_threshold_ratio=threshold_ratio), strategy=RoundRobin())
         uneven = {"worker-0": partitions(100)[:80], "worker-1": partitions(100)[80:]}
@@ -619,14 +707,14 @@ def test_d9_threshold_decides_if_the_same_workers_get_a_round(threshold_ratio: f
             before = len(world.record.versions)
             await world.beats.start("worker-2")
             await asyncio.sleep(1)
+            world.source.update(partitions(count))
             await world.beats.leave("worker-2")
             await asyncio.sleep(60)
             await assert_whole(world, *names(2))
         await world.beats.stop()
 
         assert world.record.reasons[before:] == expected
-        loads = sorted(len(given) for given in (await held_by(world.bucket)).values())
-        assert loads == ([50, 50] if expected else [20, 80])
+        assert sorted(len(given) for given in (await held_by(world.bucket)).values()) == loads
 
     run_virtual(story())
 
