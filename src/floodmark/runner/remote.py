@@ -25,7 +25,7 @@ from floodmark.core import tasks
 from floodmark.core.errors import UsageError
 from floodmark.runner.distributed.host import Host
 from floodmark.runner.distributed.nats import connect
-from floodmark.systems.fleet import NotLeaderError, Partition, Settings, StoreError, Worker
+from floodmark.systems.fleet import CutOff, NotLeaderError, Partition, Settings, StoreError, Worker
 from floodmark.systems.fleet.errors import FleetError
 from floodmark.systems.fleet.store.nats import NatsStore
 from floodmark.systems.fleet.strategy.base import NOBODY, Assignments, NoWorkersError
@@ -39,6 +39,7 @@ FLEET = Settings(
     id_ttl_s=6.0,
     heartbeat_s=1.0,
     heartbeat_ttl_s=3.0,
+    when_cut_off=CutOff.GO_ON,
     election_timeout_s=3.0,
     cold_start_s=0.5,
     planned_scale_s=0.5,
@@ -50,7 +51,8 @@ FLEET = Settings(
     heartbeat_bucket="floodmark-agents-heartbeats",
     assignment_bucket="floodmark-agents-slices",
 )
-"""An agent is missed after 3 s and given up after 4.5; slices do not wait for each other."""
+"""An agent is missed after 3 s and given up after 4.5. One that is cut off plays on: if that is for long, its runner's calls do not
+reach it either, and without them a slice ends after RUN_SILENT_S. So a server that is started again ends no run."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
@@ -18,16 +18,38 @@ from tests.runner.played import MARK, holders, wait_for
 STOP_LIMIT_S = 20.0
 
 
+class Server:
+    """A NATS server."""
+
+    def __init__(self, embedded: EmbeddedNats) -> None:
+        self._embedded = embedded
+        self.url = embedded.url
+
+    @property
+    def pid(self) -> int:
+        """Its process: another one once it was started again."""
+        process = self._embedded.process
+        assert process is not None
+        return process.pid
+
+
 @contextmanager
 def nats() -> Iterator[str]:
     """A server of our own; gives its URL."""
-    urls: list[str] = []
+    with nats_server() as server:
+        yield server.url
+
+
+@contextmanager
+def nats_server(*, again_after_s: float = 0.5) -> Iterator[Server]:
+    """A server of our own, which is started again when it dies."""
+    servers: list[Server] = []
     failed: list[BaseException] = []
     up, done = Event(), Event()
 
     async def serve() -> None:
-        async with _embedded() as url:
-            urls.append(url)
+        async with EmbeddedNats(keep=True, again_after_s=again_after_s) as embedded:
+            servers.append(Server(embedded))
             up.set()
             await asyncio.to_thread(done.wait)
 
@@ -43,16 +65,10 @@ def nats() -> Iterator[str]:
     try:
         assert up.wait(20)
         assert not failed, failed
-        yield urls[0]
+        yield servers[0]
     finally:
         done.set()
         thread.join(20)
-
-
-@asynccontextmanager
-async def _embedded() -> AsyncIterator[str]:
-    async with EmbeddedNats() as server:
-        yield server.url
 
 
 class Away:

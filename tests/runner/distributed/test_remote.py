@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runner.distributed.away import Away, agents, nats
+from tests.runner.distributed.away import Away, agents, nats, nats_server
 from tests.runner.played import Played, play, playing, wait_for, write_scenario
 
 HUB = 'system = "hub"'
@@ -136,6 +136,24 @@ def test_take_over_without_room_is_unknown(tmp_path: Path) -> None:
 
     assert played.code == 11, played.stderr
     assert f"agent {name} on " in played.result["note"]
+
+
+def test_server_that_is_killed_and_started_again_costs_the_run_nothing(tmp_path: Path) -> None:
+    scenario = hub_scenario(tmp_path, phase='arrival = { kind = "constant", rate_hz = 300 }\nmessages = 3000')
+    with (
+        nats_server() as server,
+        agents(tmp_path, server.url, 2),
+        playing(tmp_path, "run", str(scenario), "--nats", server.url, "--agents", "2", "--plain") as played,
+    ):
+        wait_for(lambda: " · steady · " in played.stderr, "load", LIMIT_S)
+        first = server.pid
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: server.pid != first, "another server")
+        played.wait(LIMIT_S)
+
+    assert played.code == 0, played.stderr
+    assert played.result["delivery"]["delivered"] == 3000 * 4
+    assert played.result["generator"]["agents_lost"] == 0
 
 
 def test_runner_that_is_killed_leaves_its_agents_free_for_the_next_run(tmp_path: Path) -> None:
