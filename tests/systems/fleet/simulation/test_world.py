@@ -11,9 +11,10 @@ import sys
 import msgspec
 import pytest
 
+from floodmark.systems.fleet.settings import Handover
 from floodmark.systems.fleet.simulation.plan import TEMPLATES, Act, Episode, plan_for
 from floodmark.systems.fleet.simulation.run import Totals, Wish, play, play_many
-from floodmark.systems.fleet.simulation.weather import CLIMATES
+from floodmark.systems.fleet.simulation.weather import CALM, CLIMATES
 from floodmark.systems.fleet.simulation.world import World
 
 SEEDS_COUNT = 150
@@ -78,6 +79,23 @@ def test_world_whose_fleet_cannot_settle_says_what_is_not_as_it_must_be() -> Non
 
     assert [violation.invariant for violation in outcome.violations] == ["SETTLED"]
     assert "not Stable" in outcome.violations[0].sentence
+
+
+def overlaps(handover: Handover) -> int:
+    """How often two worked on one partition while a calm fleet grew."""
+    count = 0
+    for seed in range(10):
+        plan = plan_for(seed, episode="scale")
+        settings = msgspec.structs.replace(plan.settings, handover=handover)
+        outcome = World(msgspec.structs.replace(plan, settings=settings, weather=CALM, clock_skew_ratio=0.0)).run()
+        assert outcome.violations == ()
+        count += outcome.overlaps_count
+    return count
+
+
+def test_world_with_a_confirmed_handover_has_no_overlap_where_a_direct_one_has() -> None:
+    assert overlaps(Handover.DIRECT) > 20
+    assert overlaps(Handover.CONFIRMED) == 0
 
 
 def test_world_whose_worker_raises_says_error() -> None:
