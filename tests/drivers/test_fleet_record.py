@@ -146,6 +146,26 @@ def test_coverage_gaps_what_a_refresh_added_must_be_held() -> None:
     assert figures_of(made.record())["coverage_gaps"] == 0
 
 
+def test_coverage_of_a_fleet_that_was_started_and_assigned_nothing_is_none_at_all() -> None:
+    made = Made()
+    made.do(0.5, "start", "a")
+    made.beat("a", 1.0, 20.0)
+
+    figures = figures_of(made.record())
+
+    assert (figures["coverage_gaps"], figures["idle_workers"], figures["assigned"]) == (4, 1, 0)
+
+
+def test_shares_where_something_was_done_shortly_before_the_end_are_not_told() -> None:
+    made = calm()
+    made.do(18.0, "start", "c")
+
+    figures = figures_of(made.record())
+
+    assert figures["coverage_gaps"] == 0
+    assert figures.keys() & {"workers", "assigned", "partitions_min", "affinity_ratio"} == set()
+
+
 def test_unapplied_a_worker_that_goes_on_by_an_old_version_is_counted() -> None:
     made = calm()
     made.assign(4.0, a=[0, 1], b=[2, 3])

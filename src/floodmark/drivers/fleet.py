@@ -19,15 +19,14 @@ from floodmark.core.errors import SystemUnderTestError, UsageError
 from floodmark.drivers.base import Connection, Encoding, Options, RefusedError, Sink, Wanted, take_options
 from floodmark.drivers.fleet_figures import figures_of
 from floodmark.drivers.fleet_play import Play
-from floodmark.drivers.fleet_record import BUCKETS, HEARTBEAT, Delivery, Record
+from floodmark.drivers.fleet_reading import READ_LIMIT_S, read_record
 from floodmark.drivers.fleet_script import parse_script
-from floodmark.drivers.fleet_wire import OUT, RECORD, consume, header_of, note_of, open_desk, place_of_reply
+from floodmark.drivers.fleet_wire import OUT, consume, open_desk, place_of_reply
 from floodmark.drivers.nats_address import ADDRESS_DEFAULTS, ADDRESS_MEANINGS, Address, address_of
 from floodmark.drivers.nats_socket import Answer, Inlet, NatsSocket, open_nats
 from floodmark.ledger.block import Block
 
 NAME = "fleet"
-READ_LIMIT_S = 60.0
 DEFAULTS: Options = {"script": "", "partitions": 10, "settle_s": 5.0, "rest_s": 0.0, **ADDRESS_DEFAULTS}
 MEANINGS: dict[str, str] = {
     "script": "what is done to the fleet, such as `0 start 3; 5 kill leader; 20 refresh add=20`: seconds from the first message, a word, "
@@ -240,30 +239,17 @@ class FleetDriver:
         except SystemUnderTestError:
             return None
         try:
-            if await desk.stream(RECORD) is None:
-                return None
-            await desk.note("end")
-            messages = await desk.read(RECORD, limit_s=READ_LIMIT_S)
-            given = await desk.read(OUT, headers_only=True, limit_s=READ_LIMIT_S)
-            bucket = await desk.stream(f"KV_{BUCKETS[HEARTBEAT]}")
+            record = await read_record(
+                desk,
+                partitions_count=self._partitions_count,
+                settle_s=self._settle_s,
+                script_count=sum(line.word != "measure" for line in self._lines),
+            )
         except SystemUnderTestError:
             return None
         finally:
             desk.abort()
-        notes = [note for note in map(note_of, messages) if note is not None]
-        deliveries = [
-            Delivery(one.at_s, one.subject.partition(".")[2], (header_of(one.headers, b"Fm-Worker") or b"").decode()) for one in given
-        ]
-        record = Record(
-            notes,
-            end_s=messages[-1].at_s,
-            partitions_count=self._partitions_count,
-            settle_s=self._settle_s,
-            heartbeat_ttl_s=int(bucket["config"]["max_age"]) / 1e9 if bucket is not None else 0.0,
-            deliveries=deliveries,
-            script_count=sum(line.word != "measure" for line in self._lines),
-        )
-        return figures_of(record)
+        return figures_of(record) if record is not None else None
 
 
 def partition_of(channel: str) -> str:

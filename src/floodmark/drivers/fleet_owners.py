@@ -8,7 +8,6 @@ one, so within `ROUND_S` of a write nothing is judged. Pure; the work is one loo
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -104,17 +103,11 @@ def _view(record: Record, board: Board, at_s: float) -> View:
 
 
 def ownership(record: Record) -> dict[str, float]:
-    """What must hold at settled points, and who had how much at the last of them. Empty when there was none, or nothing was assigned."""
+    """What must hold at settled points, and who has how much at the end. Empty when there was no settled point; that the end is one is not
+    sure where something was done shortly before, and then what is told of it is missing."""
     seen = list(views(record))
-    if not seen or not any(view.owners for view in seen):
+    if not seen:
         return {}
-    first, last = seen[0], seen[-1]
-    counts = Counter(dict.fromkeys(last.alive, 0))
-    weights = Counter(dict.fromkeys(last.alive, 0))
-    for worker, held in last.held.items():
-        if worker in last.alive:
-            counts[worker] = len(held.partitions)
-            weights[worker] = sum(held.partitions.values())
     figures: dict[str, float] = {
         "settled_points": len(seen),
         "coverage_gaps": max(len(view.source - view.owners.keys()) for view in seen),
@@ -123,16 +116,21 @@ def ownership(record: Record) -> dict[str, float]:
         "strangers": max(len(view.owners.keys() - view.source) for view in seen),
         "unapplied": max(view.unapplied for view in seen),
         "idle_workers": max(len(view.alive - view.held.keys()) for view in seen),
-        "workers": len(last.alive),
-        "assigned": len(last.owners),
     }
-    if counts:
-        figures |= {"partitions_min": min(counts.values()), "partitions_max": max(counts.values())}
-        mean = sum(weights.values()) / len(weights)
+    return figures | (_shares(seen[-1]) | _movement(seen) if seen[-1].at_s >= record.end_s else {})
+
+
+def _shares(last: View) -> dict[str, float]:
+    """Who has how much."""
+    figures: dict[str, float] = {"workers": len(last.alive), "assigned": len(last.owners)}
+    held = [last.held[worker].partitions if worker in last.held else {} for worker in sorted(last.alive)]
+    if held:
+        weights = [sum(partitions.values()) for partitions in held]
+        figures |= {"partitions_min": min(map(len, held)), "partitions_max": max(map(len, held)), "weight_sum": sum(weights)}
+        mean = sum(weights) / len(weights)
         if mean:
-            figures["weight_sum"] = sum(weights.values())
-            figures["weight_deviation_ratio"] = max(abs(weight - mean) for weight in weights.values()) / mean
-    return figures | _movement(first, last, seen)
+            figures["weight_deviation_ratio"] = max(abs(weight - mean) for weight in weights) / mean
+    return figures
 
 
 def _orphans(view: View) -> int:
@@ -140,8 +138,9 @@ def _orphans(view: View) -> int:
     return sum(not any(worker in view.alive for worker in workers) for workers in view.owners.values())
 
 
-def _movement(first: View, last: View, seen: list[View]) -> dict[str, float]:
+def _movement(seen: list[View]) -> dict[str, float]:
     """Which partitions stayed where they were; of those that the source had all along. Needs two settled points."""
+    first, last = seen[0], seen[-1]
     if len(seen) < 2:
         return {}
     both = first.owners.keys() & last.owners.keys()

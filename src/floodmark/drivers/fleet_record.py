@@ -149,6 +149,11 @@ class Record:
             found[note.key, begun_ns] = before._replace(workers=before.workers + named, notes_count=before.notes_count + 1)
         return sorted(found.values(), key=lambda word: word.at_s)
 
+    @property
+    def changes(self) -> list[Word]:
+        """The words after which the fleet needs its time."""
+        return [word for word in self.words if word.word in CHANGING]
+
     @cached_property
     def load_s(self) -> float | None:
         """When the first measured message was sent."""
@@ -208,7 +213,7 @@ class Record:
 
         What is done before the load has its time until that begins: whoever begins it has waited until the fleet stood, or long enough.
         """
-        changes = [word for word in self.words if word.word in CHANGING]
+        changes = self.changes
         found = []
         for word, end_s in zip(changes, [*(word.at_s for word in changes), self.end_s][1:], strict=True):
             begin_s = word.done_s + self.settle_s

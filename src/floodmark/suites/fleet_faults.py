@@ -8,7 +8,7 @@ from __future__ import annotations
 from floodmark.suites.fleet_common import BACK, GIVEN, STILL, Case, chosen, script
 
 EXACT_GRACE = chosen(heartbeat_s=0.5, heartbeat_ttl_s=1.5, emergency_grace_s=1.0)
-LONG_WINDOW = chosen(planned_scale_s=10, cold_start_s=10, rebalance_interval_s=10)
+LONG_WINDOW = chosen(planned_scale_s=10, cold_start_s=10, rebalance_interval_s=10, startup_limit_s=30)
 """Windows that no crash may have to wait for."""
 DEFAULT_LIMIT = "10s"  # TTL 6 s, grace 3 s, and a second
 TRIALS = 20
@@ -260,7 +260,7 @@ FAULTS = (
         partitions=20,
         seconds=18.0,
         profile="baseline",
-        args=(*EXACT_GRACE, *chosen(rebalance_interval_s=10, planned_scale_s=10, cold_start_s=10)),
+        args=(*EXACT_GRACE, *LONG_WINDOW),
         settle_s=14.0,
         must=("target.reassign_max_s < 3.5s", "target.reassigned == 1", "target.workers == 3", GIVEN),
     ),

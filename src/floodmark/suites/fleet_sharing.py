@@ -6,7 +6,7 @@ import random
 
 from floodmark.suites.fleet_common import STILL, Case, chosen, script
 
-ROLLING = chosen(heartbeat_s=0.5, heartbeat_ttl_s=3.0, emergency_grace_s=2.0)
+ROLLING = chosen(heartbeat_s=0.5, heartbeat_ttl_s=5.0, emergency_grace_s=4.0)
 """A worker that is replaced within the grace keeps its partitions: whoever comes takes its identity."""
 CHURN_SEED = 5
 
@@ -133,7 +133,14 @@ SHARING = (
         seconds=24.0,
         profile="baseline",
         args=ROLLING,
-        must=("target.workers == 3", "target.assigned == 15", "target.affinity_ratio >= 95%", "target.not_joined == 0"),
+        settle_s=8.0,
+        must=(
+            "target.workers == 3",
+            "target.assigned == 15",
+            "target.emergencies_load == 0",
+            "target.affinity_ratio >= 95%",
+            "target.not_joined == 0",
+        ),
     ),
     Case(
         name="rolling-update-large",
@@ -143,8 +150,14 @@ SHARING = (
         partitions=100,
         seconds=54.0,
         args=ROLLING,
-        settle_s=6.0,
-        must=("target.workers == 10", "target.assigned == 100", "target.affinity_ratio >= 95%", "target.not_joined == 0"),
+        settle_s=8.0,
+        must=(
+            "target.workers == 10",
+            "target.assigned == 100",
+            "target.emergencies_load == 0",
+            "target.affinity_ratio >= 95%",
+            "target.not_joined == 0",
+        ),
     ),
     Case(
         name="rapid-scale",

@@ -1,0 +1,68 @@
+"""Reads the record of a fleet at the end of a run, once there is something to judge.
+
+The load may be over before the script is, and the fleet has its time after the last word: both are waited for, so that the end of the
+record is a settled point, or the script is late beyond its limit and the figures of the end are missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from floodmark.drivers.base import RefusedError
+from floodmark.drivers.fleet_record import BUCKETS, FAILED_MARK, HEARTBEAT, MARK, SAID_MARK, Delivery, Record
+from floodmark.drivers.fleet_wire import OUT, RECORD, Desk, Message, header_of, note_of
+
+READ_LIMIT_S = 60.0
+SCRIPT_LIMIT_S = 30.0
+REST_S = 1.0  # beyond the time that the fleet has, so that the last stretch is longer than the writes of a round
+WORKER_HEADER = b"Fm-Worker"
+_POLL_S = 0.5
+
+
+async def read_record(desk: Desk, *, partitions_count: int, settle_s: float, script_count: int) -> Record | None:
+    """Wait until the script is over and the fleet had its time, then read everything; None where no record is kept.
+
+    Raises: RefusedError.
+    """
+    if await desk.stream(RECORD) is None:
+        return None
+    bucket = await desk.stream(f"KV_{BUCKETS[HEARTBEAT]}")
+    heartbeat_ttl_s = int(bucket["config"]["max_age"]) / 1e9 if bucket is not None else 0.0
+
+    def record_of(messages: list[Message], given: list[Message]) -> Record:
+        return Record(
+            [note for note in map(note_of, messages) if note is not None],
+            end_s=messages[-1].at_s,
+            partitions_count=partitions_count,
+            settle_s=settle_s,
+            heartbeat_ttl_s=heartbeat_ttl_s,
+            deliveries=[_delivery(one) for one in given],
+            script_count=script_count,
+        )
+
+    async def read() -> list[Message]:
+        await desk.note("end")
+        messages = await desk.read(RECORD, limit_s=READ_LIMIT_S)
+        if not messages:
+            raise RefusedError(desk.url, f"has lost the stream {RECORD}")
+        return messages
+
+    until_s = time.monotonic() + SCRIPT_LIMIT_S
+    record = record_of(await read(), [])
+    while _words_left(record) and time.monotonic() < until_s:
+        await asyncio.sleep(_POLL_S)  # whoever says them tells nobody but the record
+        record = record_of(await read(), [])
+    changed_s = max((word.done_s for word in record.changes), default=0.0)
+    await asyncio.sleep(max(0.0, min(changed_s - record.end_s, 0.0) + settle_s + REST_S))
+    return record_of(await read(), await desk.read(OUT, headers_only=True, limit_s=READ_LIMIT_S))
+
+
+def _words_left(record: Record) -> int:
+    told = sum(note.key in (SAID_MARK, FAILED_MARK) for note in record.of(MARK))
+    return (record.script_count or 0) - told
+
+
+def _delivery(message: Message) -> Delivery:
+    worker = header_of(message.headers, WORKER_HEADER) or b""
+    return Delivery(message.at_s, message.subject.partition(".")[2], worker.decode())
