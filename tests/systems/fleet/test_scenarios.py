@@ -14,7 +14,7 @@ from floodmark.systems.fleet.settings import Settings
 from floodmark.systems.fleet.simulation.loop import virtual
 from floodmark.systems.fleet.states import WORKER_STEPS, WorkerState
 from floodmark.systems.fleet.store.base import Entry
-from tests.systems.fleet.crew import FAST, Crew, Mate, until
+from tests.systems.fleet.crew import FAST, Crew, Mate, partitions, until
 
 W = WorkerState
 SETTLE_S = 10.0
@@ -58,6 +58,45 @@ class Log:
 def illegal_steps(mate: Mate) -> list[tuple[WorkerState, WorkerState]]:
     path = [W.INIT, *mate.states]
     return [(old, new) for old, new in itertools.pairwise(path) if not WORKER_STEPS.allows(old, new)]
+
+
+@virtual
+async def test_b7_source_that_grows_and_empties_is_followed_and_a_copy_of_its_list_changes_nothing() -> None:
+    crew = Crew(partition_count=3)
+    async with crew.at_work(2):
+        leader = crew.leader
+        for count in (5, 0, 4):
+            given = crew.partitions = partitions(count)
+            leader.source.update(given)
+            given.append(partitions(100)[99])  # the source has copied it
+            await leader.worker.refresh_partitions()
+            await until(lambda: all(mate.worker.state is W.STABLE for mate in crew.live), SETTLE_S)
+
+            crew.partitions = partitions(count)
+            assert crew.covered()
+            assert sum(len(mate.consumer.working_on) for mate in crew.live) == count
+            (await leader.source.list_partitions()).clear()  # and gives copies out
+            assert len(await leader.source.list_partitions()) == count
+
+
+@virtual
+async def test_b7_source_that_gives_none_is_told_of_and_nobody_loses_anything() -> None:
+    async def nothing() -> None:
+        return None
+
+    crew = Crew(partition_count=12)
+    async with crew.at_work(2):
+        leader = crew.leader
+        honest = leader.source.list_partitions
+        leader.source.list_partitions = nothing  # type: ignore[method-assign, assignment]
+        refreshing = asyncio.ensure_future(leader.worker.refresh_partitions())
+        await asyncio.sleep(2.0)
+
+        assert crew.covered()
+        assert leader.errors
+        leader.source.list_partitions = honest  # type: ignore[method-assign]
+        await asyncio.gather(refreshing, return_exceptions=True)
+        await until(crew.settled, SETTLE_S)
 
 
 @virtual

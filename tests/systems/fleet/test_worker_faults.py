@@ -189,6 +189,27 @@ async def test_stop_with_a_consumer_that_cannot_be_closed_tells_and_frees_the_ke
 
 
 @virtual
+async def test_stop_of_a_worker_that_is_ending_by_itself_does_not_break_that_off() -> None:
+    crew = Crew()
+    mate = crew.hire()
+    await mate.worker.start()
+    mate.worker._parts.contact.health.check = lambda _now_s: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    closing = asyncio.Event()
+
+    async def close() -> None:
+        closing.set()
+        await asyncio.sleep(0.5)
+
+    mate.consumer.aclose = close  # type: ignore[method-assign]
+    await closing.wait()
+
+    with pytest.raises(ZeroDivisionError):
+        await mate.worker.stop()
+
+    assert [key for key in await crew.keys() if not key.startswith("assignment.")] == []
+
+
+@virtual
 async def test_stop_whose_caller_is_cancelled_goes_on() -> None:
     crew = Crew()
     mate = crew.hire()

@@ -258,6 +258,7 @@ class Worker:
             self._queue.tell(exc)
             raise
         finally:
+            self._stopping = True  # from here on a stop waits, and cancels nothing
             if not self._abandoned:
                 await self._leave()
             self._step(WorkerState.SHUTDOWN)
