@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from floodmark.core.errors import UsageError
-from floodmark.drivers import build
+from floodmark.drivers import build, jetstream
 from floodmark.drivers.base import Options, RefusedError
 from floodmark.drivers.jetstream import JetStreamConnection, JetStreamDriver
 from floodmark.drivers.jetstream_api import ask
 from floodmark.drivers.jetstream_consumers import stream_sequence
 from floodmark.drivers.nats import NOBODY
 from floodmark.drivers.nats_address import ADDRESS_DEFAULTS, address_of
-from floodmark.drivers.nats_socket import NatsSocket, open_nats
+from floodmark.drivers.nats_socket import Answer, NatsSocket, open_nats
 from floodmark.ledger.stamp import read
 from tests.drivers.harness import Recorder, eventually, on_loop, stamped
 from tests.drivers.nats_server import OneByOne, a_run, joined, pair, serving, want
@@ -130,6 +130,30 @@ async def test_resume_of_a_durable_consumer_that_is_gone_begins_behind_the_posit
                 await eventually(lambda seq=seq: len(recorder.frames) > seq)  # type: ignore[misc]
 
     assert seqs(recorder) == [0, 1, 2, 3]
+
+
+@on_loop
+async def test_pull_that_has_expired_is_asked_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jetstream, "PULL_EXPIRES_S", 0.1)
+    channels = a_run()
+    async with pair("jetstream", url, channels[0], {"batch": 10}) as (reader, writer, recorder):
+        await reader.subscribe([want(0, channels[0])])
+        consumer = reader._consumers[0]  # type: ignore[attr-defined]
+        expired, on_status = list[int](), consumer.on_status
+
+        def noted(answer: Answer) -> None:
+            expired.append(answer.status)
+            on_status(answer)
+
+        consumer.on_status = noted
+        await eventually(lambda: len(expired) >= 2)
+
+        for number in range(30):
+            writer.publish(channels[0], stamped(number, "binary"), number + 1)
+        await eventually(lambda: len(recorder.frames) >= 30)
+
+    assert set(expired) == {408}
+    assert seqs(recorder) == list(range(30))
 
 
 @on_loop

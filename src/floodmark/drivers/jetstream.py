@@ -21,13 +21,13 @@ from typing import Any, ClassVar, cast
 
 import msgspec
 
-from floodmark.core.errors import UsageError
-from floodmark.drivers.base import Connection, Encoding, Options, RefusedError, Sink, Wanted, take_options
+from floodmark.drivers.base import Connection, Encoding, Options, RefusedError, Sink, Wanted
 from floodmark.drivers.jetstream_api import MARK, Config, consumer_config, make_consumer, make_stream, remove_consumer, remove_stream
 from floodmark.drivers.jetstream_consumers import All, Consumer, Each, Twice, stream_sequence
+from floodmark.drivers.jetstream_options import chosen_of
 from floodmark.drivers.jetstream_retry import RetryingConnection
 from floodmark.drivers.nats import NOBODY, account_statistics, encoding_of
-from floodmark.drivers.nats_address import ADDRESS_DEFAULTS, ADDRESS_MEANINGS, Address, address_of
+from floodmark.drivers.nats_address import Address, address_of
 from floodmark.drivers.nats_socket import Answer, Inlet, NatsSocket, open_nats, subject_bytes
 from floodmark.drivers.sockets import CLOSE_LIMIT_S
 
@@ -35,50 +35,6 @@ NS_PER_S = 1_000_000_000
 TIDY_LIMIT_S = 5.0
 PULL_EXPIRES_S = 30.0
 GONE_AFTER_S = 300.0  # a consumer that nobody reads is removed by the server
-CONFIRM_LIMIT_S = 2.0
-DEFAULTS: Options = {
-    "subject": "$channel",
-    "encoding": "binary",
-    "stream": "",
-    "storage": "file",
-    "retention": "limits",
-    "replicas": 1,
-    "message_ids": True,
-    "duplicate_window_s": 120.0,
-    "retry_s": 0.0,
-    "consumer": "pull",
-    "ack": "each",
-    "batch": 500,
-    "ack_wait_s": 5.0,
-    "max_ack_pending": 10_000,
-    "keep": False,
-    **ADDRESS_DEFAULTS,
-}
-MEANINGS = {
-    "subject": "The subject of a channel, such as `stress.$channel`.",
-    "encoding": "`binary` or `text`: how payloads and their stamps are written.",
-    "stream": "A stream that is there and takes these subjects; it is neither made nor removed. Empty: one of the run's own.",
-    "storage": "`file` or `memory`: where the stream is kept.",
-    "retention": "`limits`, `interest` or `workqueue`: when the stream lets a message go; a work queue takes one subscription per channel.",
-    "replicas": "How many servers of a cluster hold the stream.",
-    "message_ids": "Whether each publish carries a `Nats-Msg-Id`, by which the stream knows one that is sent again.",
-    "duplicate_window_s": "How long it remembers them.",
-    "retry_s": "So long a publisher whose connection was cut tries to come back by itself, and sends again what was not answered; 0: no.",
-    "consumer": "`pull` or `push`: durable and acknowledged; `ordered`: pushed in order without acknowledgement, resumed by its reader.",
-    "ack": "`each` message; `all` up to the last one of a read; `twice`: each, and confirmed by the server, so that what was handled is "
-    "not handled again; `none`. An ordered consumer has none.",
-    "batch": "Messages that a pulled consumer asks for at once.",
-    "ack_wait_s": "How long the server waits for an acknowledgement before a message comes again; below the scenario's `drain_limit_s`.",
-    "max_ack_pending": "How many messages of a consumer may wait for it; then the server holds back.",
-    "keep": "Whether the stream is left on the server at the end.",
-    **ADDRESS_MEANINGS,
-}
-_CHOICES = {
-    "storage": ("file", "memory"),
-    "retention": ("limits", "interest", "workqueue"),
-    "consumer": ("pull", "push", "ordered"),
-    "ack": ("each", "all", "twice", "none"),
-}
 _POLICIES = {"each": "explicit", "twice": "explicit", "all": "all", "none": "none"}
 
 
@@ -193,22 +149,14 @@ class JetStreamConnection(NatsSocket):
 
 
 class JetStreamDriver:
-    """Reads the options once; see `DEFAULTS` and `MEANINGS`."""
+    """Reads the options once; jetstream_options.py has them."""
 
     name: ClassVar[str] = "jetstream"
     acknowledges = True
     resumes = True
 
     def __init__(self, options: Options) -> None:
-        chosen = take_options(self.name, options, DEFAULTS)
-        for option, choices in _CHOICES.items():
-            if chosen[option] not in choices:
-                raise UsageError(f"option {option!r} of driver {self.name!r} must be {' or '.join(choices)}, got {chosen[option]!r}")
-        for option in ("batch", "ack_wait_s", "max_ack_pending", "replicas", "duplicate_window_s"):
-            if not float(chosen[option]) > 0:
-                raise UsageError(f"option {option!r} of driver {self.name!r} must be above 0, got {chosen[option]!r}")
-        if not 0 <= float(chosen["retry_s"]) < float("inf"):
-            raise UsageError(f"option 'retry_s' of driver {self.name!r} must be 0 or more, got {chosen['retry_s']!r}")
+        chosen = chosen_of(self.name, options)
         self.encoding: Encoding = encoding_of(self.name, chosen["encoding"])
         self.message_ids = bool(chosen["message_ids"])
         self.mark = b"fm" + secrets.token_hex(4).encode()

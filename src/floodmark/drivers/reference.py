@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from floodmark.core.errors import UsageError
-from floodmark.drivers import DRIVERS, conductor, fleet, graphql_ws, jetstream, nats, pulled, sse, websocket
+from floodmark.drivers import DRIVERS, conductor, fleet, graphql_ws, jetstream_options, nats, pulled, sse, websocket
 from floodmark.drivers.base import Options
 
 MARKER = "<!-- Below this line: written from the code by `python -m floodmark.drivers.reference docs`; edits are lost. -->\n\n"
@@ -22,7 +22,7 @@ TABLES: dict[str, tuple[Options, Mapping[str, str]]] = {
     "sse": (sse.DEFAULTS, sse.MEANINGS),
     "conductor": (conductor.DEFAULTS, conductor.MEANINGS),
     "nats": (nats.DEFAULTS, nats.MEANINGS),
-    "jetstream": (jetstream.DEFAULTS, jetstream.MEANINGS),
+    "jetstream": (jetstream_options.DEFAULTS, jetstream_options.MEANINGS),
     "fleet": (fleet.DEFAULTS, fleet.MEANINGS),
 }
 _KINDS = {str: "text", int: "a whole number", float: "a number", bool: "`true` or `false`"}
