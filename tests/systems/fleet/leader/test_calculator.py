@@ -244,6 +244,32 @@ def test_b28_round_with_a_failing_put_is_repeated_whole(write: int, done: bool) 
 
 
 @virtual
+async def test_b28_worker_that_got_a_record_by_an_unfinished_round_and_is_missing_keeps_it_for_the_grace() -> None:
+    world = World()
+
+    async with world.running(*names(2)):
+        failed = asyncio.Event()
+
+        def fail(key: str) -> None:
+            failed.set()
+            unavailable(key)
+
+        world.bucket.before = on_writes(6, do=fail)  # the last of them
+        await world.beats.start(*names(6)[2:])
+        await failed.wait()
+        left_s = now()
+        given = sorted(set(await published(world.bucket)) - set(names(2)))
+        assert given
+        await world.beats.leave(given[0])
+        await asyncio.sleep(GRACE_S - 0.1)
+        assert given[0] in await published(world.bucket)
+        await asyncio.sleep(SOON_S)
+        await assert_whole(world, *(worker for worker in names(6) if worker != given[0]))
+
+    assert world.record.ended_s() - left_s < GRACE_S + SOON_S
+
+
+@virtual
 async def test_b28_round_that_fails_for_long_is_repeated_until_it_succeeds() -> None:
     world = World()
 

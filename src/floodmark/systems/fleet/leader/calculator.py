@@ -179,7 +179,7 @@ class Calculator:
         if self._is_rule_broken():
             self._publisher.dirty = True  # until it was read: that may fail
             await self._publisher.load()
-            planner.known |= self._begun & self._publisher.layout.keys()  # a round of ours gave them a record, and stayed unfinished
+            planner.expect(self._begun & self._publisher.layout.keys())
             planner.ask_assertion()
         now_s = loop.time()
         if outage:

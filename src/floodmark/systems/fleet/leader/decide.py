@@ -97,6 +97,10 @@ class Planner:
         """Publish at the next check: what is published is not one whole round of ours."""
         self._assertion_asked_count += 1
 
+    def expect(self, workers: AbstractSet[str]) -> None:
+        """These got a record by a round that stayed unfinished: if they are missing, they keep it for the grace like everybody."""
+        self.known |= workers
+
     def restart_absences(self, now_s: float) -> None:
         """Begin all absences anew: for a while the leader itself saw nothing."""
         self._absences.restart(now_s)
