@@ -113,6 +113,11 @@ class Binding:
         """Look whether the server has our durable."""
         return await self._control.holder(self.name) is None
 
+    async def is_ours(self) -> bool:
+        """Look whether the server has our durable, and not that of another under our name."""
+        found = await self._control.holder(self.name)
+        return found is not None and found.owner == self._control.owner
+
     async def has_lost(self, last: int) -> bool:
         """Tell if the server has delivered more than the delivery numbered `last`, or has no durable of ours."""
         return await self._control.delivered(self.name) != last

@@ -82,6 +82,7 @@ class DurableConsumer:
         self._pull: Pull | None = None
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._look_s = 0.0  # when to look again whether the durable is still ours
         self._fenced = False  # everything that was asked for belongs to newer assignments
         self._stopped = ""  # why
 
@@ -270,6 +271,7 @@ class DurableConsumer:
             capacity_count=settings.max_ack_pending_count,
         )
         await pull.open()
+        self._look_s = asyncio.get_running_loop().time() + settings.fetch_s
         self._pull = pull
         self._wake.set()
         if self._task is None:
@@ -315,6 +317,19 @@ class DurableConsumer:
             if self._pull is pull and (pull.gap or (pull.reconnected and await self._has_lost(pull))):
                 self._metrics.count(Metric.CONSUMER_ITERATOR_RESTARTS, label="transient")
                 await self._recreate(pull, "a delivery was lost on the way")
+            elif self._pull is pull and not await self._is_still_ours():
+                await self._recreate(pull, "another worker has its name, or it is gone", robbed=True)
+
+    async def _is_still_ours(self) -> bool:
+        """Look, once in fetch_s: who has no pull open when the durable goes is not told, and a newer worker of our name would feed it."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._look_s:
+            return True
+        self._look_s = now_s + self._settings.fetch_s
+        try:
+            return await self._binding.is_ours()
+        except ServerError:  # no answer is no news
+            return True
 
     async def _has_lost(self, pull: Pull) -> bool:
         try:
