@@ -12,6 +12,7 @@ from nats.aio.client import Client
 from floodmark.core.errors import UsageError
 from floodmark.core.nats_server import EmbeddedNats
 from floodmark.systems.fleet.store import StoreUnavailableError
+from floodmark.systems.fleet.store import watch as watch_store
 from floodmark.systems.fleet.store.nats import NatsStore
 from floodmark.systems.fleet.store.watch import NatsWatch
 
@@ -172,6 +173,31 @@ def test_watch_that_lost_a_change_on_the_way_raises() -> None:
             with pytest.raises(StoreUnavailableError, match="lost on the way"):
                 await anext(watch)  # nothing is written: the idle heartbeat tells
             await watch.aclose()
+
+    asyncio.run(main())
+
+
+def test_watch_that_is_left_unread_is_bounded_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(watch_store, "WATCH_LIMIT", 10)
+        async with asyncio.timeout(LIMIT_S), EmbeddedNats() as server, await NatsStore.connect(server.url) as store:
+            bucket = await store.bucket("b")
+            watch = await bucket.watch()
+            for number in range(40):
+                await bucket.put("k", b"%d" % number)
+
+            taken = 0
+
+            async def read() -> None:
+                nonlocal taken
+                async for _ in watch:
+                    taken += 1
+
+            with pytest.raises(StoreUnavailableError, match=r"left more than 10 changes untaken|lost on the way"):
+                await read()
+            await watch.aclose()
+
+            assert taken <= 11
 
     asyncio.run(main())
 
