@@ -92,6 +92,7 @@ class NatsSocket(TcpConnection):
         self._request_numbers = itertools.count(1)
         self._introduced: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pongs: deque[Callable[[Exception | None], None]] = deque()
+        self._settling: list[asyncio.Future[None]] = []
         self._parts: list[bytes] = []
         self._held_bytes = 0
         self._due_bytes = 0
@@ -153,8 +154,12 @@ class NatsSocket(TcpConnection):
             else:
                 pong.set_result(None)
 
-        self.ping(told)
-        await pong
+        self._settling.append(pong)
+        try:
+            self.ping(told)
+            await pong
+        finally:
+            self._settling.remove(pong)
 
     async def request(self, subject: str, body: object = None) -> Answer:
         """Ask, and wait for the answer; the caller limits the wait. Raises: RefusedError when nobody is there to answer, or it is lost."""
@@ -283,10 +288,9 @@ class NatsSocket(TcpConnection):
     def _complain(self, reason: str) -> None:
         """What the server says before it closes is the reason of that; what it says about a subscription ends the wait for it."""
         if reason.lower().startswith("permissions violation"):
-            if self._pongs:
-                pong = self._pongs.popleft()
-                self._pongs.appendleft(lambda _: None)
-                pong(RefusedError(self.url, f"refused: {reason}"))
+            waiting = next((pong for pong in self._settling if not pong.done()), None)
+            if waiting is not None:
+                waiting.set_exception(RefusedError(self.url, f"refused: {reason}"))
             return
         self._failure = self._failure or f"closed the connection: {reason}"
 
