@@ -137,8 +137,7 @@ class Director:
 
     def _share(self, partitions: list[Partition]) -> None:
         self._world.partitions = partitions
-        for member in self._world.members:
-            member.source.update(partitions)
+        self._world.source.update(partitions)
         self._refresh_wanted = True
         self._ask_refresh()
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from floodmark.core.errors import FloodmarkError
-from floodmark.systems.fleet.partition import Partition, StaticSource
+from floodmark.systems.fleet.partition import Partition, Source
 from floodmark.systems.fleet.settings import Settings
 from floodmark.systems.fleet.simulation.loop import Node, VirtualLoop
 from floodmark.systems.fleet.simulation.network import Link
@@ -71,7 +71,7 @@ class Member:
         link: Link,
         settings: Settings,
         strategy: Strategy,
-        partitions: Sequence[Partition],
+        source: Source,
         ownership: Ownership,
         report: Callable[[str, str], None],
         note: Callable[[str, str], None],
@@ -84,7 +84,7 @@ class Member:
         self.crashed = False
         self.left = False
         self.leaving = False
-        self.source = StaticSource(partitions)
+        self._source = source
         self._settings = settings
         self._strategy = strategy
         self._note = note
@@ -136,7 +136,7 @@ class Member:
     async def _live(self) -> None:
         while not self.leaving:
             worker = self.worker = Worker(
-                self._settings, self._store, self.source, strategy=self._strategy, consumer=self._consumer, rng=self._rng
+                self._settings, self._store, self._source, strategy=self._strategy, consumer=self._consumer, rng=self._rng
             )
             try:
                 await worker.start()

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from floodmark.systems.fleet.partition import Partition
+from floodmark.systems.fleet.partition import Partition, StaticSource
 from floodmark.systems.fleet.settings import Settings
 from floodmark.systems.fleet.simulation.director import Director
 from floodmark.systems.fleet.simulation.judge import Judge
@@ -81,6 +81,7 @@ class World:
         self.loop = VirtualLoop(seed=plan.seed)
         self.members: list[Member] = []
         self.partitions = [Partition(keys=(f"p{number}",), weight=1 + number % 5 * 50) for number in range(plan.partitions_count)]
+        self.source = StaticSource(self.partitions)  # one for all: of many partitions, a list for each would be much
         self.violations: list[Violation] = []
         self.events: deque[Event] = deque(maxlen=None if trace else EVENTS_KEPT_COUNT)
         self.rng = random.Random(f"world {plan.seed}")
@@ -182,7 +183,7 @@ class World:
             link=link,
             settings=plan.settings,
             strategy=STRATEGIES[plan.strategy](),
-            partitions=self.partitions,
+            source=self.source,
             ownership=self.ownership,
             report=self.report,
             note=self.note,
