@@ -31,7 +31,7 @@ def server(*args: str) -> Target:
 
 def fan_out(scale: float) -> Scenario:
     """Core, at a rate: a thousand subscribers on ten subjects, each message to a hundred of them, in order and once."""
-    connections, rate_hz = scaled(1_000, scale, least=10), scaled(500, scale, least=100)
+    connections, rate_hz = scaled(1_000, scale, least=10), scaled(300, scale, least=100)
     return Scenario(
         id="nats.fan-out",
         title=f"{connections:,} subscribers on 10 subjects at {rate_hz} messages a second",
