@@ -28,15 +28,15 @@ from floodmark.systems.fleet.errors import (
     IdLostError,
     NotLeaderError,
     NotStartedError,
-    StateTimeoutError,
     StopTimeoutError,
 )
 from floodmark.systems.fleet.hooks import HookQueue, Hooks, StateChange
 from floodmark.systems.fleet.membership import STOP_SHARE, Buckets, Elector, Membership, Parts
-from floodmark.systems.fleet.metrics import Metric, Metrics, NullMetrics
+from floodmark.systems.fleet.metrics import Metrics, NullMetrics
 from floodmark.systems.fleet.partition import Source
 from floodmark.systems.fleet.settings import Settings
-from floodmark.systems.fleet.states import STATE_OF_LEADER, WORKER_STEPS, WorkerState
+from floodmark.systems.fleet.standing import Standing
+from floodmark.systems.fleet.states import STATE_OF_LEADER, WorkerState
 from floodmark.systems.fleet.store.base import Store, StoreUnavailableError
 
 if TYPE_CHECKING:  # numpy comes with it
@@ -97,14 +97,13 @@ class Worker:
             token=f"{rng.getrandbits(64):016x}",
             election=election or Election,
         )
-        self._state = WorkerState.INIT
+        self._standing = Standing(metrics, self._on_step)
         self._membership: Membership | None = None
         self._main: asyncio.Task[None] | None = None
         self._stopping = False
         self._abandoned = False
         self._raised = False
         self._first: asyncio.Future[None] | None = None  # done with the first assignment
-        self._waiters: list[tuple[WorkerState, asyncio.Future[None]]] = []
 
     # --- what it is ---
 
@@ -116,7 +115,7 @@ class Worker:
     @property
     def state(self) -> WorkerState:
         """What it is doing."""
-        return self._state
+        return self._standing.state
 
     @property
     def is_leader(self) -> bool:
@@ -221,17 +220,7 @@ class Worker:
 
     async def wait_state(self, state: WorkerState, limit_s: float) -> None:
         """Wait until it is in a state, or has passed through it. Raises: StateTimeoutError."""
-        if self._state is state:
-            return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append((state, waiter))
-        try:
-            async with asyncio.timeout(limit_s):
-                await waiter
-        except TimeoutError as exc:
-            raise StateTimeoutError(state.value, self._state.value, limit_s) from exc
-        finally:
-            self._waiters.remove((state, waiter))
+        await self._standing.wait(state, limit_s)
 
     async def refresh_partitions(self) -> None:
         """Read the source anew and publish at once, whatever the cooldown says; returns when that is done.
@@ -261,7 +250,7 @@ class Worker:
             self._stopping = True  # from here on a stop waits, and cancels nothing
             if not self._abandoned:
                 await self._leave()
-            self._step(WorkerState.SHUTDOWN)
+            self._enter(WorkerState.SHUTDOWN)
             await self._tell_the_rest()
 
     async def _take_part(self) -> None:
@@ -323,7 +312,7 @@ class Worker:
     def _settle(self) -> None:
         """Become what the parts add up to."""
         membership = self._membership
-        if membership is None or self._stopping or self._state in _COMING or self._state is WorkerState.SHUTDOWN:
+        if membership is None or self._stopping or self.state in _COMING or self.state is WorkerState.SHUTDOWN:
             return
         working = self.assignment is not None
         if self._parts.contact.health.degraded:
@@ -336,18 +325,8 @@ class Worker:
             self._first.set_result(None)
 
     def _enter(self, state: WorkerState) -> None:
-        """Go to a state, over a resting one where the table has no direct step."""
-        if state is self._state:
-            return
-        if not WORKER_STEPS.allows(self._state, state):
-            self._step(WorkerState.WAITING_ASSIGNMENT if self.assignment is None else WorkerState.STABLE)
-        self._step(state)
+        resting = WorkerState.WAITING_ASSIGNMENT if self.assignment is None else WorkerState.STABLE
+        self._standing.enter(state, resting=resting)
 
-    def _step(self, state: WorkerState) -> None:
-        old, self._state = self._state, state
-        WORKER_STEPS.check(old, state)
-        self._metrics.count(Metric.STATE_TRANSITIONS, label=state.value)
-        self._queue.tell(StateChange(worker_id=self.worker_id, old=old, new=state))
-        for wanted, waiter in self._waiters:
-            if wanted is state and not waiter.done():
-                waiter.set_result(None)
+    def _on_step(self, old: WorkerState, new: WorkerState) -> None:
+        self._queue.tell(StateChange(worker_id=self.worker_id, old=old, new=new))
