@@ -14,6 +14,7 @@ import msgspec
 import psutil
 from nats.aio.client import Client
 
+from floodmark.core.parent import die_with_parent
 from floodmark.systems.fleet.store.link import close_for_good
 
 START_LIMIT_S = 20.0
@@ -118,7 +119,10 @@ def alive(pid: int) -> bool:
 async def hosted(*args: str, profile: str = "fast") -> AsyncIterator[Host]:
     """Start a host, and end it with SIGTERM when the block ends unless it has ended."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "floodmark.systems.fleet.host", "--profile", profile, *args), stdout=PIPE, start_new_session=True
+        *(sys.executable, "-m", "floodmark.systems.fleet.host", "--profile", profile, *args),
+        stdout=PIPE,
+        start_new_session=True,
+        preexec_fn=die_with_parent,  # a run of tests that is killed leaves no host
     )
     client = Client()
     try:
