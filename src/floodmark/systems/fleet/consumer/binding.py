@@ -144,7 +144,8 @@ class Binding:
             if now is not None and now.version == holder.version and set(now.subjects) & set(planned.subjects):
                 _log.info("%s takes subjects from %s", name, holder.name)
                 await self._control.delete(holder.name)
-        await self._replace(name, planned.subjects, version, start=0)
+        seen = any(holder.name == name for holder in holders)
+        await self._replace(name, planned.subjects, version, seen=seen, start=0)
         self.refused = planned.refused
 
     async def _make_on_log(
@@ -158,7 +159,12 @@ class Binding:
         start = min(known.values()) + 1 if len(known) == len(subjects) else 1
         self._left = told  # all of it until the new durable is there: when making it fails, nobody else knows where the old one stood
         await self._replace(
-            name, subjects, version, start=start, left=self._newest_of({key: word for key, word in told.items() if key not in subjects})
+            name,
+            subjects,
+            version,
+            seen=namesake is not None,
+            start=start,
+            left=self._newest_of({key: word for key, word in told.items() if key not in subjects}),
         )
         self.floors, self.refused = known, ()
 
@@ -168,11 +174,13 @@ class Binding:
         subjects: Sequence[str],
         version: Version,
         *,
+        seen: bool,
         start: int,
         left: Mapping[str, tuple[Version, int]] = MappingProxyType({}),
     ) -> None:
         self.name = ""  # until the new one is there, nobody knows which there is
-        await self._control.delete(name)
+        if seen:  # one that was not there and is by now is another's, under our name: the creation fails, and we look again
+            await self._control.delete(name)
         self.subjects = ()
         if subjects:
             await self._control.create(name, subjects, version, start=start, left=left)
