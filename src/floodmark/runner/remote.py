@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 import signal
 import socket
@@ -20,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+from nats.aio.client import Client
+from nats.errors import Error
 
 from floodmark.core import tasks
 from floodmark.core.errors import UsageError
@@ -31,6 +32,7 @@ from floodmark.systems.fleet.store.nats import NatsStore
 from floodmark.systems.fleet.strategy.base import NOBODY, Assignments, NoWorkersError
 
 LOOK_S = 0.5
+JETSTREAM_LIMIT_S = 3.0
 _log = logging.getLogger("floodmark.agent")
 
 FLEET = Settings(
@@ -118,6 +120,7 @@ async def agent(order: Order, tell: Callable[[str], None]) -> None:
     name = order.name or f"{socket.gethostname()}-{secrets.token_hex(2)}"
     client = await connect(order.nats, f"floodmark agent {name}")
     try:
+        await _require_jetstream(client, order.nats)
         store = await NatsStore.connect(order.nats, name=f"floodmark agent {name}")
         try:
             with tempfile.TemporaryDirectory(prefix="floodmark-agent-") as folder:
@@ -127,8 +130,20 @@ async def agent(order: Order, tell: Callable[[str], None]) -> None:
             await store.aclose()
     except (StoreError, FleetError) as exc:
         raise UsageError(f"agent {name} cannot take part at {order.nats}: {exc}") from exc
+    except asyncio.CancelledError:
+        tell(f"agent {name} has left")
+        raise
     finally:
         await client.close()
+
+
+async def _require_jetstream(client: Client, url: str) -> None:
+    try:
+        await client.request("$JS.API.INFO", b"", timeout=JETSTREAM_LIMIT_S)
+    except (Error, TimeoutError) as exc:
+        raise UsageError(
+            f"the NATS server at {url} has no JetStream, where agents keep who plays what; start nats-server --jetstream"
+        ) from exc
 
 
 async def _take_part(order: Order, host: Host, store: NatsStore, tell: Callable[[str], None]) -> None:
@@ -168,7 +183,5 @@ async def until_told(order: Order, tell: Callable[[str], None]) -> None:
     being = asyncio.ensure_future(agent(order, tell))  # the only task; the signals end it
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, being.cancel)
-    try:
+    with suppress(asyncio.CancelledError):
         await being
-    except asyncio.CancelledError:
-        tell(f"agent {os.getpid()} has left")

@@ -4,6 +4,7 @@ becomes of a run whose agent is lost."""
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from floodmark.core.nats_server import find_binary
 from tests.runner.distributed.away import Away, agents, nats, nats_server
 from tests.runner.played import Played, play, playing, wait_for, write_scenario
 
@@ -206,6 +208,35 @@ def test_no_server_at_the_url_is_one_sentence_for_runner_and_agent(tmp_path: Pat
     assert (run.code, agent.code) == (2, 2)
     assert run.sentence.startswith("floodmark: no NATS server at nats://127.0.0.1:1: ")
     assert agent.sentence.startswith("floodmark: no NATS server at nats://127.0.0.1:1: ")
+
+
+def test_server_without_jetstream_is_one_sentence_for_an_agent(tmp_path: Path) -> None:
+    with (tmp_path / "nats.log").open("wb") as log:
+        server = subprocess.Popen([find_binary(), "-a", "127.0.0.1", "-p", "-1"], stderr=log)
+    try:
+        said = wait_for(lambda: re.search(r"client connections on \S+:(\d+)", (tmp_path / "nats.log").read_text()), "server")
+        agent = play(tmp_path, "agent", "--nats", f"nats://127.0.0.1:{said.group(1)}")
+    finally:
+        server.terminate()
+        server.wait(10)
+
+    assert agent.code == 2
+    assert "has no JetStream" in agent.sentence
+
+
+def test_target_on_loopback_is_refused_for_an_agent_on_another_machine(tmp_path: Path) -> None:
+    elsewhere = ["unshare", "--uts", "sh", "-c", 'hostname elsewhere; exec "$@"', "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*elsewhere, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no namespaces for names here: they need root")
+    scenario = hub_scenario(tmp_path)
+
+    with nats() as url, agents(tmp_path, url, 1, under=lambda number: elsewhere):
+        run = run_over(tmp_path, scenario, url, "--agents", "1")
+
+    assert run.code == 2
+    assert run.sentence.startswith(
+        "floodmark: the clients are to connect to 127.0.0.1, and agent agent-0 is on elsewhere, another machine; "
+    )
 
 
 def test_nats_without_agents_and_a_capacity_of_nothing_are_refused(tmp_path: Path) -> None:

@@ -23,16 +23,16 @@ from nats.aio.msg import Msg
 
 from floodmark import __version__
 from floodmark.core.errors import FloodmarkError, SystemUnderTestError, UsageError
-from floodmark.ledger.histogram import Histogram
 from floodmark.model.result import AgentResult
 from floodmark.runner import wire
-from floodmark.runner.agents import START_AHEAD_NS, START_LIMIT_S, Line, Lines
+from floodmark.runner.agents import START_AHEAD_NS, START_LIMIT_S, Lines
 from floodmark.runner.distributed.carrier import Carrier
 from floodmark.runner.distributed.clocks import between_agents_ns
+from floodmark.runner.distributed.line import AgentLostError, Away, how_it_ended, without_connections
 from floodmark.runner.distributed.nats import connect
 from floodmark.runner.distributed.roll import Known, RollCall
 from floodmark.runner.distributed.stream import END, Heard
-from floodmark.runner.distributed.takeover import LIVES, Steps
+from floodmark.runner.distributed.takeover import LIVES
 from floodmark.runner.distributed.words import (
     HERE,
     ROLL,
@@ -56,51 +56,7 @@ PIECE_BYTES = 128 * 1024
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-class AgentLostError(SystemUnderTestError):
-    """An agent on another machine is gone, or one of its processes."""
-
-    def __init__(self, name: str, host: str, index: int, why: str) -> None:
-        super().__init__(name, host, index, why)
-        self.name, self.host, self.index, self.why = name, host, index, why
-
-    def __str__(self) -> str:
-        return f"agent {self.name} on {self.host}, which played slice {self.index}, is lost: {self.why}"
-
-
-class _Away(Line):
-    """One slice of the run, and whoever plays it now."""
-
-    def __init__(self, index: int) -> None:
-        super().__init__()
-        self.index = index
-        self.life = 0
-        self.claim: Claim | None = None
-        self.carrier: Carrier | None = None
-        self.sending: asyncio.Task[None] | None = None
-        self.buffer = bytearray()
-        self.ended = False
-        self.steps = Steps()
-        self.claimed = asyncio.Event()
-        self.lost_s = 0.0
-        self.between = False
-        """Whether it waits for another agent to take it over."""
-
-    def send(self, message: wire.Message) -> None:
-        if isinstance(message, Do):
-            self.steps.asked(message)
-        if not self.between:
-            self.tell(message)
-
-    def tell(self, message: wire.Message) -> None:
-        """Send at once, also what the runner did not ask for."""
-        super().send(message)
-
-    def carry(self, frame: bytes) -> None:
-        if self.carrier is not None and not self.ended:
-            self.carrier.write(frame)
-
-
-class RemoteAgents(Lines[_Away]):
+class RemoteAgents(Lines[Away]):
     """Agents that answer at the NATS server `url`. `take_over`: whether a lost one's slice is given to another."""
 
     def __init__(
@@ -136,7 +92,7 @@ class RemoteAgents(Lines[_Away]):
                     await self._roll.changed.wait()
         except TimeoutError:
             raise UsageError(self._too_few(count)) from None
-        self._agents = [_Away(index) for index in range(count)]
+        self._agents = [Away(index) for index in range(count)]
         await self._roll.look()
         self._roll.slices = count
         await self._roll.call()
@@ -174,7 +130,7 @@ class RemoteAgents(Lines[_Away]):
             line.send(self._setup(line))
         await self._answers(ready, START_LIMIT_S, "start")
 
-    def _require_reach(self, line: _Away) -> None:
+    def _require_reach(self, line: Away) -> None:
         """An address of this machine's own is another machine on another machine. Raises: UsageError."""
         known, place = self._holder(line), urlsplit(self._setups[line.index].url).hostname
         if known is not None and known.here.host != socket.gethostname() and place in LOOPBACK:
@@ -183,14 +139,14 @@ class RemoteAgents(Lines[_Away]):
                 "give --target a URL that agents can reach, and leave out faults on the wire, whose proxy is on this machine"
             )
 
-    def _setup(self, line: _Away) -> Setup:
+    def _setup(self, line: Away) -> Setup:
         known = self._holder(line)
         shift_ns = -known.offset.offset_ns if known is not None else 0
         return msgspec.structs.replace(
             self._setups[line.index], clock_shift_ns=shift_ns, clock_error_ns=2 * self.clock_error_ns(), life=line.life
         )
 
-    def _holder(self, line: _Away) -> Known | None:
+    def _holder(self, line: Away) -> Known | None:
         return self._roll.known.get(line.claim.name) if line.claim is not None else None
 
     # -- what comes in -----------------------------------------------------------------------------------------------------------------
@@ -246,7 +202,7 @@ class RemoteAgents(Lines[_Away]):
                 with suppress(ValueError):
                     line.carrier.heard(message.data)
 
-    def _hear_piece(self, line: _Away, link: str, piece: Heard) -> None:
+    def _hear_piece(self, line: Away, link: str, piece: Heard) -> None:
         if line.claim is None or line.claim.link != link:
             return
         if piece.kind == END:
@@ -254,7 +210,7 @@ class RemoteAgents(Lines[_Away]):
             self._stir.set()
             last = unpack(piece.data, Last) or Last()
             if not line.quitting:
-                self._lose(line, _how(last))
+                self._lose(line, how_it_ended(last))
             return
         buffer = line.buffer
         buffer += piece.data
@@ -279,7 +235,7 @@ class RemoteAgents(Lines[_Away]):
                 lost = "" if self._client is not None and self._client.is_connected else "; the connection to NATS is lost"
                 self._lose(line, f"nothing was heard of it for 4 s{lost}")
 
-    def _lose(self, line: _Away, why: str) -> None:
+    def _lose(self, line: Away, why: str) -> None:
         known = self._holder(line)
         name, host = (known.here.name, known.here.host) if known is not None else ("?", "?")
         error = AgentLostError(name, host, line.index, why)
@@ -295,12 +251,12 @@ class RemoteAgents(Lines[_Away]):
             line.between, line.life, line.lost_s = True, line.life + 1, time.monotonic()
             line.claimed.clear()
             if line.progress is not None:
-                self._on_progress(line.index + (line.life - 1) * len(self._agents), _without_connections(line.progress))
+                self._on_progress(line.index + (line.life - 1) * len(self._agents), without_connections(line.progress))
             self._begin(self._replace(line, error))
         else:
             self._fail(line, error)
 
-    async def _replace(self, line: _Away, error: AgentLostError) -> None:
+    async def _replace(self, line: Away, error: AgentLostError) -> None:
         """Let another agent play a slice on; the steps that it did not see are given to it in their order."""
         try:
             async with asyncio.timeout(TAKE_OVER_LIMIT_S):
@@ -410,15 +366,3 @@ class RemoteAgents(Lines[_Away]):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)  # gather: they are cancelled, which is not news
             await client.close()
-
-
-def _how(last: Last) -> str:
-    if last.code is None:
-        return "it was asked to end"
-    said = f", last words: {last.words}" if last.words else ""
-    return f"its process ended by itself (exit code {last.code}{said})"
-
-
-def _without_connections(progress: Progress) -> Progress:
-    none = Histogram().to_wire()
-    return msgspec.structs.replace(progress, connections=0, pending=0, response=none, service=none, lag=none)
