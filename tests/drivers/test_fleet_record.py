@@ -173,6 +173,13 @@ def test_unapplied_a_worker_that_goes_on_by_an_old_version_is_counted() -> None:
     assert figures_of(made.record())["unapplied"] == 2
 
 
+def test_unapplied_a_worker_that_was_told_a_moment_ago_has_its_time() -> None:
+    made = calm()
+    made.assign(18.5, a=[0, 1], b=[2, 3])
+
+    assert figures_of(made.record())["unapplied"] == 0
+
+
 def test_idle_workers_one_that_beats_and_has_no_record_is_counted() -> None:
     made = calm()
     made.beat("c", 1.0, 20.0)

@@ -22,6 +22,7 @@ class Held(NamedTuple):
 
     place: tuple[int, int]
     partitions: dict[str, int]
+    written_s: float
 
 
 class Board:
@@ -38,7 +39,7 @@ class Board:
             if note.value is None:
                 self.held.pop(worker, None)
             else:
-                self.held[worker] = Held(place_of(note.value), partitions_of(note.value))
+                self.held[worker] = Held(place_of(note.value), partitions_of(note.value), note.at_s)
         elif note.kind == HEARTBEAT:
             if note.value is None:
                 self.applied.pop(worker, None)
@@ -98,7 +99,8 @@ def _view(record: Record, board: Board, at_s: float) -> View:
     unapplied = 0
     for worker, held in board.held.items():
         beat = beats[worker]
-        unapplied += beat is not None and place_of(beat.value) < held.place
+        told = at_s - held.written_s > record.heartbeat_ttl_s  # it has beaten since
+        unapplied += told and beat is not None and place_of(beat.value) < held.place
     return View(at_s, alive, board.owners(), dict(board.held), unapplied, record.source_at(at_s))
 
 

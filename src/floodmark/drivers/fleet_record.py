@@ -22,6 +22,7 @@ BUCKETS = {name: f"parti-{name}" for name in (STABLE_ID, ELECTION, HEARTBEAT, AS
 DONE, MARK = "done", "mark"
 LOAD_MARK, MEMORY_MARK, FAILED_MARK, LATE_MARK, SOURCE_MARK, SAID_MARK = "load", "memory", "failed", "late", "source", "said"
 ALIVE_SLACK_S = 0.25  # of a heartbeat's TTL: the record has a key a little later than its bucket
+STOOD_S = 2.0  # after a fleet stood there may be one more round: that of its start's window
 STRUCK_S = 0.05  # what was under way when a worker was struck may still arrive so much later
 _OF_BUCKET = {f"$KV.{bucket}.": name for name, bucket in BUCKETS.items()}
 _DELETED = (b"DEL", b"PURGE")
@@ -218,7 +219,7 @@ class Record:
         for word, end_s in zip(changes, [*(word.at_s for word in changes), self.end_s][1:], strict=True):
             begin_s = word.done_s + self.settle_s
             if self.load_s is not None and word.at_s < self.load_s:
-                begin_s = max(begin_s, self.load_s)
+                begin_s = max(self.load_s, min(begin_s, self.load_s + STOOD_S))
             if begin_s < end_s:
                 found.append((begin_s, end_s))
         return found

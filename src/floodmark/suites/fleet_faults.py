@@ -16,7 +16,7 @@ TRIALS = 20
 
 def crashes(scale: float) -> str:
     """One worker after the other is killed and replaced, once the fleet has settled."""
-    return script("0 start 3", (f"{2 + 26 * turn:g} kill follower; {14 + 26 * turn:g} start 1" for turn in range(turns(scale))))
+    return script("0 start 3", (f"{3 + 30 * turn:g} kill follower; {15 + 30 * turn:g} start 1" for turn in range(turns(scale))))
 
 
 def turns(scale: float) -> int:
@@ -80,10 +80,10 @@ FAULTS = (
         text="twenty crashes with the default times: each has new owners within heartbeat TTL, grace and a second",
         words=crashes,
         partitions=12,
-        seconds=lambda scale: 26.0 * turns(scale) + 2.0,
+        seconds=lambda scale: 30.0 * turns(scale) + 2.0,
         profile="default",
         args=chosen(cold_start_s=10),
-        settle_s=11.0,
+        settle_s=13.0,
         rate_hz=20.0,
         must=(f"target.reassign_max_s < {DEFAULT_LIMIT}", "target.reassigned >= 1", "target.workers == 3", GIVEN),
     ),
