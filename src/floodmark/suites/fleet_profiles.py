@@ -47,7 +47,7 @@ def per_process(profile: Profile) -> int:
 
 
 def mishaps(profile: Profile, seconds: float) -> str:
-    """Draw them: what happens and when, so that at least three workers stay."""
+    """Draw them: what happens and when, so that at least three workers stay. The first one strikes the leader."""
     chance = random.Random(f"fleet {profile.name}")
     workers, lines = profile.workers, [f"0 start {profile.workers}"]
     shared = per_process(profile)
@@ -56,7 +56,7 @@ def mishaps(profile: Profile, seconds: float) -> str:
         kinds = ["worker_restart", "leader_failure", "scale_up", "pause", *(["disconnect"] if shared == 1 else [])]
         kinds += ["worker_crash"] if workers > 3 * shared else []
         kinds += ["scale_down"] if workers > 4 * shared else []
-        match chance.choice(kinds):
+        match chance.choice(kinds) if len(lines) > 1 else "leader_failure":
             case "worker_crash":
                 lines.append(f"{at_s:.2f} kill follower")
                 workers -= shared
@@ -82,7 +82,7 @@ def mishaps(profile: Profile, seconds: float) -> str:
 
 def _case(profile: Profile) -> Case:
     def length(scale: float) -> float:
-        return max(30.0, profile.seconds * scale)
+        return max(profile.most_s + 3 * SETTLE_S, profile.seconds * scale)
 
     return Case(
         name=f"profile-{profile.name}",
