@@ -38,7 +38,7 @@ class Losses:
         self.judge: Judge | None = None
         self.judged_count = 0
         self.hindered_count = 0
-        self.late_s_most = 0.0  # after TTL and grace, of those without an election
+        self.late_s_most = 0.0  # after TTL and grace, of those without an election or a handover in two steps
         self._settings = settings
         self._loop = loop
         self._report = report
@@ -75,7 +75,7 @@ class Losses:
             if loss.worker not in records:
                 if self._calm(loss):
                     self.judged_count += 1
-                    if not loss.elects:
+                    if not loss.elects and not self._handover_s:
                         self.late_s_most = max(self.late_s_most, now_s - loss.absent_s - self._settings.emergency_grace_s)
             elif heard_s is None or heard_s <= loss.at_s + SIGHT_S:
                 kept.append(loss)

@@ -66,7 +66,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     epochs_count: int
     losses_judged_count: int
     losses_hindered_count: int
-    loss_late_s_most: float  # after TTL + grace; without those that had to wait for an election
+    loss_late_s_most: float  # after TTL + grace; without those that had to wait for an election, or for a handover in two steps
     overlaps_count: int
     overlap_s_total: float
     overlap_s_longest: float
