@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import time
@@ -22,9 +21,9 @@ TTL_S = 2.0
 
 
 class Host:
-    """Workers are names here; `assign` gives each an equal part. `drop`: every so many messages are acknowledged and handed to nobody."""
+    """Workers are names here; `assign` gives each an equal part."""
 
-    def __init__(self, client: Client, *, partitions_count: int = 4, drop: int = 0) -> None:
+    def __init__(self, client: Client, *, partitions_count: int = 4, out_stream: bool = True) -> None:
         self.client = client
         self.js: JetStreamContext = client.jetstream()
         self.partitions_count = partitions_count
@@ -32,14 +31,15 @@ class Host:
         self.words: list[dict[str, Any]] = []
         self.version = 0
         self.stands = True
-        self._drop, self._taken = drop, 0
+        self._out_stream = out_stream
 
     async def begin(self) -> None:
         """Make what a fleet makes, and answer."""
         for bucket in BUCKETS.values():
             await self.js.create_key_value(bucket=bucket, history=1 if "assignment" not in bucket else 64, ttl=TTL_S)
         await self.js.add_stream(name="FM_IN", subjects=["in.*"], retention="workqueue")
-        await self.js.add_stream(name="FM_OUT", subjects=["out.*"])
+        if self._out_stream:
+            await self.js.add_stream(name="FM_OUT", subjects=["out.*"])
         await self.client.subscribe("fleet.control", cb=self._on_word)
         await self.js.subscribe("in.*", stream="FM_IN", durable="w", cb=self._on_message, manual_ack=True)
 
@@ -48,10 +48,8 @@ class Host:
         return self.workers[int(partition[1:]) % len(self.workers)]
 
     async def _on_message(self, message: Msg) -> None:
-        self._taken += 1
         name = message.subject.partition(".")[2]
-        if not self._drop or self._taken % self._drop:
-            await self.js.publish(f"out.{name}", message.data, headers={"Fm-Worker": self.owner(name)})
+        await self.client.publish(f"out.{name}", message.data, headers={"Fm-Worker": self.owner(name)})
         await message.ack()
 
     async def _on_word(self, message: Msg) -> None:
@@ -97,14 +95,19 @@ class Host:
 
 
 @asynccontextmanager
+async def serving(url: str, **options: Any) -> AsyncIterator[Host]:
+    """A host on a server that is there."""
+    client = await nats.connect(url, allow_reconnect=False)
+    try:
+        host = Host(client, **options)
+        await host.begin()
+        yield host
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
 async def hosting(**options: Any) -> AsyncIterator[tuple[str, Host]]:
     """A host on a server of its own; gives the URL and the host."""
-    async with EmbeddedNats() as server:
-        client = await nats.connect(server.url)
-        try:
-            host = Host(client, **options)
-            await host.begin()
-            yield server.url, host
-        finally:
-            await client.close()
-            await asyncio.sleep(0)
+    async with EmbeddedNats() as server, serving(server.url, **options) as host:
+        yield server.url, host

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from floodmark.core.errors import UsageError
+from floodmark.core.nats_server import EmbeddedNats
 from floodmark.drivers.base import RefusedError, Wanted
 from floodmark.drivers.fleet import FleetDriver, partition_of
 from floodmark.drivers.fleet_play import share_bytes
 from floodmark.drivers.fleet_wire import place_of_reply
-from tests.drivers.fleet_host import hosting
+from tests.drivers.fleet_host import hosting, serving
 from tests.drivers.harness import Recorder, eventually, on_loop, stamped, tcp_server
 
 
@@ -58,6 +59,65 @@ async def test_subscribe_after_a_position_gives_what_came_since_and_nothing_twic
         assert [data[-200:] for _, data, _ in second.frames] == [stamped(1, "binary"), stamped(2, "binary")]
         await again.close()
         await connection.close()
+
+
+@on_loop
+async def test_subscribe_where_no_stream_keeps_the_output_reads_it_as_it_comes() -> None:
+    async with hosting(out_stream=False) as (url, _):
+        sink, fleet = Recorder(), driver()
+        connection = await fleet.connect(url, "fm7.0", sink, limit_s=10)
+        await connection.subscribe([Wanted(slot=0, channel="fm7.0"), Wanted(slot=1, channel="fm7.1")])
+
+        connection.publish("fm7.1", stamped(0, "binary"), 1)
+        await eventually(lambda: len(sink.frames) == 1)
+
+        assert sink.slots == [1]
+        assert connection.resume_point(sink.frames[0][1]) is None
+        await connection.close()
+
+
+@on_loop
+async def test_unsubscribe_what_comes_afterwards_is_nobodys() -> None:
+    async with hosting() as (url, _):
+        sink, fleet = Recorder(), driver()
+        connection = await fleet.connect(url, "fm7.0", sink, limit_s=10)
+        await connection.subscribe([Wanted(slot=0, channel="fm7.0"), Wanted(slot=1, channel="fm7.1")])
+        await connection.unsubscribe([0])
+
+        connection.publish("fm7.0", stamped(0, "binary"), 1)
+        connection.publish("fm7.1", stamped(0, "binary"), 2)
+        await eventually(lambda: len(sink.frames) == 1 and len(sink.acks) == 2)
+
+        assert sink.slots == [1]
+        await connection.close()
+
+
+@on_loop
+async def test_publish_where_nothing_takes_messages_is_refused_in_words() -> None:
+    async with hosting() as (url, host):
+        sink, fleet = Recorder(), driver()
+        connection = await fleet.connect(url, "fm7.0", sink, limit_s=10)
+        await host.js.delete_stream("FM_IN")
+
+        connection.publish("fm7.0", stamped(0, "binary"), 1)
+        await eventually(lambda: len(sink.refusals) == 1)
+
+        assert sink.refusals == [(1, "refused: has no stream for it")]
+        await connection.close()
+
+
+@on_loop
+async def test_connection_that_is_lost_tells_its_sink_once() -> None:
+    async with EmbeddedNats() as server, serving(server.url) as host:
+        sink, fleet = Recorder(), driver()
+        await fleet.connect(server.url, "fm7.0", sink, limit_s=10)
+        await host.client.close()
+        assert server.process is not None
+
+        server.process.kill()
+        await eventually(lambda: len(sink.closings) == 1)
+
+        assert "closed" in sink.closings[0] or "broke" in sink.closings[0]
 
 
 @on_loop

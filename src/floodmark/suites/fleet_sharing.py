@@ -154,7 +154,6 @@ SHARING = (
         must=(
             "target.workers == 10",
             "target.assigned == 100",
-            "target.emergencies_load == 0",
             "target.affinity_ratio >= 95%",
             "target.not_joined == 0",
         ),
