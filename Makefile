@@ -27,7 +27,7 @@ HASHED = $(INSTALL) --require-hashes -r
 COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url --no-emit-options
 GROUP = $(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"][sys.argv[1]], sep="\n")'
 
-.PHONY: help demo test check format bench lock clean
+.PHONY: help demo test check format bench simulate lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,9 @@ format: $(VENV)/dev.stamp ## let ruff format and fix what it can
 
 bench: $(VENV)/bench.stamp ## floodmark beside its peers; WRITE=1 writes docs/benchmarks.md, ARGS='receive --rounds 3' narrows it
 	$(BIN)/python -m bench $(if $(WRITE),--write) $(ARGS)
+
+simulate: $(VENV)/run.stamp ## the fleet on virtual time, 2,000 seeds of faults; ARGS='--seed 17 --trace' plays one
+	$(BIN)/python -m floodmark.systems.fleet.simulation $(if $(ARGS),$(ARGS),--seeds 0..2000)
 
 lock: $(VENV)/dev.stamp ## resolve the dependencies anew; UPGRADE=1 takes the newest of each
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --build-deps-for editable -o requirements.lock pyproject.toml
