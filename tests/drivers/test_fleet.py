@@ -93,6 +93,18 @@ async def test_unsubscribe_what_comes_afterwards_is_nobodys() -> None:
 
 
 @on_loop
+async def test_subscribe_where_it_reads_on_already_cannot_go_back() -> None:
+    async with hosting() as (url, _):
+        connection = await driver().connect(url, "fm7.0", Recorder(), limit_s=10)
+        await connection.subscribe([Wanted(slot=0, channel="fm7.0")])
+
+        with pytest.raises(RefusedError, match="resume on a new one"):
+            await connection.subscribe([Wanted(slot=1, channel="fm7.1", after=3)])
+
+        await connection.close()
+
+
+@on_loop
 async def test_publish_where_nothing_takes_messages_is_refused_in_words() -> None:
     async with hosting() as (url, host):
         sink, fleet = Recorder(), driver()
