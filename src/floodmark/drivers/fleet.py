@@ -59,8 +59,10 @@ class FleetConnection(NatsSocket):
         await self.settled()
 
     async def subscribe(self, wanted: Sequence[Wanted]) -> None:
-        """Read what the partitions give, from now on or after where it was. Raises: RefusedError, also when it reads on already and shall go
-        back: that takes a connection of its own."""
+        """Read what the partitions give, from now on or after where it was.
+
+        Raises: RefusedError, also when it reads on already and shall go back: that takes a connection of its own.
+        """
         if self._reading and any(one.after is not None for one in wanted):
             raise RefusedError(self.url, "is being read on this connection already; resume on a new one")
         for one in wanted:
