@@ -91,7 +91,7 @@ class Place:
 
     def consumer(self, worker: str, *, metrics: Counters | None = None, nc: Client | None = None, **changes: Any) -> DurableConsumer:
         return DurableConsumer(
-            nc or self.nc, settings(**changes), self.log.handler(worker), metrics=metrics, rng=Random(1), on_error=lambda exc: None
+            nc or self.nc, settings(**changes), self.log.handler(worker), metrics=metrics, rng=Random(worker), on_error=lambda exc: None
         )
 
 

@@ -335,6 +335,27 @@ def test_update_as_another_worker_when_allowed_removes_the_old_durable(retention
     asyncio.run(play())
 
 
+@pytest.mark.parametrize("retention", [RetentionPolicy.WORK_QUEUE, RetentionPolicy.LIMITS], ids=lambda policy: policy.value)
+def test_update_as_another_worker_leaves_the_durable_of_whoever_has_the_old_name_by_now(retention: RetentionPolicy) -> None:
+    async def play() -> None:
+        async with (
+            place(retention=retention) as here,
+            here.consumer("lost", allow_worker_id_change=True) as lost,
+            here.consumer("heir") as heir,
+        ):
+            await lost.update("w-1", parts("x"), epoch=1, version=1)
+            await lost.update("w-1", [])  # it has lost its id
+            await heir.update("w-1", parts("x"), epoch=1, version=2)
+            made = (await here.js.consumer_info(STREAM, "fleet-w-1")).created
+
+            await lost.update("w-2", parts("y"), epoch=1, version=3)
+
+            assert await here.durables() == {"fleet-w-1": ["in.x"], "fleet-w-2": ["in.y"]}
+            assert (await here.js.consumer_info(STREAM, "fleet-w-1")).created == made
+
+    asyncio.run(play())
+
+
 def test_consumer_whose_durable_is_deleted_from_outside_makes_it_again() -> None:
     async def play() -> None:
         counters = Counters()

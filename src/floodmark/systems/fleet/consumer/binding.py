@@ -101,13 +101,11 @@ class Binding:
         """Give up all subjects. A work queue's durable goes, so that nobody has to take it; another one stays: it knows where it stood."""
         name, self.name, self.subjects, self.refused = self.name, "", (), ()
         if name and await self._is_work_queue():
-            mine = await self._control.holder(name)
-            if mine is not None and mine.owner == self._control.owner:
-                await self._control.delete(name)
+            await self._delete_if_ours(name)
 
     async def forget(self, name: str) -> None:
-        """Remove the durable of a former name."""
-        await self._control.delete(name)
+        """Remove the durable of a former name, unless another has that name by now: then it is the other's."""
+        await self._delete_if_ours(name)
 
     async def is_missing(self) -> bool:
         """Look whether the server has our durable."""
@@ -121,6 +119,11 @@ class Binding:
     async def has_lost(self, last: int) -> bool:
         """Tell if the server has delivered more than the delivery numbered `last`, or has no durable of ours."""
         return await self._control.delivered(self.name) != last
+
+    async def _delete_if_ours(self, name: str) -> None:
+        found = await self._control.holder(name)
+        if found is not None and found.owner == self._control.owner:
+            await self._control.delete(name)
 
     async def _is_work_queue(self) -> bool:
         if self._work_queue is None:
