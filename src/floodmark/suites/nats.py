@@ -288,16 +288,16 @@ def entry(build: Callable[[float], Scenario], name: str, quick_scale: float | No
 
 
 SCENARIOS = (
-    entry(fan_out, "fan-out", 0.1),
+    entry(fan_out, "fan-out"),
     entry(flood, "flood", 0.1),
-    entry(queue_groups, "queue-groups", 0.2),
+    entry(queue_groups, "queue-groups"),
     entry(slow_consumer, "slow-consumer"),
-    entry(large_payload, "large-payload", 0.1),
-    entry(at_least_once, "at-least-once", 0.2),
+    entry(large_payload, "large-payload"),
+    entry(at_least_once, "at-least-once"),
     entry(stream_flood, "stream-flood", 0.1),
-    entry(exactly_once, "exactly-once", 0.25),
-    entry(killed_synced, "killed-synced", 0.25),
-    entry(killed_durable, "killed-durable", 0.25),
+    entry(exactly_once, "exactly-once"),
+    entry(killed_synced, "killed-synced"),
+    entry(killed_durable, "killed-durable"),
     entry(killed_default, "killed-default"),
     entry(killed_memory, "killed-memory"),
     entry(partition, "partition"),
