@@ -21,7 +21,7 @@ from floodmark.systems.fleet.records import (
 )
 from floodmark.systems.fleet.settings import Settings
 from floodmark.systems.fleet.states import CalculatorState
-from floodmark.systems.fleet.store.base import Entry, StoreUnavailableError
+from floodmark.systems.fleet.store.base import Entry, StoreUnavailableError, WrongRevisionError
 from floodmark.systems.fleet.store.memory import MemoryBackend, MemoryBucket
 from floodmark.systems.fleet.strategy import ConsistentHash, Strategy
 
@@ -106,7 +106,11 @@ class FailingBucket(MemoryBucket):
         super().__init__(backend, name, 0.0, 1)
         self.before: Callable[[str], None] = lambda _key: None
         self.after: Callable[[str], None] = lambda _key: None
+        self.before_delete: Callable[[str], None] = lambda _key: None
+        self.after_delete: Callable[[str], None] = lambda _key: None
+        self.before_get: Callable[[str], None] = lambda _key: None
         self.writes: list[str] = []
+        self.reads: list[str] = []
 
     async def update(self, key: str, value: bytes, revision: int) -> int:
         self.writes.append(key)
@@ -115,10 +119,25 @@ class FailingBucket(MemoryBucket):
         self.after(key)
         return written
 
+    async def delete(self, key: str, revision: int | None = None) -> None:
+        self.before_delete(key)
+        await super().delete(key, revision)
+        self.after_delete(key)
+
+    async def get(self, key: str) -> Entry | None:
+        self.reads.append(key)
+        self.before_get(key)
+        return await super().get(key)
+
 
 def unavailable(_key: str) -> None:
     """A fault: the store does not answer."""
     raise StoreUnavailableError("update", "planted")
+
+
+def refused(key: str) -> None:
+    """A fault: somebody else has written."""
+    raise WrongRevisionError("planted", key, 0)
 
 
 def on_writes(*numbers: int, do: Callable[[str], None] = unavailable) -> Callable[[str], None]:

@@ -24,7 +24,18 @@ from floodmark.systems.fleet.states import CalculatorState
 from floodmark.systems.fleet.store.base import StoreUnavailableError
 from floodmark.systems.fleet.store.memory import MemoryBucket
 from floodmark.systems.fleet.strategy import RoundRobin
-from tests.systems.fleet.leader.acting import SETTINGS, FakeLease, World, held_by, names, on_writes, partitions, published, unavailable
+from tests.systems.fleet.leader.acting import (
+    SETTINGS,
+    FakeLease,
+    World,
+    held_by,
+    names,
+    on_writes,
+    partitions,
+    published,
+    refused,
+    unavailable,
+)
 
 TTL_S, GRACE_S = SETTINGS.heartbeat_ttl_s, SETTINGS.emergency_grace_s
 SOON_S = 1.0  # after TTL and grace, a crash has been dealt with
@@ -222,15 +233,34 @@ async def test_calculator_moves_only_what_a_lost_worker_had() -> None:
 
 @pytest.mark.parametrize("write", [1, 2, 4, 5])
 @pytest.mark.parametrize("done", [False, True])
-def test_b28_round_with_a_failing_put_is_repeated_whole(write: int, done: bool) -> None:
+def test_b28_failing_put_is_repeated_within_its_round(write: int, done: bool) -> None:
     async def story() -> None:
         world = World()
         async with world.running(*names(5)):
+            versions_count = len(world.record.versions)
             fault = on_writes(write)
             if done:  # it is written, and the answer is lost
                 world.bucket.after = fault
             else:
                 world.bucket.before = fault
+            left_s = now()
+            await world.beats.leave("worker-4")
+            await world.beats.start("worker-6")
+            await asyncio.sleep(GRACE_S + SOON_S)
+            await assert_whole(world, "worker-0", "worker-1", "worker-2", "worker-3", "worker-6")
+            assert world.record.ended_s() - left_s < GRACE_S + SOON_S
+        assert [type(error) for error in world.errors] == [StoreUnavailableError]
+        assert len(world.record.versions) == versions_count + 1
+
+    run_virtual(story())
+
+
+@pytest.mark.parametrize("write", [1, 2, 4, 5])
+def test_b28_round_with_a_put_that_is_refused_is_repeated_whole(write: int) -> None:
+    async def story() -> None:
+        world = World()
+        async with world.running(*names(5)):
+            world.bucket.before = on_writes(write, do=refused)
             left_s = now()
             await world.beats.leave("worker-4")
             await world.beats.start("worker-6")
@@ -244,6 +274,28 @@ def test_b28_round_with_a_failing_put_is_repeated_whole(write: int, done: bool) 
 
 
 @virtual
+async def test_round_of_fifty_where_one_put_in_five_fails_is_whole_in_one_version() -> None:
+    world = World(partition_count=200)
+    draw = random.Random(5).random
+
+    def sometimes(key: str) -> None:
+        if draw() < 0.1:
+            unavailable(key)
+
+    async with world.running(*names(50)):
+        versions_count = len(world.record.versions)
+        world.bucket.before = world.bucket.after = world.bucket.before_delete = world.bucket.after_delete = sometimes
+        left_s = now()
+        await world.beats.leave("worker-49")
+        await asyncio.sleep(GRACE_S + 5)
+        await assert_whole(world, *names(49))
+        assert len(world.record.versions) == versions_count + 1
+        assert world.record.ended_s() - left_s < GRACE_S + 3
+
+    assert [type(error) for error in world.errors] == [StoreUnavailableError]  # told once for the round
+
+
+@virtual
 async def test_b28_worker_that_got_a_record_by_an_unfinished_round_and_is_missing_keeps_it_for_the_grace() -> None:
     world = World()
 
@@ -252,7 +304,7 @@ async def test_b28_worker_that_got_a_record_by_an_unfinished_round_and_is_missin
 
         def fail(key: str) -> None:
             failed.set()
-            unavailable(key)
+            refused(key)
 
         world.bucket.before = on_writes(6, do=fail)  # the last of them
         await world.beats.start(*names(6)[2:])
@@ -276,13 +328,15 @@ async def test_b28_round_that_fails_for_long_is_repeated_until_it_succeeds() -> 
     async with world.running(*names(3)):
         world.bucket.before = unavailable
         await world.beats.leave("worker-2")
+        world.bucket.writes.clear()
         await asyncio.sleep(60)
-        attempts_count = len(world.errors)
+        attempts_count = len(world.bucket.writes)
         world.bucket.before = lambda _key: None
         await asyncio.sleep(SOON_S)
         await assert_whole(world, *names(2))
 
-    assert 30 < attempts_count < 200  # it neither gave up nor ran hot
+    assert 2 * 30 < attempts_count < 2 * 200  # of two records; it neither gave up nor ran hot
+    assert {type(error) for error in world.errors} == {StoreUnavailableError, PublishError}
     assert world.record.reasons[-1] == Lifecycle.EMERGENCY
 
 

@@ -3,9 +3,9 @@
 The loop of one term: look who is there, ask the Planner what to do, publish a round, sleep until the Planner or a heartbeat needs a look,
 or something comes in. Two watches feed it: of the heartbeats only news wake it, of the assignments what somebody else wrote makes it
 publish.
-Contract: `run` ends when the lease is lost; cancelled, it leaves at most an unfinished round, which the next leader repairs. A round is
-repeated, with growing and jittered pauses, until it was published whole. Nobody is given up without a last look at the heartbeat. An
-outage of the store for longer than a heartbeat begins all absences anew.
+Contract: `run` ends when the lease is lost; cancelled, it leaves at most an unfinished round, which the next leader repairs. A write that
+fails is repeated within its round, and a round, with growing and jittered pauses, until it was published whole. Nobody is given up
+without a last look at the heartbeat. An outage of the store for longer than a heartbeat begins all absences anew.
 A new leader starts from what is published and moves nothing: it puts its epoch on every record, and places what nobody has.
 Not here: who is there (sight.py), the decisions (decide.py), the layout (layout.py), the fence (publisher.py).
 """
@@ -71,7 +71,7 @@ class Calculator:
         self._rng = rng or random.Random(worker_id)
         self._news = asyncio.Event()
         self._sight = Sight(heartbeats, settings, on_news=self._news.set, on_error=on_error, pause_s=self._pause_s)
-        self._publisher = Publisher(assignments, lease, settings, on_error=on_error)
+        self._publisher = Publisher(assignments, lease, settings, pause_s=self._pause_s, on_error=on_error)
         self._planner: Planner | None = None  # from when the published records were read
         self._handover = Handover(settings.handover_limit_s) if settings.handover == HandoverMode.CONFIRMED else None
         self._target: Layout = {}  # the last layout that was decided, with what the handover holds back

@@ -8,7 +8,7 @@ Not here: D9 (settings without effect) and D10 (work at every heartbeat): no his
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final
@@ -98,8 +98,11 @@ def _d4() -> AbstractContextManager[None]:
 
 
 def _d5() -> AbstractContextManager[None]:
-    """The known workers are updated before the round, and a round that failed is not repeated."""
+    """The known workers are updated before the round, and neither a write nor a round that failed is repeated."""
     check = Planner.check
+
+    async def once(_publisher: Publisher, write: Callable[[bool], Awaitable[object]]) -> object:
+        return await write(False)
 
     def done_before_it_is(planner: Planner, now_s: float, present: AbstractSet[str], *, may_judge: bool = True) -> Step:
         step = check(planner, now_s, present, may_judge=may_judge)
@@ -107,7 +110,11 @@ def _d5() -> AbstractContextManager[None]:
             planner.done(now_s, step)
         return step
 
-    return _patched((Planner, "check", done_before_it_is), (Calculator, "_is_rule_broken", lambda _calculator: False))
+    return _patched(
+        (Planner, "check", done_before_it_is),
+        (Publisher, "_until_answered", once),
+        (Calculator, "_is_rule_broken", lambda _calculator: False),
+    )
 
 
 def _d6() -> AbstractContextManager[None]:

@@ -32,7 +32,6 @@ from floodmark.systems.fleet.store.base import Entry
 from floodmark.systems.fleet.strategy import STRATEGIES
 
 EVENTS_KEPT_COUNT: Final = 60
-FAILURES_PER_ROUND_MOST: Final = 4.0  # expected writes of a round that fail, up to which rounds come to an end by being repeated
 LOOK_S: Final = 0.2  # how often it is asked whether the fleet has settled
 SLACK_S: Final = 15.0  # for starting anew, for backoffs, on the way to quiet
 
@@ -294,8 +293,6 @@ def overlap_limit_s(plan: Plan) -> float:
     A leader that is lost within a round leaves records of two rounds until there is another leader.
     """
     weather = plan.weather
-    if (weather.fail_before_ratio + weather.fail_after_ratio) * plan.workers_count > FAILURES_PER_ROUND_MOST:
-        return math.inf  # hardly a round is whole before the weather is calm: then the settled fleet is judged, and no time before
     trouble = 0.0 if weather is CALM else 10.0 + 4 * weather.limit_s
     leaderless_s = plan.settings.election_timeout_s
     return leaderless_s + plan.settings.heartbeat_ttl_s * (1 + plan.clock_skew_ratio) + 4 * weather.consumer_limit_s + trouble + 0.5
