@@ -83,7 +83,7 @@ def handed(lie: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     client = Handed()
 
     async def work() -> None:
-        worker = Relay(cast("Client", client), stream=False, lies=read_lies([lie]))
+        worker = Relay(cast("Client", client), lambda: "worker-0", stream=False, lies=read_lies([lie]))
         for name in ("p0", "p1", "p2"):
             await worker.handle(message(f"in.{name}"))
         worker.lose(["p0"])
