@@ -1,10 +1,12 @@
 """`python -m floodmark` is the command line.
 
 Loading it takes a moment, in which nothing has been started that would need an end: a Ctrl-C then is answered here, in one line.
+An agent, which is there to stay, is spared the part that it does not need.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -16,11 +18,11 @@ INTERRUPTED = 130
 def main() -> None:
     """Load the command line, then run it."""
     before = signal.signal(signal.SIGINT, _leave)
-    from floodmark import cli  # here, so that an interrupt finds somebody who answers
-
+    part = "floodmark.agent_command" if sys.argv[1:2] == ["agent"] else "floodmark.cli"
+    command_line = importlib.import_module(part)  # here, so that an interrupt finds somebody who answers
     try:
         signal.signal(signal.SIGINT, before)
-        cli.main()
+        command_line.main()
     except KeyboardInterrupt:  # in the moment between the two
         sys.exit(INTERRUPTED)
 

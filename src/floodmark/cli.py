@@ -12,7 +12,6 @@ import secrets
 import shlex
 import signal
 import sys
-import traceback
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -22,8 +21,10 @@ import typer
 import uvloop
 
 from floodmark import __version__, listing, suites
-from floodmark.core.errors import FloodmarkError, HarnessBugError, UsageError
+from floodmark.agent_command import agent
+from floodmark.core.errors import UsageError
 from floodmark.core.tasks import group
+from floodmark.exits import end_with
 from floodmark.faults.wire.parse import is_mapping, parse_fault, parse_mapping
 from floodmark.faults.wire.serve import serve as serve_proxy
 from floodmark.live.view import View, possible
@@ -420,19 +421,7 @@ def chat(
     raise typer.Exit(command.run(order, stdin=sys.stdin, stdout=sys.stdout))
 
 
-@app.command()
-def agent(
-    nats: Annotated[str, typer.Option(metavar="URL", help="The NATS server, with JetStream, at which runs are called out.")],
-    name: Annotated[str, typer.Option(help="What it is called in results; the machine's name and four digits unless given.")] = "",
-    capacity: Annotated[int, typer.Option(help="Load processes at once; one for each core but one, as a rule.")] = 1,
-) -> None:
-    """Play slices of runs that are called out at a NATS server, until SIGTERM or SIGINT."""
-    from floodmark.runner import remote  # here: only this command needs the fleet
-
-    if capacity < 1:
-        raise UsageError(f"--capacity must be at least 1, got {capacity}")
-    order = remote.Order(nats=nats, name=name, capacity=capacity)
-    uvloop.run(remote.until_told(order, lambda line: print(line, file=sys.stderr, flush=True)))
+app.command()(agent)
 
 
 @app.command()
@@ -465,28 +454,7 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line and turn every error into one sentence and an exit code."""
-    try:
-        app()
-    except UsageError as exc:
-        sys.exit(_fail(str(exc), 2))
-    except HarnessBugError as exc:
-        traceback.print_exc()
-        sys.exit(_fail(f"this is a bug in floodmark, so there is no verdict: {exc}", exc.exit_code))
-    except FloodmarkError as exc:
-        sys.exit(_fail(str(exc), exc.exit_code))
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        sys.exit(_fail("interrupted", 130))
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
-    except Exception as exc:
-        traceback.print_exc()
-        sys.exit(_fail(f"this is a bug in floodmark, so there is no verdict: {type(exc).__name__}: {exc}", 70))
-
-
-def _fail(sentence: str, code: int) -> int:
-    print(f"floodmark: {sentence}", file=sys.stderr)
-    return code
+    end_with(app)
 
 
 if __name__ == "__main__":
