@@ -17,6 +17,8 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import msgspec
 from nats.aio.client import Client
@@ -24,12 +26,15 @@ from nats.errors import Error
 
 from floodmark.core import tasks
 from floodmark.core.errors import UsageError
+from floodmark.core.nats_client import close_for_good
 from floodmark.runner.distributed.host import Host
 from floodmark.runner.distributed.nats import connect
 from floodmark.systems.fleet import CutOff, NotLeaderError, Partition, Settings, StoreError, Worker
 from floodmark.systems.fleet.errors import FleetError
 from floodmark.systems.fleet.store.nats import NatsStore
-from floodmark.systems.fleet.strategy.base import NOBODY, Assignments, NoWorkersError
+
+if TYPE_CHECKING:
+    from floodmark.systems.fleet.strategy.base import Assignments
 
 LOOK_S = 0.5
 JETSTREAM_LIMIT_S = 3.0
@@ -72,10 +77,12 @@ class Places:
         self._capacities = capacities
 
     def assign(
-        self, workers: Sequence[str], partitions: Sequence[Partition], current: Mapping[str, Sequence[Partition]] = NOBODY
+        self, workers: Sequence[str], partitions: Sequence[Partition], current: Mapping[str, Sequence[Partition]] = MappingProxyType({})
     ) -> Assignments:
         """Give every slice to one agent. A fleet without room gets them all the same: who has none leaves them where they are."""
         if not workers:
+            from floodmark.systems.fleet.strategy.base import NoWorkersError  # here: its neighbours bring numpy, which is 12 MB
+
             raise NoWorkersError(len(partitions))
         names = sorted(workers)
         free = {partition.keys: partition for partition in sorted(partitions)}
@@ -134,7 +141,7 @@ async def agent(order: Order, tell: Callable[[str], None]) -> None:
         tell(f"agent {name} has left")
         raise
     finally:
-        await client.close()
+        await close_for_good(client)
 
 
 async def _require_jetstream(client: Client, url: str) -> None:

@@ -23,6 +23,7 @@ from nats.aio.msg import Msg
 
 from floodmark import __version__
 from floodmark.core.errors import FloodmarkError, SystemUnderTestError, UsageError
+from floodmark.core.nats_client import close_for_good
 from floodmark.model.result import AgentResult
 from floodmark.runner import wire
 from floodmark.runner.agents import START_AHEAD_NS, START_LIMIT_S, Lines
@@ -365,4 +366,4 @@ class RemoteAgents(Lines[Away]):
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)  # gather: they are cancelled, which is not news
-            await client.close()
+            await close_for_good(client)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from nats.aio.client import Client
 from nats.errors import Error
 
 from floodmark.core.errors import UsageError
+from floodmark.core.nats_client import connect_for_good
 
 CONNECT_LIMIT_S = 3.0
 _log = logging.getLogger("floodmark.nats")
@@ -25,16 +25,11 @@ async def connect(url: str, name: str) -> Client:
         _log.debug("%s", reason)
 
     try:
-        async with asyncio.timeout(CONNECT_LIMIT_S):
-            await client.connect(
-                url, name=name, error_cb=failed, connect_timeout=2, reconnect_time_wait=1, max_reconnect_attempts=-1, ping_interval=5
-            )
+        await connect_for_good(
+            client, url, limit_s=CONNECT_LIMIT_S, name=name, error_cb=failed, connect_timeout=2, reconnect_time_wait=1, ping_interval=5
+        )
     except (OSError, TimeoutError, ValueError, Error) as exc:
-        await client.close()
         raise UsageError(
             f"no NATS server at {url}: {reason or str(exc) or type(exc).__name__}; start one, or give another URL with --nats"
         ) from exc
-    except BaseException:
-        await client.close()
-        raise
     return client

@@ -14,8 +14,8 @@ import msgspec
 import psutil
 from nats.aio.client import Client
 
+from floodmark.core.nats_client import close_for_good, connect_for_good
 from floodmark.core.parent import die_with_parent
-from floodmark.systems.fleet.store.link import close_for_good
 
 START_LIMIT_S = 20.0
 ANSWER_LIMIT_S = 15.0
@@ -130,7 +130,7 @@ async def hosted(*args: str, profile: str = "fast") -> AsyncIterator[Host]:
         async with asyncio.timeout(START_LIMIT_S):
             line = (await process.stdout.readline()).decode()
         assert line.startswith("floodmark fleet ready nats://"), line
-        await client.connect(line.split()[-1], error_cb=_silent, max_reconnect_attempts=-1, reconnect_time_wait=0.1)  # type: ignore[arg-type]
+        await connect_for_good(client, line.split()[-1], limit_s=START_LIMIT_S, error_cb=_silent, reconnect_time_wait=0.1)
         yield Host(process, line.split()[-1], client)
     finally:
         await close_for_good(client)

@@ -9,6 +9,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from floodmark.core.errors import FloodmarkError
+from floodmark.core.nats_client import close_for_good, connect_for_good
 from floodmark.systems.fleet.host import wire
 from floodmark.systems.fleet.host.faulty import FaultyStore
 from floodmark.systems.fleet.host.lying import OF_LEADERS, LyingStore
@@ -16,11 +17,9 @@ from floodmark.systems.fleet.host.post import Outlet, Post
 from floodmark.systems.fleet.host.wire import Begin, News, Order
 from floodmark.systems.fleet.partition import StaticSource
 from floodmark.systems.fleet.store.base import Store, StoreUnavailableError
-from floodmark.systems.fleet.store.link import close_for_good
 from floodmark.systems.fleet.store.nats import NatsStore
 
 CONNECT_LIMIT_S = 10.0
-CONNECT_TRIES = 20
 RECONNECT_S = 0.25
 
 
@@ -45,18 +44,9 @@ async def serve(begin: Begin, orders: asyncio.StreamReader, outlet: Outlet) -> N
 async def _connected(url: str, name: str) -> Client:
     client = Client()
     try:
-        async with asyncio.timeout(CONNECT_LIMIT_S):
-            await client.connect(
-                url,
-                name=name,
-                error_cb=_note,
-                max_reconnect_attempts=CONNECT_TRIES,
-                reconnect_time_wait=RECONNECT_S,  # type: ignore[arg-type]  # annotated as int, slept as it is
-            )
+        await connect_for_good(client, url, limit_s=CONNECT_LIMIT_S, name=name, error_cb=_note, reconnect_time_wait=RECONNECT_S)
     except (TimeoutError, OSError, nats.errors.Error) as exc:
-        await close_for_good(client)
         raise StoreUnavailableError(f"connect to {url}", str(exc) or f"no answer within {CONNECT_LIMIT_S:g} s") from exc
-    client.options["max_reconnect_attempts"] = -1
     return client
 
 

@@ -16,21 +16,12 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from floodmark.core.nats_client import close_for_good, connect_for_good
 from floodmark.systems.fleet.store.base import StoreUnavailableError
 
 RECONNECT_S = 0.25
 _log = logging.getLogger("floodmark.fleet")
 Answer = TypeVar("Answer")
-
-
-async def close_for_good(client: Client) -> None:
-    """Close a connection that may be about to reconnect.
-
-    `asyncio.wait_for` can lose a cancellation to an error of the same moment (CPython 3.11); by that nats-py's endless reconnecting would
-    survive its own close, and hold up the end of the program. With a limit on its tries it ends by itself.
-    """
-    client.options["max_reconnect_attempts"] = 1
-    await client.close()
 
 
 class ApiError(msgspec.Struct, frozen=True):
@@ -60,30 +51,26 @@ class Link:
         while True:
             link = cls(operation_s=operation_s)
             try:
-                async with asyncio.timeout_at(until_s):
-                    await link.client.connect(
-                        [one.strip() for one in url.split(",")],
-                        name=name or None,
-                        user_credentials=credentials or None,
-                        error_cb=link._note_error,
-                        disconnected_cb=link._lose,
-                        max_reconnect_attempts=1,  # for now: nats-py would try for ever, and may overhear that it is cancelled
-                        reconnect_time_wait=RECONNECT_S,  # type: ignore[arg-type]  # annotated as int, slept as it is
-                        connect_timeout=2,
-                        ping_interval=ping_s,  # type: ignore[arg-type]
-                        max_outstanding_pings=2,
-                        pending_size=0,  # nothing is kept for a later connection
-                    )
+                await connect_for_good(
+                    link.client,
+                    url,
+                    limit_s=until_s - loop.time(),
+                    tries_count=1,
+                    name=name or None,
+                    user_credentials=credentials or None,
+                    error_cb=link._note_error,
+                    disconnected_cb=link._lose,
+                    reconnect_time_wait=RECONNECT_S,
+                    connect_timeout=2,
+                    ping_interval=ping_s,
+                    max_outstanding_pings=2,
+                    pending_size=0,  # nothing is kept for a later connection
+                )
             except (TimeoutError, OSError, nats.errors.Error) as exc:
-                await link.close()
                 if loop.time() >= until_s:
                     why = link._last_error or str(exc) or f"no answer within {connect_s:g} s"
                     raise StoreUnavailableError(f"connect to {url}", why) from exc
-            except BaseException:
-                await link.close()
-                raise
             else:
-                link.client.options["max_reconnect_attempts"] = -1
                 return link
 
     @property

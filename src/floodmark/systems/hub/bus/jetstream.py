@@ -24,7 +24,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -33,6 +32,7 @@ from nats.js import JetStreamContext
 from nats.js import errors as js_errors
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
+from floodmark.core.nats_client import close_for_good, connect_for_good
 from floodmark.systems.hub.bus.base import Retry, end
 from floodmark.systems.hub.bus.outbox import EVENTS_PER_MESSAGE, Message, Outbox
 from floodmark.systems.hub.bus.past import cut_past, read_past
@@ -155,16 +155,19 @@ class JetStreamBus:
         address = urlsplit(self._url)
         _, writer = await asyncio.open_connection(address.hostname, address.port or 4222)
         writer.close()
-        self._nc = await nats.connect(
+        client = Client()
+        await connect_for_good(
+            client,
             self._url,
-            max_reconnect_attempts=-1,
+            limit_s=_CONNECT_LIMIT_S,
             reconnect_time_wait=0.1,
             error_cb=_quiet,
             disconnected_cb=self._lost_touch,
             reconnected_cb=self._came_back,
             pending_size=32 * 1024 * 1024,
         )
-        self._js = self._nc.jetstream(timeout=_ACK_LIMIT_S)
+        self._nc = client
+        self._js = client.jetstream(timeout=_ACK_LIMIT_S)
         await self._have_stream()
         if self._history:
             self._last_seq = await read_past(self._js, STREAM, SUBJECT_PREFIX + ">", self._remember)
@@ -242,7 +245,7 @@ class JetStreamBus:
         nc, self._nc = self._nc, None
         if nc is not None and not nc.is_closed:
             with contextlib.suppress(OSError):  # it may have gone before us
-                await nc.close()
+                await close_for_good(nc)
 
     async def stop(self) -> None:
         """Fail what is still pending, say that nothing is kept for us, and disconnect."""
