@@ -7,6 +7,10 @@ from collections import Counter, defaultdict
 
 import pytest
 
+from floodmark.systems.fleet.profiles import profile
+from floodmark.systems.fleet.records import StableIdRecord, encode
+from floodmark.systems.fleet.store.nats import NatsStore
+
 from .played import Host, hosted, until
 
 PARTITIONS = 6
@@ -65,6 +69,28 @@ def test_messages_come_out_once_in_order_by_the_worker_that_holds_the_partition(
 
 async def _none_left(host: Host) -> bool:
     return await left(host) == 0
+
+
+def test_messages_are_handled_by_the_new_name_of_a_worker_that_lost_its_id() -> None:
+    async def main() -> None:
+        async with hosted("--partitions", str(PARTITIONS), "--set", "id_ttl_s=3", "--set", "startup_limit_s=10") as host:
+            await host.do("start", count=1)
+            await host.settled(1, PARTITIONS)
+
+            async with await NatsStore.connect(host.url) as store:
+                ids = await store.bucket(profile("fast").id_bucket, ttl_s=3.0)
+                await ids.put("worker-0", encode(StableIdRecord(worker="worker-0", token="another")))
+                await until(lambda: _is_called(host, "worker-1"))
+            await send(host, PARTITIONS)
+            found = await arrived(host, PARTITIONS)
+
+            assert sorted((partition, worker) for partition, _, worker, _ in found) == [(f"p{n}", "worker-1") for n in range(PARTITIONS)]
+
+    asyncio.run(main())
+
+
+async def _is_called(host: Host, name: str) -> bool:
+    return bool((await host.worker(1))["worker"] == name)
 
 
 def test_messages_survive_the_kill_of_the_worker_that_had_them() -> None:

@@ -66,7 +66,7 @@ class Post:
         self._stopped = asyncio.Event()
         self._pace, self._muted = 1.0, False
         self._noted_s, self._unnoted = float("-inf"), 0
-        self._relay = Relay(client, stream=options.out_stream, lies=options.lies)
+        self._relay = Relay(client, lambda: self.consumer.worker_id, stream=options.out_stream, lies=options.lies)
         rng = Random(f"{options.seed}/{number}")
         consumer = ConsumerSettings(
             stream=FM_IN,
@@ -75,6 +75,7 @@ class Post:
             batch_count=options.batch_count,
             max_ack_pending_count=max(1000, options.batch_count),
             max_subjects_count=MOST_PARTITIONS,  # a refresh may add any number
+            allow_worker_id_change=True,  # whoever lost its id goes on under another
         )
         self.consumer = DurableConsumer(client, consumer, self._relay.handle, rng=rng, on_error=self._note)
         self.worker = Worker(
@@ -156,7 +157,6 @@ class Post:
         self._outlet.members(self)
 
     async def _on_assignment(self, change: AssignmentChange) -> None:
-        self._relay.worker = change.worker_id
         self._relay.lose(partition.subject_key for partition in change.removed)
         self._outlet.members(self)
 

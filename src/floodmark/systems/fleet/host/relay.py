@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 from nats.aio.client import Client
@@ -35,9 +35,9 @@ _acknowledged = msgspec.json.Decoder(_Acknowledged)
 class Relay:
     """The handler of one worker."""
 
-    def __init__(self, client: Client, *, stream: bool, lies: Mapping[str, int]) -> None:
-        self.worker = ""  # known when the first assignment is
+    def __init__(self, client: Client, worker_id: Callable[[], str], *, stream: bool, lies: Mapping[str, int]) -> None:
         self._client = client
+        self._worker_id = worker_id
         self._stream = stream
         self._drop = lies.get("drop", 0)
         self._twice = lies.get("twice", 0)
@@ -73,7 +73,7 @@ class Relay:
 
     async def _hand_on(self, message: Message) -> None:
         subject = OUT + message.subject[len(IN) :]
-        headers = {"Fm-Worker": self.worker, "Fm-Seq": str(message.sequence)}
+        headers = {"Fm-Worker": self._worker_id(), "Fm-Seq": str(message.sequence)}
         if not self._stream:
             await self._client.publish(subject, message.data, headers=headers)
             return
