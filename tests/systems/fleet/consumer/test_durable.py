@@ -271,6 +271,43 @@ def test_update_whose_answer_is_lost_does_not_trust_the_filter_and_makes_the_dur
     asyncio.run(play())
 
 
+def test_update_that_fails_while_messages_are_handled_lets_nothing_overtake_what_it_made_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The removal of x has begun, the first x was left alone for that, and then the removal fails: the second x must wait for the first.
+    async def play() -> None:
+        log: list[int] = []
+        may_go_on = asyncio.Semaphore(0)
+
+        async def handle(message: Message) -> None:
+            log.append(message.sequence)
+            if message.subject == "in.y":
+                await may_go_on.acquire()
+
+        async def refused(*_: Any, **__: Any) -> None:
+            may_go_on.release()
+            await until(lambda: log == [1, 3], "the first x was passed over, and the second y is in the handler")
+            raise ServerError("CONSUMER.CREATE", 500, 0, "insufficient resources")
+
+        async with place() as here:
+            for subject in ("in.y", "in.x", "in.y", "in.x"):
+                await here.publish(subject)
+            config = settings(batch_count=4, retries_count=0)
+            async with DurableConsumer(here.nc, config, handle, on_error=lambda exc: None) as consumer:
+                await consumer.update("w", parts("x", "y"), epoch=1, version=1)
+                await until(lambda: log == [1], "the first y is in the handler")
+                pull = consumer._feed.pull
+                assert pull is not None
+                await until(lambda: pull.last == 4, "all four are in hand")
+                monkeypatch.setattr(Control, "change", refused)
+                with pytest.raises(ServerError, match="resources"):
+                    await consumer.update("w", parts("y"), epoch=1, version=2)
+                may_go_on.release()
+                await here.until_empty()
+
+        assert log == [1, 3, 2, 4]
+
+    asyncio.run(play())
+
+
 def test_update_with_too_many_subjects_is_refused_and_near_to_it_is_warned_of() -> None:
     async def play() -> None:
         counters = Counters()
@@ -383,7 +420,7 @@ async def _break_pulls(here: Place, consumer: DurableConsumer, description: str,
         failures = consumer._health.pull_failures
 
         def running() -> str:
-            pull = consumer._pull
+            pull = consumer._feed.pull
             return f"{pull._inbox}.{pull._number}" if pull is not None and pull._number else ""
 
         await until(lambda running=running: running() not in said | {""}, "a pull runs")  # type: ignore[misc]
@@ -434,7 +471,7 @@ def test_consumer_whose_server_forbids_it_stops_and_says_so() -> None:
         counters = Counters()
         async with place() as here, here.consumer("a", metrics=counters) as consumer:
             await consumer.update("w", parts("x"))
-            pull = consumer._pull
+            pull = consumer._feed.pull
             assert pull is not None
             await until(lambda: pull._number > 0, "a pull runs")
 

@@ -2,8 +2,7 @@
 
 Not the client's own `fetch`: that takes "Consumer Deleted" for an empty stream, and makes a task for every message.
 Contract: messages come in the order of their delivery; a delivery that was lost on the way, or made to another under our name, shows as
-`gap`. What has come and was not
-taken when the pull is closed is dropped: the server delivers it again.
+`gap`. What has come and was not taken when the pull is closed is dropped: the server delivers it again.
 """
 
 from __future__ import annotations
@@ -103,6 +102,8 @@ class Pull:
         if not self._arrived and not self.closed:
             await self._wait(wait_s, held_count)
         arrived, self._arrived = self._arrived, []
+        if arrived:  # a server that delivers sends no heartbeats
+            self._heard_s = asyncio.get_running_loop().time()
         self._something.clear()
         return arrived
 
