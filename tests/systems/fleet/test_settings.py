@@ -100,6 +100,7 @@ def test_settings_that_contradict_each_other_are_refused_with_a_remedy(chosen: d
 EDGES: list[dict[str, Any]] = [
     {"heartbeat_ttl_s": 4.0},
     {"heartbeat_s": 5.0, "heartbeat_ttl_s": 12.0, "id_ttl_s": 15.0},
+    {"heartbeat_s": 0.1, "heartbeat_ttl_s": 0.2, "id_ttl_s": 0.3},  # three times 0.1 is a little more than 0.3
     {"id_ttl_s": 6.0},
     {"rebalance_interval_s": 10.0},
     {"cold_start_s": 10.0},

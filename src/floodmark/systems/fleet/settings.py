@@ -127,6 +127,15 @@ def _check_ranges(settings: Settings) -> None:
             raise InvalidSettingsError(f"{name} must not be empty")
 
 
+def _below(value: float, least: float) -> bool:
+    """Tell if it is less by more than the rounding of a product: three times 0.1 is not 0.3.
+
+    >>> _below(0.3, 3 * 0.1), _below(0.299, 3 * 0.1)
+    (False, True)
+    """
+    return value < least and not math.isclose(value, least)
+
+
 def _contradictions(s: Settings) -> list[tuple[bool, str]]:
     """What cannot work together: what is wrong, and what to do."""
     alerts = (s.alert_info_s, s.alert_warn_s, s.alert_error_s, s.alert_critical_s)
@@ -140,12 +149,12 @@ def _contradictions(s: Settings) -> list[tuple[bool, str]]:
         ),
         (len(set(buckets)) < len(buckets), f"the four buckets must be four, got {', '.join(buckets)}: keys and TTLs would mix"),
         (
-            s.heartbeat_ttl_s < LEAST_TTL_HEARTBEATS * s.heartbeat_s,
+            _below(s.heartbeat_ttl_s, LEAST_TTL_HEARTBEATS * s.heartbeat_s),
             f"heartbeat_ttl_s = {s.heartbeat_ttl_s:g} is less than 2 heartbeats of {s.heartbeat_s:g} s: one that is late would look like a "
             f"crash; raise it to {LEAST_TTL_HEARTBEATS * s.heartbeat_s:g} s or more, better to 3 heartbeats",
         ),
         (
-            s.id_ttl_s < LEAST_ID_HEARTBEATS * s.heartbeat_s,
+            _below(s.id_ttl_s, LEAST_ID_HEARTBEATS * s.heartbeat_s),
             f"id_ttl_s = {s.id_ttl_s:g} is less than 3 heartbeats of {s.heartbeat_s:g} s: an id would be free while its worker lives; "
             f"raise it to {LEAST_ID_HEARTBEATS * s.heartbeat_s:g} s or more",
         ),
@@ -186,7 +195,7 @@ def _doubts(s: Settings) -> list[tuple[bool, str]]:
     """What works badly: what may happen, and what would be better."""
     return [
         (
-            s.id_ttl_s < 2 * s.heartbeat_ttl_s,
+            _below(s.id_ttl_s, 2 * s.heartbeat_ttl_s),
             f"id_ttl_s = {s.id_ttl_s:g} is less than twice heartbeat_ttl_s = {s.heartbeat_ttl_s:g}: after a pause a worker may find its id "
             f"taken; {2 * s.heartbeat_ttl_s:g} s or more is better",
         ),
