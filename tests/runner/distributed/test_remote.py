@@ -1,8 +1,12 @@
 """Runs over agents that are joined by NATS, in processes of their own: the same accounts as beside the runner, on one clock, and what
-becomes of a run whose agent is lost."""
+becomes of a run whose agent is lost.
+
+Several scenarios share a run, a server and agents wherever one cannot spoil the next: most of a run's time is its beginning and its end.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,7 +14,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,16 +27,16 @@ from tests.runner.played import Played, play, playing, wait_for, write_scenario
 
 HUB = 'system = "hub"'
 COUNTED = 'arrival = { kind = "constant", rate_hz = 600 }\nmessages = 600'
-LONG = 'arrival = { kind = "constant", rate_hz = 300 }\nduration_s = 40'
+LONG = 'arrival = {{ kind = "constant", rate_hz = 300 }}\nduration_s = {}'
 POPULATION = "connections = 24\nchannels = 6\npublishers = 6"
 LIMIT_S = 90.0
 
 
-def hub_scenario(folder: Path, *, phase: str = COUNTED, top: str = "", criteria: tuple[str, ...] = ("success_ratio == 100%",)) -> Path:
+def hub_scenario(
+    folder: Path, name: str = "tried", *, phase: str = COUNTED, top: str = "", criteria: Sequence[str] = ("success_ratio == 100%",)
+) -> Path:
     """A scenario against the hub."""
-    path = write_scenario(folder, target=HUB, population=POPULATION, phase=phase, criteria=criteria, top=f"drain_limit_s = 5.0\n{top}")
-    path.write_text(path.read_text().replace("drain_limit_s = 2.0\n", "", 1))
-    return path
+    return write_scenario(folder, target=HUB, population=POPULATION, phase=phase, criteria=criteria, top=top, drain_limit_s=5.0, name=name)
 
 
 def run_over(folder: Path, scenario: Path, url: str, *more: str) -> Played:
@@ -37,151 +44,166 @@ def run_over(folder: Path, scenario: Path, url: str, *more: str) -> Played:
     return play(folder, "run", str(scenario), "--nats", url, "--seed", "5", *more, limit_s=LIMIT_S)
 
 
-def test_three_agents_away_count_what_three_beside_the_runner_count(tmp_path: Path) -> None:
-    scenario = hub_scenario(tmp_path)
-    local = play(tmp_path, "run", str(scenario), "--agents", "3", "--seed", "5", limit_s=LIMIT_S).result
-
-    with nats() as url, agents(tmp_path, url, 3):
-        played = run_over(tmp_path, scenario, url, "--agents", "3")
-
-    away = played.result
-    assert played.code == 0, played.stderr
-    assert away["delivery"] == local["delivery"]
-    assert away["delivery"]["delivered"] == 600 * 4
-    assert away["latency_ns"]["response"]["count"] == local["latency_ns"]["response"]["count"] == 2400
-    assert sorted(index for agent in away["agents"] for index in agent["slices"]) == [0, 1, 2]
-    assert local["agents"] == []
-    assert all(0 < agent["uncertainty_ns"] < 50_000_000 for agent in away["agents"])
-    assert all(agent["rss_bytes_peak"] > 0 for agent in away["agents"])
+def told(played: Played, scenario: str) -> list[dict[str, Any]]:
+    """What a run has told of a scenario so far."""
+    path = played.run / "live.jsonl"
+    lines = [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")] if path.is_file() else []
+    begun = [number for number, line in enumerate(lines) if line["kind"] == "began" and line["id"] == scenario]
+    return lines[begun[0] :] if begun else []
 
 
-def test_one_agent_with_room_plays_several_slices_of_several_runs(tmp_path: Path) -> None:
-    scenario = hub_scenario(tmp_path)
+def wait_for_load(played: Played, scenario: str = "tried") -> None:
+    """Wait until a scenario's load goes on and is seen to arrive."""
 
-    with nats() as url, agents(tmp_path, url, 1, capacity=2) as [agent]:
-        first = run_over(tmp_path, scenario, url, "--agents", "2")
-        second = run_over(tmp_path, scenario, url, "--agents", "2")
-        wait_for(lambda: not agent.plays, "end of its slices")
-        code = agent.stop()
+    def loaded() -> bool:
+        assert played.process.poll() is None, played.stderr
+        return any(line.get("phase") == "steady" and line.get("delivered") for line in told(played, scenario))
 
-    assert (first.code, second.code, code) == (0, 0, 0), first.stderr + second.stderr
-    assert [each["slices"] for each in second.result["agents"]] == [[0, 1]]
+    wait_for(loaded, f"load of {scenario}", LIMIT_S)
+
+
+def results(played: Played) -> dict[str, Any]:
+    """The results of a run by scenario."""
+    return {one["id"]: one for one in played.document["scenarios"]}
 
 
 def in_time_namespace(seconds: int) -> list[str]:
-    """Words that shift the monotonic clock of a command; skips where that is not allowed."""
+    """Words that shift the monotonic clock of a command; none where that is not allowed: it takes root and a kernel that has them."""
     unshare = shutil.which("unshare")
-    if unshare is None or subprocess.run([unshare, "--time", "--monotonic", "10", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no time namespaces here: they need root and a kernel that has them")
-    return [unshare, "--time", "--monotonic", str(seconds)]
+    words = [unshare or "", "--time", "--monotonic", str(seconds)]
+    return words if unshare is not None and not subprocess.run([*words, "true"], capture_output=True, check=False).returncode else []
 
 
-def test_agents_whose_clocks_are_a_thousand_seconds_apart_give_true_latencies(tmp_path: Path) -> None:
+def test_three_agents_away_count_what_three_beside_the_runner_count_on_clocks_far_apart_and_by_a_server_that_dies(tmp_path: Path) -> None:
     words = in_time_namespace(1000)
-    scenario = hub_scenario(tmp_path, criteria=("latency_p99 < 1s", "duplicated == 0"))
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    counted = hub_scenario(tmp_path, criteria=("latency_p99 < 2s", "duplicated == 0", "success_ratio == 100%"))
+    restarted = hub_scenario(tmp_path, "restarted", phase='arrival = { kind = "constant", rate_hz = 300 }\nmessages = 1500')
 
-    with nats() as url, agents(tmp_path, url, 2, under=lambda number: words if number else ()):
-        played = run_over(tmp_path, scenario, url, "--agents", "2")
-
-    result = played.result
-    offsets_s = sorted(round(agent["offset_ns"] / 1e9) for agent in result["agents"])
-    assert played.code == 0, played.stderr
-    assert offsets_s == [0, 1000]
-    assert 0 < result["latency_ns"]["response"]["p50"] < 100_000_000
-    assert result["latency_ns"]["response"]["count"] == 2400
-
-
-def hit_in_the_load(tmp_path: Path, number: int, *, top: str, count: int, limit_s: float = LIMIT_S) -> tuple[Played, float, str]:
-    """Play on two slices, and send a signal to an agent that plays; gives the run, how long it went on, and the agent's name."""
-    scenario = hub_scenario(tmp_path, phase=LONG.replace("40", "15"), top=top)
-    with nats() as url, agents(tmp_path, url, count) as started:
-        with playing(tmp_path, "run", str(scenario), "--nats", url, "--agents", "2", "--seed", "5", "--plain") as played:
-            wait_for(lambda: " · steady · " in played.stderr and " published" in played.stderr, "load", LIMIT_S)
-            victim: Away = next(each for each in started if each.plays)
-            hit_s = time.monotonic()
-            os.kill(victim.process.pid, number)
-            played.wait(limit_s)
-        return played, time.monotonic() - hit_s, victim.name
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
-def test_agent_that_is_lost_ends_the_run_as_unknown_and_by_name_and_what_was_measured_stays(tmp_path: Path, number: int) -> None:
-    played, took_s, name = hit_in_the_load(tmp_path, number, top="", count=2)
-
-    result = played.result
-    assert played.code == 11, played.stderr
-    assert f"agent {name} on " in result["note"]
-    assert "is lost" in result["note"]
-    assert took_s < 14
-    assert result["delivery"]["delivered"] > 0
-    assert {c["verdict"] for c in result["criteria"]} <= {"UNKNOWN"}
-    assert result["generator"]["agents_lost"] == 1
-    assert [f for f in result["findings"] if f["violation"]] == []
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_agent_that_is_lost_is_taken_over_by_one_with_room_where_the_scenario_says_so(tmp_path: Path, number: int) -> None:
-    played, _, name = hit_in_the_load(tmp_path, number, top='agent_loss = "take-over"', count=3)
-
-    result = played.result
-    assert played.code == 0, played.stderr
-    assert f"agent {name} on " in result["note"]
-    assert "took slice" in result["note"]
-    assert result["generator"]["agents_lost"] == 1
-    assert name not in [agent["name"] for agent in result["agents"]]
-    assert result["delivery"]["lost"] == 0
-    assert result["findings"] == []
-
-
-def test_take_over_without_room_is_unknown(tmp_path: Path) -> None:
-    played, _, name = hit_in_the_load(tmp_path, signal.SIGKILL, top='agent_loss = "take-over"', count=2)
-
-    assert played.code == 11, played.stderr
-    assert f"agent {name} on " in played.result["note"]
-
-
-def test_server_that_is_killed_and_started_again_costs_the_run_nothing(tmp_path: Path) -> None:
-    scenario = hub_scenario(tmp_path, phase='arrival = { kind = "constant", rate_hz = 300 }\nmessages = 3000')
+    beside = play(alone, "run", str(counted), "--agents", "3", "--seed", "5", limit_s=LIMIT_S)
     with (
         nats_server() as server,
-        agents(tmp_path, server.url, 2),
-        playing(tmp_path, "run", str(scenario), "--nats", server.url, "--agents", "2", "--plain") as played,
+        agents(tmp_path, server.url, 3, under=lambda number: words if number == 2 else ()),
+        playing(tmp_path, "run", str(counted), str(restarted), "--nats", server.url, "--agents", "3", "--seed", "5") as played,
     ):
-        wait_for(lambda: " · steady · " in played.stderr, "load", LIMIT_S)
+        wait_for_load(played, "restarted")
         first = server.pid
         os.kill(first, signal.SIGKILL)
         wait_for(lambda: server.pid != first, "another server")
         played.wait(LIMIT_S)
 
-    assert played.code == 0, played.stderr
-    assert played.result["delivery"]["delivered"] == 3000 * 4
-    assert played.result["generator"]["agents_lost"] == 0
+    local, away, after = beside.result, results(played)["tried"], results(played)["restarted"]
+    assert (beside.code, played.code) == (0, 0), played.stderr
+    assert away["delivery"] == local["delivery"]
+    assert away["delivery"]["delivered"] == 600 * 4
+    assert away["latency_ns"]["response"]["count"] == local["latency_ns"]["response"]["count"] == 2400
+    assert 0 < away["latency_ns"]["response"]["p50"] < 500_000_000
+    assert sorted(round(agent["offset_ns"] / 1e9) for agent in away["agents"]) == [0, 0, 1000 if words else 0]
+    assert sorted(index for agent in away["agents"] for index in agent["slices"]) == [0, 1, 2]
+    assert local["agents"] == []
+    assert all(0 < agent["uncertainty_ns"] < 50_000_000 for agent in away["agents"])
+    assert all(agent["rss_bytes_peak"] > 0 for agent in away["agents"])
+    assert after["delivery"]["delivered"] == 1500 * 4
+    assert after["generator"]["agents_lost"] == 0
 
 
-def test_runner_that_is_killed_leaves_its_agents_free_for_the_next_run(tmp_path: Path) -> None:
-    scenario = hub_scenario(tmp_path, phase=LONG)
-    with nats() as url, agents(tmp_path, url, 1) as [agent]:
-        with playing(tmp_path, "run", str(scenario), "--nats", url, "--agents", "1", "--plain") as played:
-            wait_for(lambda: " published" in played.stderr, "load", LIMIT_S)
-            played.signal(signal.SIGKILL)
-            wait_for(lambda: not agent.plays, "end of its slice", 20)
-        again = run_over(tmp_path, hub_scenario(tmp_path), url, "--agents", "1")
+def test_agent_plays_on_whatever_becomes_of_its_runners_and_several_slices_at_once(tmp_path: Path) -> None:
+    long, short = hub_scenario(tmp_path, "long", phase=LONG.format(40)), hub_scenario(tmp_path)
+    killed_in, interrupted_in = tmp_path / "killed", tmp_path / "interrupted"
+    killed_in.mkdir()
+    interrupted_in.mkdir()
 
-    assert again.code == 0, again.stderr
+    with nats() as url, agents(tmp_path, url, 1, capacity=2) as [agent], ExitStack() as runs:
+        killed, interrupted = (
+            runs.enter_context(playing(folder, "run", str(long), "--nats", url, "--agents", "1", "--plain"))
+            for folder in (killed_in, interrupted_in)
+        )
+        wait_for_load(killed, "long")
+        wait_for_load(interrupted, "long")
+        killed.signal(signal.SIGKILL)
+        interrupted.signal(signal.SIGINT)
+        interrupted.wait(20)
+        wait_for(lambda: not agent.plays, "end of its slices", 20)
+        again = run_over(tmp_path, short, url, "--agents", "2")
+        wait_for(lambda: not agent.plays, "end of its slices")
+        code = agent.stop()
+
     assert "has fallen silent" in agent.words
+    assert interrupted.code == 130
+    assert interrupted.result["delivery"]["delivered"] > 0
+    assert (again.code, code) == (0, 0), again.stderr
+    assert [each["slices"] for each in again.result["agents"]] == [[0, 1]]
 
 
-def test_run_that_is_interrupted_ends_its_agents_slices(tmp_path: Path) -> None:
-    scenario = hub_scenario(tmp_path, phase=LONG)
-    with nats() as url, agents(tmp_path, url, 1) as [agent]:
-        with playing(tmp_path, "run", str(scenario), "--nats", url, "--agents", "1", "--plain") as played:
-            wait_for(lambda: " published" in played.stderr, "load", LIMIT_S)
-            played.signal(signal.SIGINT)
-            played.wait(20)
-        wait_for(lambda: not agent.plays, "end of its slice", 20)
+def player(started: Sequence[Away], *others: Away) -> Away:
+    """An agent that plays, and is none of these."""
+    return next(each for each in started if each.plays and each not in others)
 
-    assert played.code == 130
-    assert played.result["delivery"]["delivered"] > 0
+
+def test_agent_that_is_lost_ends_the_run_as_unknown_and_by_name_and_what_was_measured_stays(tmp_path: Path) -> None:
+    numbers = {"killed": signal.SIGKILL, "paused": signal.SIGSTOP, "asked": signal.SIGTERM}
+    files = [str(hub_scenario(tmp_path, name, phase=LONG.format(30))) for name in numbers]
+    lost: dict[str, Away] = {}
+    took_s: dict[str, float] = {}
+
+    with (
+        nats() as url,
+        agents(tmp_path, url, 4) as started,
+        playing(tmp_path, "run", *files, "--nats", url, "--agents", "2", "--seed", "5") as played,
+    ):
+        for name, number in numbers.items():
+            wait_for_load(played, name)
+            lost[name] = victim = player(started, *lost.values())
+            hit_s = time.monotonic()
+            os.kill(victim.process.pid, number)
+            wait_for(lambda name=name: [line for line in told(played, name) if line["kind"] == "done"], f"end of {name}")  # type: ignore[misc]
+            took_s[name] = time.monotonic() - hit_s
+            if name == "asked":
+                break
+        played.wait(LIMIT_S)
+
+    assert played.code == 11, played.stderr
+    for name, result in results(played).items():
+        assert f"agent {lost[name].name} on " in result["note"]
+        assert "is lost" in result["note"]
+        assert took_s[name] < 14
+        assert result["delivery"]["delivered"] > 0
+        assert {c["verdict"] for c in result["criteria"]} <= {"UNKNOWN"}
+        assert result["generator"]["agents_lost"] == 1
+        assert [f for f in result["findings"] if f["violation"]] == []
+
+
+def test_agent_that_is_lost_is_taken_over_by_one_with_room_where_the_scenario_says_so_and_without_room_is_unknown(tmp_path: Path) -> None:
+    top = 'agent_loss = "take-over"'
+    room = hub_scenario(tmp_path, "room", phase=LONG.format(10), top=top)
+    none = hub_scenario(tmp_path, "none", phase=LONG.format(30), top=top)
+
+    with (
+        nats() as url,
+        agents(tmp_path, url, 5) as started,
+        playing(tmp_path, "run", str(room), str(none), "--nats", url, "--agents", "3", "--seed", "5") as played,
+    ):
+        wait_for_load(played, "room")
+        killed = player(started)
+        paused = player(started, killed)
+        os.kill(killed.process.pid, signal.SIGKILL)
+        os.kill(paused.process.pid, signal.SIGSTOP)
+        wait_for_load(played, "none")
+        last = player(started, killed, paused)
+        os.kill(last.process.pid, signal.SIGKILL)
+        played.wait(LIMIT_S)
+
+    taken_over, given_up = results(played)["room"], results(played)["none"]
+    assert taken_over["verdict"] == "PASS", played.stderr
+    assert all(f"agent {each.name} on " in taken_over["note"] for each in (killed, paused))
+    assert taken_over["note"].count("took slice") == 2
+    assert taken_over["generator"]["agents_lost"] == 2
+    assert not {killed.name, paused.name} & {agent["name"] for agent in taken_over["agents"]}
+    assert taken_over["delivery"]["lost"] == 0
+    assert taken_over["findings"] == []
+    assert given_up["verdict"] == "UNKNOWN"
+    assert f"agent {last.name} on " in given_up["note"]
 
 
 # -- what a person does wrong -----------------------------------------------------------------------------------------------------------
