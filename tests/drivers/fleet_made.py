@@ -71,7 +71,7 @@ class Made:
         """Messages of one partition that a worker handed on."""
         self.deliveries += [Delivery(one, f"p{number}", worker) for one in at_s]
 
-    def record(self, end_s: float = 20.0, *, script_count: int | None = None) -> Record:
+    def record(self, end_s: float = 20.0, *, script_count: int | None = None, queued_count: int | None = None) -> Record:
         """What was made."""
         return Record(
             self.notes,
@@ -81,6 +81,7 @@ class Made:
             heartbeat_ttl_s=TTL_S,
             deliveries=self.deliveries,
             script_count=script_count,
+            queued_count=queued_count,
         )
 
 

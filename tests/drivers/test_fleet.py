@@ -41,6 +41,27 @@ async def test_publish_what_goes_in_is_acknowledged_and_comes_out_of_its_partiti
 
 
 @on_loop
+async def test_publish_a_probe_goes_in_once_as_long_as_the_queue_moves() -> None:
+    async with hosting() as (url, host):
+        sink, fleet = Recorder(), driver()
+        reader = await fleet.connect(url, "fm7.0", sink, limit_s=10)
+        publisher = await fleet.connect(url, "fm7.1", Recorder(), limit_s=10)
+        await reader.subscribe([Wanted(slot=0, channel="fm7.0"), Wanted(slot=1, channel="fm7.1")])
+
+        for _ in range(5):
+            publisher.publish("fm7.0", stamped(0, "binary"), 0)
+        await eventually(lambda: len(sink.frames) == 1)
+        publisher.publish("fm7.0", stamped(0, "binary"), 0)
+        publisher.publish("fm7.1", stamped(0, "binary"), 0)
+        publisher.publish("fm7.1", stamped(1, "binary"), 1)
+        await eventually(lambda: len(sink.frames) == 3)
+
+        assert (await host.js.stream_info("FM_IN")).state.last_seq == 3
+        await publisher.close()
+        await reader.close()
+
+
+@on_loop
 async def test_subscribe_after_a_position_gives_what_came_since_and_nothing_twice() -> None:
     async with hosting() as (url, _):
         first, fleet = Recorder(), driver()

@@ -548,3 +548,9 @@ def test_words_that_failed_and_that_were_never_said_are_counted() -> None:
     figures = figures_of(made.record(script_count=4))
 
     assert (figures["words_said"], figures["words_failed"], figures["words_unsaid"], figures["words_late_max_s"]) == (1, 1, 2, 0.75)
+
+
+def test_messages_that_nobody_handed_on_in_time_are_counted_and_unknown_without_a_queue() -> None:
+    assert figures_of(calm().record(queued_count=818))["queued"] == 818
+    assert figures_of(calm().record(queued_count=0))["queued"] == 0
+    assert "queued" not in figures_of(calm().record())

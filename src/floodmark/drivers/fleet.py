@@ -19,6 +19,7 @@ from floodmark.core.errors import SystemUnderTestError, UsageError
 from floodmark.drivers.base import Connection, Encoding, Options, RefusedError, Sink, Wanted, take_options
 from floodmark.drivers.fleet_figures import figures_of
 from floodmark.drivers.fleet_play import Play
+from floodmark.drivers.fleet_probes import Probes
 from floodmark.drivers.fleet_reading import READ_LIMIT_S, read_record
 from floodmark.drivers.fleet_script import parse_script
 from floodmark.drivers.fleet_wire import OUT, consume, open_desk, place_of_reply
@@ -45,7 +46,7 @@ class FleetConnection(NatsSocket):
         super().__init__(address, sink)
         self._driver = driver
         self._heads: dict[str, bytes] = {}
-        self._sorter = Sorter(sink)
+        self._sorter = Sorter(sink, driver.probes)
         self.sink = self._sorter
         self.answers[b"a"] = self._on_answered
         self._from_stream = False
@@ -95,7 +96,7 @@ class FleetConnection(NatsSocket):
         if token:
             self._driver.load_begins()
             self.send(b"%b%b.a.%d %d\r\n%b\r\n" % (head, self.inbox, token, len(payload), payload))
-        else:
+        elif self._driver.probes.due(channel, time.monotonic_ns()):
             self.send(b"%b%d\r\n%b\r\n" % (head, len(payload), payload))
 
     def _on_answered(self, answer: Answer) -> None:
@@ -130,8 +131,9 @@ class Sorter:
 
     takes_blocks = False
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, probes: Probes) -> None:
         self.sink = sink
+        self._probes = probes
         self._slots: dict[bytes, list[tuple[int, int]]] = {}
         self.put: Callable[[tuple[int, bytes, int]], None] = self._put
         self.turn = sink.turn
@@ -148,6 +150,7 @@ class Sorter:
     def _put(self, frame: tuple[int, bytes, int]) -> None:
         """HOT: pass one message on."""
         _, data, received_ns = frame
+        self._probes.heard_ns = received_ns
         words = data.split(b" ", 4)
         for slot, after in self._slots.get(words[1], ()):
             if after and place_of_reply(words[3])[0] <= after:
@@ -194,6 +197,7 @@ class FleetDriver:
             raise UsageError(f"option 'partitions' of driver {NAME!r} must be at least 1, got {self._partitions_count}")
         if not 0 < self._settle_s < float("inf"):
             raise UsageError(f"option 'settle_s' of driver {NAME!r} must be above 0, got {self._settle_s!r}")
+        self.probes = Probes()
         self._play: Play | None = None
         self._playing: asyncio.Task[None] | None = None
         self._ready: asyncio.Lock = asyncio.Lock()

@@ -55,6 +55,7 @@ FIGURES: dict[str, str] = {
     "handovers": "times at which another worker began to hand on messages of a partition",
     "overlap_messages": "messages that a former owner handed on after the new one had begun",
     "overlap_max_s": "how long after, the longest",
+    "queued": "messages that the work queue still had at the end: nobody has lost them, they were not handed on in time",
     "looks": "looks at the memory of the workers",
     "memory_peak_bytes": "the most that all workers together had",
     "memory_rise_bytes": "the mean of the last quarter of the looks less that of the first",
@@ -92,6 +93,8 @@ def figures_of(record: Record) -> dict[str, float]:
     figures: dict[str, float] = {}
     for part in _PARTS:
         figures |= part(record)
+    if record.queued_count is not None:
+        figures["queued"] = record.queued_count
     return figures | _script(record)
 
 

@@ -11,7 +11,7 @@ import time
 
 from floodmark.drivers.base import RefusedError
 from floodmark.drivers.fleet_record import BUCKETS, FAILED_MARK, HEARTBEAT, MARK, SAID_MARK, Delivery, Record
-from floodmark.drivers.fleet_wire import OUT, RECORD, Desk, Message, header_of, note_of
+from floodmark.drivers.fleet_wire import IN, OUT, RECORD, Desk, Message, header_of, note_of
 
 READ_LIMIT_S = 60.0
 SCRIPT_LIMIT_S = 30.0
@@ -30,7 +30,7 @@ async def read_record(desk: Desk, *, partitions_count: int, settle_s: float, scr
     bucket = await desk.stream(f"KV_{BUCKETS[HEARTBEAT]}")
     heartbeat_ttl_s = int(bucket["config"]["max_age"]) / 1e9 if bucket is not None else 0.0
 
-    def record_of(messages: list[Message], given: list[Message]) -> Record:
+    def record_of(messages: list[Message], given: list[Message], queued_count: int | None = None) -> Record:
         return Record(
             [note for note in map(note_of, messages) if note is not None],
             end_s=messages[-1].at_s,
@@ -39,6 +39,7 @@ async def read_record(desk: Desk, *, partitions_count: int, settle_s: float, scr
             heartbeat_ttl_s=heartbeat_ttl_s,
             deliveries=[_delivery(one) for one in given],
             script_count=script_count,
+            queued_count=queued_count,
         )
 
     async def read() -> list[Message]:
@@ -55,7 +56,9 @@ async def read_record(desk: Desk, *, partitions_count: int, settle_s: float, scr
         record = record_of(await read(), [])
     changed_s = max((word.done_s for word in record.changes), default=0.0)
     await asyncio.sleep(max(0.0, min(changed_s - record.end_s, 0.0) + settle_s + REST_S))
-    return record_of(await read(), await desk.read(OUT, headers_only=True, limit_s=READ_LIMIT_S))
+    queue = await desk.stream(IN)
+    queued_count = int(queue["state"]["messages"]) if queue is not None else None
+    return record_of(await read(), await desk.read(OUT, headers_only=True, limit_s=READ_LIMIT_S), queued_count)
 
 
 def _words_left(record: Record) -> int:

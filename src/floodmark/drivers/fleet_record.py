@@ -104,7 +104,8 @@ class Record:
     """The whole record of one run.
 
     `partitions_count` is what the source had at first, p0 and so on; `settle_s` how long the fleet may take after a word until it must be
-    settled; `heartbeat_ttl_s` when a heartbeat expires; `script_count` how many words were to be done.
+    settled; `heartbeat_ttl_s` when a heartbeat expires; `script_count` how many words were to be done; `queued_count` how many messages the
+    work queue still had.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class Record:
         heartbeat_ttl_s: float,
         deliveries: Sequence[Delivery] = (),
         script_count: int | None = None,
+        queued_count: int | None = None,
     ) -> None:
         self.notes = sorted(notes, key=lambda note: note.at_s)
         self.deliveries = sorted(deliveries, key=lambda delivery: delivery.at_s)
@@ -125,6 +127,7 @@ class Record:
         self.settle_s = settle_s
         self.heartbeat_ttl_s = heartbeat_ttl_s
         self.script_count = script_count
+        self.queued_count = queued_count
 
     def of(self, kind: str) -> Sequence[Note]:
         """The notes of one kind, in order."""

@@ -19,7 +19,7 @@ from floodmark.drivers.fleet_record import BUCKETS, MARK, Note, decode
 from floodmark.drivers.nats_address import Address
 from floodmark.drivers.nats_socket import Answer, Inlet, NatsSocket, open_nats
 
-RECORD, OUT = "FM_RECORD", "FM_OUT"
+RECORD, IN, OUT = "FM_RECORD", "FM_IN", "FM_OUT"
 CONTROL = "fleet.control"
 CALL_LIMIT_S = 10.0
 BUCKETS_LIMIT_S = 10.0
