@@ -410,6 +410,33 @@ def test_reassign_a_worker_that_is_back_at_once_is_a_blip() -> None:
     assert "reassign_max_s" not in figures_of(made.record())
 
 
+def test_reassign_another_one_under_the_identity_of_the_killed_is_a_new_owner_and_no_blip() -> None:
+    made = calm()
+    made.notes = [note for note in made.notes if note.kind != "heartbeat"]
+    made.beat("b", 1.0, 9.5)
+    made.do(10.0, "kill", "b")
+    made.beat("b", 11.0, 11.0, token="another", epoch=0, version=0)
+    made.beat("b", 12.5, 20.0, token="another")
+
+    figures = figures_of(made.record())
+
+    assert (figures["reassigned"], figures["not_reassigned"], figures["blips"]) == (1, 0, 0)
+    assert figures["reassign_max_s"] == pytest.approx(2.5)
+
+
+def test_reassign_another_one_who_never_works_is_neither_a_blip_nor_an_owner() -> None:
+    made = calm()
+    made.notes = [note for note in made.notes if note.kind != "heartbeat"]
+    made.beat("b", 1.0, 9.5)
+    made.do(10.0, "kill", "b")
+    made.beat("b", 11.0, 20.0, token="another", epoch=0, version=0)
+
+    figures = figures_of(made.record())
+
+    assert (figures["reassigned"], figures["not_reassigned"], figures["blips"]) == (0, 1, 0)
+    assert "reassign_max_s" not in figures
+
+
 def test_reassign_a_worker_that_is_back_late_was_not_handled() -> None:
     made = calm()
     made.notes = [note for note in made.notes if note.kind != "heartbeat"]
@@ -554,3 +581,22 @@ def test_messages_that_nobody_handed_on_in_time_are_counted_and_unknown_without_
     assert figures_of(calm().record(queued_count=818))["queued"] == 818
     assert figures_of(calm().record(queued_count=0))["queued"] == 0
     assert "queued" not in figures_of(calm().record())
+
+
+def test_words_that_the_host_has_not_recorded_are_not_taken_for_done() -> None:
+    made = calm()
+    made.mark(0.6, "said", word="0 start count=2")
+    made.mark(5.0, "said", word="5 kill worker=leader")
+    assert figures_of(made.record(script_count=2))["words_unsaid"] == 1
+
+    made.do(4.9, "kill", "c")
+
+    assert figures_of(made.record(script_count=2))["words_unsaid"] == 0
+
+
+def test_words_noted_twice_stand_for_no_other_word() -> None:
+    made = calm()
+    made.mark(0.6, "said", word="0 start count=2")
+    made.mark(0.7, "said", word="0 start count=2")
+
+    assert figures_of(made.record(script_count=2))["words_unsaid"] == 1

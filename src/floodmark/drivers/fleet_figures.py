@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from floodmark.drivers import fleet_memory, fleet_owners, fleet_promises, fleet_times
@@ -69,7 +70,7 @@ FIGURES: dict[str, str] = {
     "puts_failed": "writes of a leader that were made to fail",
     "words_said": "words that were done to the fleet",
     "words_failed": "words that could not be done",
-    "words_unsaid": "words of the script that were neither done nor failed",
+    "words_unsaid": "words of the script that did not fail and that the host has not recorded as done",
     "words_late_max_s": "how late a word was said, the latest",
 }
 _PARTS: tuple[Callable[[Record], dict[str, float]], ...] = (
@@ -100,7 +101,11 @@ def figures_of(record: Record) -> dict[str, float]:
 
 def _script(record: Record) -> dict[str, float]:
     """What became of the script. Empty when nothing of it was tried."""
-    said = sum(note.key == SAID_MARK for note in record.of(MARK))
+    said_words = Counter(
+        str((note.value or {}).get("word", "")).partition(" ")[2].partition(" ")[0] for note in record.of(MARK) if note.key == SAID_MARK
+    )
+    done_words = Counter(word.word for word in record.words)
+    said = said_words.total()
     failed = sum(note.key == FAILED_MARK for note in record.of(MARK))
     felt = sum(word.word == FELT for word in record.words)
     figures: dict[str, float] = {"puts_failed": felt} if felt else {}
@@ -109,5 +114,5 @@ def _script(record: Record) -> dict[str, float]:
     late_s = [float((note.value or {}).get("late_s", 0.0)) for note in record.of(MARK) if note.key == LATE_MARK]
     figures |= {"words_said": said, "words_failed": failed, "words_late_max_s": max(late_s, default=0.0)}
     if record.script_count is not None:
-        figures["words_unsaid"] = record.script_count - said - failed
+        figures["words_unsaid"] = record.script_count - failed - (said_words & done_words).total()
     return figures

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -197,12 +197,21 @@ class Record:
         return notes[place]
 
     def back_s(self, worker: str, struck_s: float) -> float | None:
-        """When a worker that was struck beat again; None for never."""
+        """When a worker that was struck beat again; None for never, also where another one has its identity by now."""
+        return next((note.at_s for note, heir in self._beats_after(worker, struck_s) if not heir), None)
+
+    def heir_s(self, worker: str, struck_s: float) -> float | None:
+        """When another one who took over the identity of a worker that was struck worked by its assignment; None for never."""
+        heirs = (note for note, heir in self._beats_after(worker, struck_s) if heir)
+        return next((note.at_s for note in heirs if (note.value or {}).get("applied") and place_of(note.value) > (0, 0)), None)
+
+    def _beats_after(self, worker: str, struck_s: float) -> Iterator[tuple[Note, bool]]:
+        """The heartbeats of an identity after a blow, and whether each is of another holder than the one that was struck."""
         times_s, notes = self.beats.get(worker, ([], []))
-        for place in range(bisect_right(times_s, struck_s + STRUCK_S), len(times_s)):
-            if notes[place].value is not None:
-                return times_s[place]
-        return None
+        tokens = [note.value.get("token") for note in notes[: bisect_right(times_s, struck_s)] if note.value is not None]
+        for note in notes[bisect_right(times_s, struck_s + STRUCK_S) :]:
+            if note.value is not None:
+                yield note, bool(tokens) and note.value.get("token") != tokens[-1]
 
     def source_at(self, at_s: float) -> frozenset[str]:
         """The partitions that the source has at a moment."""

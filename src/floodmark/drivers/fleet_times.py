@@ -1,7 +1,8 @@
 """How long a fleet took: to stand, to give the partitions of a lost worker to others, to find a new leader, to let go of what it gave up.
 
 A word that strikes a worker starts a clock at the time that the host wrote down. What never came has no time: it is counted (`not_...`),
-and the figure is missing, so that no criterion can pass on it. Who was back before anybody acted was not lost: that is a blip. Pure.
+and the figure is missing, so that no criterion can pass on it. Who was back before anybody acted was not lost: that is a blip. Another
+one who takes over its identity is no blip but a new owner, from when on it works. Pure.
 """
 
 from __future__ import annotations
@@ -107,6 +108,10 @@ def reassignment(record: Record) -> dict[str, float]:
             given_s = [one for one in at_s if one is not None]
             if len(given_s) == len(at_s):
                 took_s.append(max(given_s) - word.at_s)
+                continue
+            heir_s = record.heir_s(worker, word.at_s)
+            if heir_s is not None:
+                took_s.append(max([heir_s, *given_s]) - word.at_s)
                 continue
             back_s = record.back_s(worker, word.at_s)
             away_s = (record.end_s if back_s is None else back_s) - word.at_s
