@@ -14,7 +14,7 @@ import pytest
 
 from floodmark.systems.fleet.errors import NotLeaderError, PublishError
 from floodmark.systems.fleet.leader import Lifecycle
-from floodmark.systems.fleet.leader.decide import Planner, Step
+from floodmark.systems.fleet.leader.decide import GATHER_S, Planner, Step
 from floodmark.systems.fleet.leader.listing import SourceTimeoutError
 from floodmark.systems.fleet.partition import Partition, PartitionError, StaticSource
 from floodmark.systems.fleet.records import AssignmentRecord, assignment_key, encode, heartbeat_key
@@ -56,16 +56,30 @@ async def assert_whole(world: World, *workers: str) -> None:
 
 
 @virtual
-async def test_calculator_for_the_first_worker_publishes_without_waiting() -> None:
+async def test_calculator_for_the_first_worker_publishes_after_one_debounce() -> None:
     world = World()
     await world.beats.start("worker-0")
     began_s = now()
 
     async with world.led():
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(SETTINGS.watch_debounce_s + 0.001)
         await assert_whole(world, "worker-0")
 
-    assert world.record.ended_s() - began_s < 0.001
+    assert world.record.ended_s() - began_s < SETTINGS.watch_debounce_s + 0.001
+    assert world.record.reasons == [Lifecycle.COLD_START]
+    await world.beats.stop()
+
+
+@virtual
+async def test_calculator_at_a_cold_start_shares_at_once_with_all_who_start_together() -> None:
+    world = World()
+    async with world.led():
+        for worker in names(7):
+            await world.beats.start(worker)
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(GATHER_S)
+        await assert_whole(world, *names(7))
+
     assert world.record.reasons == [Lifecycle.COLD_START]
     await world.beats.stop()
 

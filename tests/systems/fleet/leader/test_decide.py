@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from floodmark.systems.fleet.leader.decide import COALESCE_S, SUSPENDED_LOOK_S, Lifecycle, Planner, Step
+from floodmark.systems.fleet.leader.decide import COALESCE_S, GATHER_S, SUSPENDED_LOOK_S, Lifecycle, Planner, Step
 from floodmark.systems.fleet.settings import Settings
 
 SETTINGS = Settings()  # grace 3 s, windows 30 and 10 s, cooldown 10 s
@@ -64,16 +64,54 @@ def test_planner_with_nobody_there_has_nothing_to_do() -> None:
     assert leader.rounds == []
 
 
-def test_planner_at_a_cold_start_publishes_at_once_and_again_when_the_window_ends() -> None:
+def test_planner_at_a_cold_start_publishes_soon_and_again_when_the_window_ends() -> None:
     leader = Leader()
 
     leader.see(workers(1), for_s=5.0)
     leader.see(workers(3), for_s=40.0)
 
     assert [(at_s, reason, len(who)) for at_s, reason, who, _ in leader.rounds] == [
-        (0.0, Lifecycle.COLD_START, 1),
-        (SETTINGS.cold_start_s, Lifecycle.COLD_START, 3),
+        (STEP_S, Lifecycle.COLD_START, 1),
+        (STEP_S + SETTINGS.cold_start_s, Lifecycle.COLD_START, 3),
     ]
+
+
+def test_planner_at_a_cold_start_takes_who_comes_together_into_the_first_round() -> None:
+    planner, pause_s = Planner(SETTINGS), SETTINGS.watch_debounce_s
+
+    waits = [planner.check(0.8 * number * pause_s, workers(1 + number)) for number in range(3)]
+    first = planner.check(waits[-1].wake_s, workers(3))
+
+    assert [step.reason for step in waits] == [None] * 3
+    assert waits[0].wake_s == pause_s
+    assert waits[-1].wake_s == pytest.approx(2.6 * pause_s)
+    assert (first.reason, first.workers) == (Lifecycle.COLD_START, workers(3))
+
+
+@pytest.mark.parametrize(("cold_start_s", "most_s"), [(30.0, GATHER_S), (0.6, 0.3)])
+def test_planner_at_a_cold_start_waits_for_no_endless_row_of_newcomers(cold_start_s: float, most_s: float) -> None:
+    planner = Planner(msgspec.structs.replace(SETTINGS, cold_start_s=cold_start_s, planned_scale_s=0.5, rebalance_interval_s=0.5))
+    steps = [(0.01 * number, planner.check(0.01 * number, workers(1 + number))) for number in range(100)]
+
+    first_s, first = next((at_s, step) for at_s, step in steps if step.reason is not None)
+
+    assert first_s == pytest.approx(most_s)
+    assert first.reason is Lifecycle.COLD_START
+
+
+def test_planner_at_a_cold_start_leaves_out_who_has_gone_before_the_first_round() -> None:
+    planner = Planner(SETTINGS)
+    planner.check(0.0, workers(2))
+
+    assert planner.check(SETTINGS.watch_debounce_s, workers(1)).workers == workers(1)
+
+
+def test_planner_whose_first_round_failed_tries_it_again_at_once() -> None:
+    planner = Planner(SETTINGS)
+    planner.check(0.0, workers(1))
+    planner.check(SETTINGS.watch_debounce_s, workers(1))
+
+    assert planner.check(SETTINGS.watch_debounce_s + 0.01, workers(1)).reason is Lifecycle.COLD_START
 
 
 def test_planner_at_a_cold_start_that_nobody_joins_publishes_no_second_time_if_the_load_is_even() -> None:
@@ -195,7 +233,7 @@ def test_d4_crash_in_a_cold_start_leaves_the_window_open_for_those_still_to_come
     leader.see(workers(2) | {"worker-7"}, for_s=40.0)
 
     assert leader.reasons == [Lifecycle.COLD_START, Lifecycle.EMERGENCY, Lifecycle.COLD_START]
-    assert leader.rounds[-1][0] == SETTINGS.cold_start_s
+    assert leader.rounds[-1][0] == STEP_S + SETTINGS.cold_start_s
 
 
 def test_d5_round_that_failed_is_decided_again() -> None:

@@ -2,7 +2,8 @@
 
 `check` is called whenever something may have changed, and says either what to publish now or when to look again:
 
-- nobody is known yet: a cold start, published at once; then a window for those who come later; then a final round
+- nobody is known yet: a cold start, published as soon as nobody has come for one debounce, after GATHER_S at the latest: who starts
+  together is in the first round, and does not wait for the end of the window. Then a window for those who come later; then a final round
 - a loss is confirmed when a worker was missing for the whole grace. It is an emergency whatever else happened: sets are compared, never
   head counts. It waits for no cooldown and no window, and takes in whoever has joined meanwhile. Losses whose confirmations fall within
   COALESCE_S of the first are one round
@@ -32,6 +33,7 @@ import msgspec
 from floodmark.systems.fleet.leader.absence import Absences
 from floodmark.systems.fleet.settings import Settings
 
+GATHER_S: Final = 0.5  # how long the first round of a fleet waits for those who start together; half of the cold start at most
 COALESCE_S: Final = 0.5  # how long a confirmed loss waits for one that is about to be confirmed; a quarter of the grace at most
 SUSPENDED_LOOK_S: Final = 0.25  # how often to look while losses may not be judged
 NOBODY: Final[frozenset[str]] = frozenset()
@@ -82,6 +84,10 @@ class Planner:
         self._assertion_served_count = 0
         self._absences = Absences(settings.emergency_grace_s)
         self._coalesce_s = min(COALESCE_S, settings.emergency_grace_s / 4)
+        self._gather_s = min(GATHER_S, settings.cold_start_s / 2)
+        self._gathered: AbstractSet[str] = NOBODY
+        self._gathered_until_s = math.inf  # when the first round is due at the latest
+        self._came_s = -math.inf  # when the last of the gathered came
         self._last_round_s = -math.inf
 
     def ask_refresh(self) -> int:
@@ -111,7 +117,7 @@ class Planner:
         if not present:
             return Step()
         if not self.known:
-            return self._round(Lifecycle.COLD_START, present)
+            return self._gather(now_s, present)
         if may_judge and (lost := self._absences.confirmed(now_s)):
             return self._loss(now_s, present, lost)
         if self.refresh_asked_count > self.refresh_served_count:
@@ -120,6 +126,15 @@ class Planner:
         if step.reason is None and self._must_assert:
             return self._round(Lifecycle.TAKEOVER, (present & self.known) or present)
         return step
+
+    def _gather(self, now_s: float, present: AbstractSet[str]) -> Step:
+        if not self._gathered:
+            self._gathered_until_s = now_s + self._gather_s
+        if not present <= self._gathered:
+            self._came_s = now_s
+        self._gathered = present
+        due_s = min(self._came_s + self.settings.watch_debounce_s, self._gathered_until_s)
+        return Step(wake_s=due_s) if now_s < due_s else self._round(Lifecycle.COLD_START, present)
 
     @property
     def _must_assert(self) -> bool:
