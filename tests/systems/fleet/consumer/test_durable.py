@@ -466,6 +466,34 @@ def test_consumer_with_three_pulls_that_fail_within_the_window_is_made_anew_once
     asyncio.run(play())
 
 
+def test_consumer_whose_client_does_not_take_an_answer_goes_on_and_handles_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As when the buffer of a connection that is away is full. A loop that ended there would hold its subjects and never handle them.
+    async def play() -> None:
+        told: list[Exception] = []
+        say = Message.say
+
+        async def full(message: Message, word: bytes) -> None:
+            if message.sequence == 2 and not told:
+                raise nats.errors.OutboundBufferLimitError
+            await say(message, word)
+
+        def tell(exc: Exception) -> None:
+            told.append(exc)
+            raise RuntimeError("a callback that raises ends nothing either")
+
+        monkeypatch.setattr(Message, "say", full)
+        async with place() as here, DurableConsumer(here.nc, settings(), here.log.handler("a"), on_error=tell) as consumer:
+            await here.publish("in.x", 4)
+            await consumer.update("w", parts("x"))
+            await here.until_empty()
+
+            assert here.log.sequences() == [1, 2, 3, 4]
+            assert [type(exc) for exc in told] == [nats.errors.OutboundBufferLimitError]
+            assert consumer.counts.known == 1
+
+    asyncio.run(play())
+
+
 def test_consumer_whose_server_forbids_it_stops_and_says_so() -> None:
     async def play() -> None:
         counters = Counters()

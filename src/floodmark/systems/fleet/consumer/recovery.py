@@ -35,16 +35,32 @@ class Recovery:
 
     async def run(self) -> None:
         """Pull and handle until the feed has stopped."""
-        feed = self._feed
+        feed, failures = self._feed, 0
         while not feed.stopped:
             pull = feed.pull
-            if pull is not None:
-                await self._turn(pull)
-            elif feed.applied.subjects and not feed.fenced:
-                await self._recreate(None, "the last update left none")
-            else:
-                feed.changed.clear()
-                await feed.changed.wait()
+            try:
+                if pull is not None:
+                    await self._turn(pull)
+                elif feed.applied.subjects and not feed.fenced:
+                    await self._recreate(None, "the last update left none")
+                else:
+                    feed.changed.clear()
+                    await feed.changed.wait()
+                failures = 0
+            except Exception as exc:
+                # An answer that the client does not take, a callback that raises: whatever it is, who ended here would hold its subjects
+                # and never handle them. What was not settled comes again from a new durable.
+                if pull is not None:
+                    pull.gap = True
+                self._report(exc)
+                await asyncio.sleep(self._health.pause_s(failures))
+                failures += 1
+
+    def _report(self, exc: Exception) -> None:
+        try:
+            self._on_error(exc)
+        except Exception:
+            _log.exception("the callback for errors raised; what it was to be told of: %r", exc)
 
     async def _turn(self, pull: Pull) -> None:
         """Handle once what a pull brings."""
