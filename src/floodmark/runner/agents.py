@@ -22,6 +22,7 @@ import msgspec
 from floodmark.core.errors import FloodmarkError, HarnessBugError, SystemUnderTestError, UsageError
 from floodmark.model.result import AgentResult
 from floodmark.runner import wire
+from floodmark.runner.remains import Remains
 from floodmark.runner.wire import Did, Do, Message, Outcome, Progress, Setup, Trouble
 
 START_LIMIT_S = 30.0
@@ -107,6 +108,8 @@ class Lines(ABC, Generic[AnyLine]):
         self._without_lost = False
         self.gone: list[tuple[int, int]] = []
         """Slices whose agent was lost with all it knew: (index, life)."""
+        self.remains: list[Remains] = []
+        """What those had reported that were replaced."""
         self.notes: list[str] = []
         """What is to be said of agents that were lost and replaced."""
 

@@ -13,6 +13,7 @@ import msgspec
 from floodmark.ledger.reconcile import Reckoning
 from floodmark.model.result import AgentResult
 from floodmark.monitor.watch import Watch
+from floodmark.runner.remains import Remains
 from floodmark.runner.target import RunningTarget
 from floodmark.runner.timeline import Timeline
 from floodmark.runner.wire import Outcome
@@ -90,6 +91,8 @@ class Evidence:
         self.agents: tuple[AgentResult, ...] = ()
         """Agents on other machines."""
         self.agents_lost = 0
+        self.remains: tuple[Remains, ...] = ()
+        """Of those that were replaced."""
         self.where = "before the load"
         """Where the run is, in words for a note about its end."""
 

@@ -32,6 +32,7 @@ from floodmark.runner.aftermath import fault_results, timed
 from floodmark.runner.evidence import Evidence
 from floodmark.runner.interrupted import held_back
 from floodmark.runner.leaks import figures_of, leak_of
+from floodmark.runner.remains import at_least, responses, services
 from floodmark.runner.wire import Outcome
 
 FINDINGS_SHOWN = 50
@@ -46,7 +47,7 @@ def result_of(scenario: Scenario, evidence: Evidence, *, agents: int, seed: int,
     """
     record = record_of(scenario, evidence, fault_results(scenario, evidence, seed=seed, now_ns=now_ns))
     criteria = _criteria(scenario, evidence)
-    observations = observe(record) if evidence.loaded else _nothing(criteria, evidence)
+    observations = at_least(observe(record), len(evidence.remains)) if evidence.loaded else _nothing(criteria, evidence)
     judged = judge(criteria, observations)
     late = _late(scenario, record)
     judged = tuple(
@@ -95,7 +96,7 @@ def result_of(scenario: Scenario, evidence: Evidence, *, agents: int, seed: int,
 def record_of(scenario: Scenario, evidence: Evidence, faults: tuple[FaultResult, ...]) -> Record:
     """Gather the figures of all agents and of the watch into one record."""
     population = scenario.population
-    outcomes = evidence.outcomes
+    outcomes, remains = evidence.outcomes, evidence.remains
     figures: Counter[str] = Counter()
     for outcome in outcomes:
         figures.update(outcome.figures)
@@ -114,18 +115,21 @@ def record_of(scenario: Scenario, evidence: Evidence, faults: tuple[FaultResult,
         last_received_ns=max((outcome.last_received_ns for outcome in outcomes), default=0),
         drained_ns=evidence.drained_ns,
         first_connect_ns=evidence.first_connect_ns,
-        published=int(figures["published"]),
+        published=int(figures["published"]) + sum(one.published for one in remains),
         refused=int(figures["refused"]),
         unanswered=int(figures["unanswered"]),
-        disconnects=int(figures["disconnects"]),
+        # Whether a fault explains them is not known of those that a lost agent had reported.
+        disconnects=int(figures["disconnects"]) + (0 if scenario.faults else sum(one.disconnects for one in remains)),
         ended=int(figures["ended"]),
-        response=_merged(data for outcome in outcomes for data in outcome.response.values()).summary(),
-        service=_merged(data for outcome in outcomes for data in outcome.service.values()).summary(),
+        response=_merged([*(data for outcome in outcomes for data in outcome.response.values()), *responses(remains)]).summary(),
+        service=_merged([*(data for outcome in outcomes for data in outcome.service.values()), *services(remains)]).summary(),
         ack=_merged(outcome.ack for outcome in outcomes).summary(),
-        lag=_merged(outcome.lag for outcome in outcomes).summary(),
+        lag=_merged([*(outcome.lag for outcome in outcomes), *(one.lag for one in remains)]).summary(),
         phases={
-            phase.name: _merged(outcome.response[phase.name] for outcome in outcomes if phase.name in outcome.response).summary()
-            for phase in scenario.phases
+            phase.name: _merged(
+                [*(outcome.response[phase.name] for outcome in outcomes if phase.name in outcome.response), *responses(remains, index)]
+            ).summary()
+            for index, phase in enumerate(scenario.phases)
             if any(phase.name in outcome.response for outcome in outcomes)
         },
         windows=_around_faults(evidence.reckoning.windows) if evidence.reckoning is not None else {},
@@ -267,7 +271,7 @@ def spoilt_by_lag(criterion: Criterion, result: CriterionResult, record: Record)
     return bool(service_s < criterion.limit and result.observed - lag_s < criterion.limit)
 
 
-BETWEEN_CLOCKS = ("latency_", "recovery", "first_delivery", "full_rate", "backlog_drained")
+BETWEEN_CLOCKS = ("latency_", "service_latency_", "recovery", "first_delivery", "full_rate", "backlog_drained", "load_time")
 """Metrics that compare times of two agents, or of an agent and the runner."""
 
 

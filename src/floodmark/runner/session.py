@@ -112,6 +112,7 @@ class Session:
         self._evidence.agents = self._agents.results()
         self._evidence.clock_error_ns = self._agents.clock_error_ns()
         self._evidence.agents_lost = len(self._agents.gone)
+        self._evidence.remains = tuple(self._agents.remains)
         self._evidence.notes += self._agents.notes
 
     async def play(self) -> ScenarioResult:

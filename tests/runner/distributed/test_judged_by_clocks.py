@@ -37,6 +37,16 @@ def test_latency_is_judged_only_beyond_what_the_clocks_may_be_wrong_by(observed:
     assert judged("latency_p99 < 100ms", observed, verdict, 2 * MS) is expected
 
 
+@pytest.mark.parametrize("text", ["service_latency_p99 < 100ms", "latency_p99 @ steady < 100ms", "load_time < 100ms", "recovery < 100ms"])
+def test_whatever_lies_between_two_clocks_is_judged_by_them(text: str) -> None:
+    assert judged(text, 0.0999, Verdict.PASS, 2 * MS) is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize("text", ["ack_latency_p99 < 100ms", "ttft_p99 < 100ms"])
+def test_what_one_agent_times_alone_needs_no_other_clock(text: str) -> None:
+    assert judged(text, 0.0999, Verdict.PASS, 2 * MS) is Verdict.PASS
+
+
 def test_one_clock_decides_everything_and_counts_need_none() -> None:
     assert judged("latency_p99 < 100ms", 0.0999999, Verdict.PASS, 0) is Verdict.PASS
     assert judged("lost == 0", 0.0, Verdict.PASS, 2 * MS) is Verdict.PASS

@@ -176,7 +176,8 @@ def test_agent_that_is_lost_ends_the_run_as_unknown_and_by_name_and_what_was_mea
 
 def test_agent_that_is_lost_is_taken_over_by_one_with_room_where_the_scenario_says_so_and_without_room_is_unknown(tmp_path: Path) -> None:
     top = 'agent_loss = "take-over"'
-    room = hub_scenario(tmp_path, "room", phase=LONG.format(10), top=top)
+    criteria = ("success_ratio == 100%", "throughput > 1/s", "throughput > 100k/s", "published < 1M")
+    room = hub_scenario(tmp_path, "room", phase=LONG.format(10), top=top, criteria=criteria)
     none = hub_scenario(tmp_path, "none", phase=LONG.format(30), top=top)
 
     with (
@@ -195,7 +196,10 @@ def test_agent_that_is_lost_is_taken_over_by_one_with_room_where_the_scenario_sa
         played.wait(LIMIT_S)
 
     taken_over, given_up = results(played)["room"], results(played)["none"]
-    assert taken_over["verdict"] == "PASS", played.stderr
+    verdicts = {one["text"]: one["verdict"] for one in taken_over["criteria"]}
+    open_ = {"throughput > 100k/s", "published < 1M"}
+    assert {text for text, verdict in verdicts.items() if verdict != "PASS"} == open_, played.stderr
+    assert {verdicts[text] for text in open_} == {"UNKNOWN"}  # what the lost ones had counted is gone
     assert all(f"agent {each.name} on " in taken_over["note"] for each in (killed, paused))
     assert taken_over["note"].count("took slice") == 2
     assert taken_over["generator"]["agents_lost"] == 2

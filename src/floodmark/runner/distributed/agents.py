@@ -48,6 +48,7 @@ from floodmark.runner.distributed.words import (
     unpack,
     up_subject,
 )
+from floodmark.runner.remains import Reported
 from floodmark.runner.wire import Do, Progress, Setup
 
 CLAIM_LIMIT_S = 30.0
@@ -72,6 +73,7 @@ class RemoteAgents(Lines[Away]):
         self._roll = RollCall(run=self._run, version=__version__, publish=self._call, on_round=self._look_for_silence)
         self._tasks: set[asyncio.Task[None]] = set()
         self._setups: list[Setup] = []
+        self._played: set[str] = set()
         self._piece_bytes = PIECE_BYTES
         self._closing = False
         self._stir = asyncio.Event()
@@ -126,6 +128,8 @@ class RemoteAgents(Lines[Away]):
             raise SystemUnderTestError(f"no agent began to play slice {late} within {CLAIM_LIMIT_S:g} s") from None
         for line in self._agents:
             self._require_reach(line)
+        if not all(known is not None and known.offset.known for known in map(self._holder, self._agents)):
+            await self._roll.look()  # one that came after the first look: its clock is not to be taken for ours
         ready = [self._expect(line, 0) for line in self._agents]
         for line in self._agents:
             line.send(self._setup(line))
@@ -182,6 +186,7 @@ class RemoteAgents(Lines[Away]):
             if not line.between:
                 return "the run is over"
         line.claim = claim
+        self._played.add(claim.name)
         line.buffer.clear()
         line.ended = False
         link = claim.link
@@ -223,6 +228,9 @@ class RemoteAgents(Lines[Away]):
             del buffer[:end]
             if isinstance(message, wire.Did | wire.Outcome):
                 line.steps.answered(message.number)
+            elif isinstance(message, Progress) and self._take_over:
+                line.reported = line.reported or Reported()
+                line.reported.add(message, line.steps.phase_index)
             self._heard(line, line.index + line.life * len(self._agents), message)
 
     # -- losing one --------------------------------------------------------------------------------------------------------------------
@@ -246,10 +254,15 @@ class RemoteAgents(Lines[Away]):
         if line.sending is not None:
             line.sending.cancel()
         self.gone.append((line.index, line.life))
+        if known is not None:
+            known.offset.unseen(time.monotonic_ns())
         room = sum(agent.room for agent in self._roll.known.values() if known is None or agent is not known)
         if self._take_over and line.steps.phase is not None and line.life + 1 < LIVES and room:
             self.notes.append(str(error))
             line.between, line.life, line.lost_s = True, line.life + 1, time.monotonic()
+            if line.reported is not None:
+                self.remains.append(line.reported.remains())
+                line.reported = None
             line.claimed.clear()
             if line.progress is not None:
                 self._on_progress(line.index + (line.life - 1) * len(self._agents), without_connections(line.progress))
@@ -303,9 +316,9 @@ class RemoteAgents(Lines[Away]):
         return START_AHEAD_NS + 4 * max(trips, default=0)
 
     def clock_error_ns(self) -> int:
-        """By how much a latency between two agents may be wrong."""
-        holders = {known.here.name: known for line in self._agents if (known := self._holder(line)) is not None}
-        return between_agents_ns(known.offset.uncertainty_ns for known in holders.values())
+        """By how much a latency between two agents may be wrong; what one of them stamped is received after its end as well."""
+        played = [known for name, known in self._roll.known.items() if name in self._played]
+        return between_agents_ns(known.offset.uncertainty_ns for known in played)
 
     def results(self) -> tuple[AgentResult, ...]:
         """What is to be said of each agent that played."""

@@ -13,6 +13,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+SLEW_PPM = 500
+"""A monotonic clock is steered by no more than this; crystals are off by a tenth of it."""
+
 
 class RoundTrip(msgspec.Struct, frozen=True):
     """One question and its answer; `asked_ns` and `heard_ns` by our clock, `theirs_ns` by the other one."""
@@ -60,6 +63,11 @@ class Offset:
             self._fixed = best
         moved_ns = abs(best.offset_ns - self._fixed.offset_ns)
         self._worst_ns = max(self._worst_ns, moved_ns + (best.round_trip_ns + 1) // 2)
+
+    def unseen(self, now_ns: int) -> None:
+        """Nobody will look at it again, though it was used until now: it may have drifted as far as a kernel lets it meanwhile."""
+        if self._last is not None:
+            self._worst_ns += max(0, now_ns - self._last.heard_ns) * SLEW_PPM // 1_000_000
 
     @property
     def offset_ns(self) -> int:

@@ -13,6 +13,7 @@ from floodmark.runner.agents import Line
 from floodmark.runner.distributed.carrier import Carrier
 from floodmark.runner.distributed.takeover import Steps
 from floodmark.runner.distributed.words import Claim, Last
+from floodmark.runner.remains import Reported
 from floodmark.runner.wire import Do, Progress
 
 
@@ -40,6 +41,8 @@ class Away(Line):
         self.buffer = bytearray()
         self.ended = False
         self.steps = Steps()
+        self.reported: Reported | None = None
+        """What the agent has reported, kept where another may replace it."""
         self.claimed = asyncio.Event()
         self.lost_s = 0.0
         self.between = False

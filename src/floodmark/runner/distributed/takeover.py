@@ -21,10 +21,14 @@ class Steps:
     def __init__(self) -> None:
         self._open: dict[int, Do] = {}
         self._state: list[Do] = []
+        self.phase_index = 0
+        """Which phase was played last, or is being played."""
 
     def asked(self, step: Do) -> None:
         """A step was sent, or will be."""
         self._open[step.number] = step
+        if step.step == "phase":
+            self.phase_index = step.index
 
     def answered(self, number: int) -> None:
         """A step was taken."""
