@@ -7,10 +7,12 @@ import gc
 import os
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
 
+from floodmark.systems.fleet.leader.publisher import Publisher
 from floodmark.systems.fleet.settings import Handover
 from floodmark.systems.fleet.simulation.plan import TEMPLATES, Act, Episode, plan_for
 from floodmark.systems.fleet.simulation.run import Totals, Wish, play, play_many
@@ -18,6 +20,7 @@ from floodmark.systems.fleet.simulation.weather import CALM, CLIMATES
 from floodmark.systems.fleet.simulation.world import World
 
 SEEDS_COUNT = 150
+LARGE_IN_BAD_WEATHER = 4913  # a seed of 49 workers whose store fails one operation in five
 HASH_OF = "from floodmark.systems.fleet.simulation.run import play; print(*(play(seed).trace_hash for seed in range({count})))"
 
 
@@ -43,6 +46,24 @@ def test_world_of_every_episode_plays_to_its_end(episode: str) -> None:
 
     assert outcome.violations == ()
     assert outcome.virtual_s > 1
+
+
+@pytest.mark.parametrize("repeated", [True, False], ids=["as it is", "each write tried once"])
+def test_world_of_a_large_fleet_whose_store_fails_has_no_lasting_overlap_because_writes_are_repeated(
+    repeated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_for(LARGE_IN_BAD_WEATHER)
+    assert plan.workers_count > 40
+    assert plan.weather.fail_before_ratio + plan.weather.fail_after_ratio >= 0.2
+
+    async def once(_publisher: Publisher, write: Callable[[bool], Awaitable[object]]) -> object:
+        return await write(False)
+
+    if not repeated:
+        monkeypatch.setattr(Publisher, "_until_answered", once)
+    outcome = play(LARGE_IN_BAD_WEATHER)
+
+    assert [violation.invariant for violation in outcome.violations] == ([] if repeated else ["OVERLAP"])
 
 
 def test_world_of_one_seed_is_the_same_history_in_any_process() -> None:
