@@ -69,7 +69,8 @@ class GeneratorUsage(msgspec.Struct, frozen=True, kw_only=True):
 class AgentResult(msgspec.Struct, frozen=True, kw_only=True):
     """An agent on another machine: its clock is `offset_ns` ahead of the runner's, give or take `uncertainty_ns`, drift included.
 
-    `rss_bytes_peak` and `cpu_s` are what it cost in this scenario, its slices' processes included; `GeneratorUsage` has the runner alone.
+    `slices` are those that it played, `lost` those of them that were lost with it. `rss_bytes_peak` and `cpu_s` are what it cost in this
+    scenario, its slices' processes included; `GeneratorUsage` has the runner alone.
     """
 
     name: str
@@ -78,6 +79,7 @@ class AgentResult(msgspec.Struct, frozen=True, kw_only=True):
     uncertainty_ns: int
     drift_ppm: float = 0.0
     slices: tuple[int, ...] = ()
+    lost: tuple[int, ...] = ()
     rss_bytes_peak: int = 0
     cpu_s: float = 0.0
 

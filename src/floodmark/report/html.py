@@ -16,7 +16,7 @@ from types import MappingProxyType
 from floodmark.model.finding import Finding
 from floodmark.model.result import ScenarioResult
 from floodmark.model.verdict import Verdict
-from floodmark.report import faulted, figures, headroom, plots
+from floodmark.report import away, faulted, figures, headroom, plots
 from floodmark.report.document import RunDocument
 from floodmark.report.figures import Row
 from floodmark.report.profiled import Profile, short
@@ -113,6 +113,9 @@ def _scenario(scenario: ScenarioResult, seen: Timeline | None, profile: Profile 
     yield f'<div class="figures">{_account(scenario)}{_latencies(scenario)}{_cost(scenario)}</div>'
     if seen is not None:
         yield plots.draw(seen, name=f"{place} {scenario.id}", faults=scenario.faults)
+    if scenario.agents:
+        cells = [tuple(map(_text, row)) for row in away.rows(scenario)]
+        yield f"<h3>Agents on other machines</h3>{_table(away.HEADS, cells, left=away.LEFT)}"
     yield _faults(scenario)
     if profile is not None:
         yield _profile(profile)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from floodmark.model.result import ScenarioResult
 from floodmark.model.verdict import Verdict
-from floodmark.report import faulted, figures
+from floodmark.report import away, faulted, figures
 from floodmark.report.document import RunDocument
 from floodmark.report.markup import code, fence, rows_table, table, text
 
@@ -65,6 +65,8 @@ def _scenario(scenario: ScenarioResult) -> Iterator[str]:
         else "The target's processes could not be seen."
     )
     yield rows_table("generator", figures.generator_cost(scenario))
+    if scenario.agents:
+        yield table(away.HEADS, [tuple(map(text, row)) for row in away.rows(scenario)], left=away.LEFT)
     yield from _faults(scenario)
     yield from _findings(scenario)
     if scenario.log_tail and scenario.verdict is not Verdict.PASS:

@@ -137,7 +137,7 @@ def test_clock_of_an_agent_that_is_gone_counts_since_others_receive_what_it_had_
     async def main() -> int:
         agents = RemoteAgents("nats://127.0.0.1:1", lambda index, progress: None)
         agents._roll.known = {"a": known_with(MS), "b": known_with(2 * MS), "gone": known_with(50 * MS), "idle": known_with(500 * MS)}
-        agents._played = {"a", "b", "gone"}
+        agents._played = {"a": [0], "b": [1], "gone": [2]}
         return agents.clock_error_ns()
 
     assert asyncio.run(main()) == 52 * MS

@@ -203,7 +203,8 @@ def test_agent_that_is_lost_is_taken_over_by_one_with_room_where_the_scenario_sa
     assert all(f"agent {each.name} on " in taken_over["note"] for each in (killed, paused))
     assert taken_over["note"].count("took slice") == 2
     assert taken_over["generator"]["agents_lost"] == 2
-    assert not {killed.name, paused.name} & {agent["name"] for agent in taken_over["agents"]}
+    assert {agent["name"] for agent in taken_over["agents"] if agent["lost"]} == {killed.name, paused.name}
+    assert sorted(index for agent in taken_over["agents"] for index in agent["slices"] if index not in agent["lost"]) == [0, 1, 2]
     assert taken_over["delivery"]["lost"] == 0
     assert taken_over["findings"] == []
     assert given_up["verdict"] == "UNKNOWN"

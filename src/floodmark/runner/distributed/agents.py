@@ -73,7 +73,8 @@ class RemoteAgents(Lines[Away]):
         self._roll = RollCall(run=self._run, version=__version__, publish=self._call, on_round=self._look_for_silence)
         self._tasks: set[asyncio.Task[None]] = set()
         self._setups: list[Setup] = []
-        self._played: set[str] = set()
+        self._played: dict[str, list[int]] = {}
+        self._lost: dict[str, list[int]] = {}
         self._piece_bytes = PIECE_BYTES
         self._closing = False
         self._stir = asyncio.Event()
@@ -186,7 +187,7 @@ class RemoteAgents(Lines[Away]):
             if not line.between:
                 return "the run is over"
         line.claim = claim
-        self._played.add(claim.name)
+        self._played.setdefault(claim.name, []).append(claim.index)
         line.buffer.clear()
         line.ended = False
         link = claim.link
@@ -254,6 +255,7 @@ class RemoteAgents(Lines[Away]):
         if line.sending is not None:
             line.sending.cancel()
         self.gone.append((line.index, line.life))
+        self._lost.setdefault(name, []).append(line.index)
         if known is not None:
             known.offset.unseen(time.monotonic_ns())
         room = sum(agent.room for agent in self._roll.known.values() if known is None or agent is not known)
@@ -322,10 +324,6 @@ class RemoteAgents(Lines[Away]):
 
     def results(self) -> tuple[AgentResult, ...]:
         """What is to be said of each agent that played."""
-        slices: dict[str, list[int]] = {}
-        for line in self._agents:
-            if line.claim is not None:
-                slices.setdefault(line.claim.name, []).append(line.index)
         return tuple(
             AgentResult(
                 name=name,
@@ -333,12 +331,13 @@ class RemoteAgents(Lines[Away]):
                 offset_ns=known.offset.offset_ns,
                 uncertainty_ns=known.offset.uncertainty_ns,
                 drift_ppm=round(known.offset.drift_ppm, 3),
-                slices=tuple(slices[name]),
+                slices=tuple(sorted(self._played[name])),
+                lost=tuple(sorted(self._lost.get(name, ()))),
                 rss_bytes_peak=known.rss_bytes_peak,
                 cpu_s=round(known.here.cpu_s - known.cpu_s_first, 3),
             )
             for name, known in sorted(self._roll.known.items())
-            if name in slices
+            if name in self._played
         )
 
     # -- the end -------------------------------------------------------------------------------------------------------------------------
