@@ -36,7 +36,7 @@ class Host:
     async def begin(self) -> None:
         """Make what a fleet makes, and answer."""
         for bucket in BUCKETS.values():
-            await self.js.create_key_value(bucket=bucket, history=1 if "assignment" not in bucket else 64, ttl=TTL_S)
+            await self.js.create_key_value(bucket=bucket, history=64, ttl=TTL_S)
         await self.js.add_stream(name="FM_IN", subjects=["in.*"], retention="workqueue")
         if self._out_stream:
             await self.js.add_stream(name="FM_OUT", subjects=["out.*"])

@@ -71,7 +71,14 @@ class Made:
         """Messages of one partition that a worker handed on."""
         self.deliveries += [Delivery(one, f"p{number}", worker) for one in at_s]
 
-    def record(self, end_s: float = 20.0, *, script_count: int | None = None, queued_count: int | None = None) -> Record:
+    def record(
+        self,
+        end_s: float = 20.0,
+        *,
+        script_count: int | None = None,
+        queued_count: int | None = None,
+        missed_count: int | None = None,
+    ) -> Record:
         """What was made."""
         return Record(
             self.notes,
@@ -82,6 +89,7 @@ class Made:
             deliveries=self.deliveries,
             script_count=script_count,
             queued_count=queued_count,
+            missed_count=missed_count,
         )
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from floodmark.drivers.fleet_figures import FIGURES, figures_of
 from floodmark.drivers.fleet_memory import slope_of
+from floodmark.drivers.fleet_reading import missed
 from floodmark.drivers.fleet_record import Note, decode
+from floodmark.drivers.fleet_wire import Message
 from tests.drivers.fleet_made import Made, calm, crashed
 
 
@@ -600,3 +604,32 @@ def test_words_noted_twice_stand_for_no_other_word() -> None:
     made.mark(0.7, "said", word="0 start count=2")
 
     assert figures_of(made.record(script_count=2))["words_unsaid"] == 1
+
+
+def copies(*places: int, begin: int | None = 2) -> list[Message]:
+    """Messages of a record that copied these entries of one bucket, after its beginning was noted."""
+    beginning = [Message("mark.begin", b"", json.dumps({"KV_x": begin}).encode(), 1, 0.0)] if begin is not None else []
+    head = "NATS/1.0\r\nNats-Stream-Source: KV_x {} > > $KV.x.leader Gybi3aU2\r\n\r\n"
+    return [*beginning, *(Message("$KV.x.leader", head.format(place).encode(), b"{}", place, 1.0) for place in places)]
+
+
+def test_missed_are_the_entries_since_the_beginning_that_were_not_copied() -> None:
+    assert missed(copies(1, 2, 3, 4, 5), {"KV_x": 5}) == 0
+    assert missed(copies(3, 5), {"KV_x": 5}) == 1
+    assert missed(copies(3, 4), {"KV_x": 7}) == 3
+    assert missed(copies(1, 2), {"KV_x": 2}) == 0
+
+
+def test_missed_is_not_known_without_a_beginning() -> None:
+    assert missed(copies(1, 2, begin=None), {"KV_x": 2}) is None
+
+
+def test_record_that_missed_something_says_so_and_one_that_nobody_compared_says_nothing() -> None:
+    assert figures_of(calm().record(missed_count=3))["record_missed"] == 3
+    assert "record_missed" not in figures_of(calm().record())
+
+
+def test_record_that_missed_something_shows_what_was_broken_and_not_that_nothing_was() -> None:
+    assert figures_of(calm().record(missed_count=0))["owners_twice"] == 0
+    assert "owners_twice" not in figures_of(calm().record(missed_count=1))
+    assert figures_of(crashed(twice=True).record(missed_count=1))["owners_twice"] == 2

@@ -1,4 +1,7 @@
-"""Every figure that a fleet's record gives, by name: criteria name them as `target.NAME`. What was not seen has no figure, never 0."""
+"""Every figure that a fleet's record gives, by name: criteria name them as `target.NAME`. What was not seen has no figure, never 0.
+
+A record from which entries are missing can still show that a promise was broken, and not that none was: its zeros are left out.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +59,7 @@ FIGURES: dict[str, str] = {
     "handovers": "times at which another worker began to hand on messages of a partition",
     "overlap_messages": "messages that a former owner handed on after the new one had begun",
     "overlap_max_s": "how long after, the longest",
+    "record_missed": "entries of the fleet's keys that the server did not copy into the record, such as one that was overwritten at once",
     "queued": "messages that the work queue still had at the end: nobody has lost them, they were not handed on in time",
     "looks": "looks at the memory of the workers",
     "memory_peak_bytes": "the most that all workers together had",
@@ -94,6 +98,10 @@ def figures_of(record: Record) -> dict[str, float]:
     figures: dict[str, float] = {}
     for part in _PARTS:
         figures |= part(record)
+    if record.missed_count:  # what it has is evidence all the same; that something is not in it is none any more
+        figures = {name: value for name, value in figures.items() if value}
+    if record.missed_count is not None:
+        figures["record_missed"] = record.missed_count
     if record.queued_count is not None:
         figures["queued"] = record.queued_count
     return figures | _script(record)

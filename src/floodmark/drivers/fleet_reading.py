@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from floodmark.drivers.base import RefusedError
-from floodmark.drivers.fleet_record import BUCKETS, FAILED_MARK, HEARTBEAT, MARK, SAID_MARK, Delivery, Record
+from floodmark.drivers.fleet_record import BEGIN_MARK, BUCKETS, FAILED_MARK, HEARTBEAT, MARK, SAID_MARK, Delivery, Record
 from floodmark.drivers.fleet_wire import IN, OUT, RECORD, Desk, Message, header_of, note_of
 
 READ_LIMIT_S = 60.0
 SCRIPT_LIMIT_S = 30.0
 REST_S = 1.0  # beyond the time that the fleet has, so that the last stretch is longer than the writes of a round
 WORKER_HEADER = b"Fm-Worker"
+SOURCE_HEADER = b"Nats-Stream-Source"
+COPIED_LIMIT_S = 3.0
 _POLL_S = 0.5
 
 
@@ -30,7 +35,9 @@ async def read_record(desk: Desk, *, partitions_count: int, settle_s: float, scr
     bucket = await desk.stream(f"KV_{BUCKETS[HEARTBEAT]}")
     heartbeat_ttl_s = int(bucket["config"]["max_age"]) / 1e9 if bucket is not None else 0.0
 
-    def record_of(messages: list[Message], given: list[Message], queued_count: int | None = None) -> Record:
+    def record_of(
+        messages: list[Message], given: list[Message], queued_count: int | None = None, newest: dict[str, int] | None = None
+    ) -> Record:
         return Record(
             [note for note in map(note_of, messages) if note is not None],
             end_s=messages[-1].at_s,
@@ -40,6 +47,7 @@ async def read_record(desk: Desk, *, partitions_count: int, settle_s: float, scr
             deliveries=[_delivery(one) for one in given],
             script_count=script_count,
             queued_count=queued_count,
+            missed_count=missed(messages, newest) if newest is not None else None,
         )
 
     async def read() -> list[Message]:
@@ -58,7 +66,34 @@ async def read_record(desk: Desk, *, partitions_count: int, settle_s: float, scr
     await asyncio.sleep(max(0.0, min(changed_s - record.end_s, 0.0) + settle_s + REST_S))
     queue = await desk.stream(IN)
     queued_count = int(queue["state"]["messages"]) if queue is not None else None
-    return record_of(await read(), await desk.read(OUT, headers_only=True, limit_s=READ_LIMIT_S), queued_count)
+    newest = await desk.newest()
+    messages = await read()
+    until_s = time.monotonic() + COPIED_LIMIT_S
+    while missed(messages, newest) and time.monotonic() < until_s:
+        await asyncio.sleep(_POLL_S)  # the newest entries may still be on their way
+        messages = await read()
+    return record_of(messages, await desk.read(OUT, headers_only=True, limit_s=READ_LIMIT_S), queued_count, newest)
+
+
+def missed(messages: Sequence[Message], newest: Mapping[str, int]) -> int | None:
+    """How many entries of the buckets are not in the record, of all since it began; None where its beginning is not known.
+
+    Each copy says in a header where it is from: `KV_parti-election 17 > > $KV.parti-election.leader`.
+    """
+    begin: dict[str, int] | None = None
+    found: dict[str, set[int]] = {stream: set() for stream in newest}
+    for message in messages:
+        if message.subject == f"{MARK}.{BEGIN_MARK}" and begin is None:
+            begin = msgspec.json.decode(message.payload, type=dict[str, int])
+        stream, _, rest = (header_of(message.headers, SOURCE_HEADER) or b"").decode().partition(" ")
+        if stream in found:
+            found[stream].add(int(rest.partition(" ")[0]))
+    if begin is None:
+        return None
+    return sum(
+        newest[stream] - begin.get(stream, 0) - sum(begin.get(stream, 0) < place <= newest[stream] for place in places)
+        for stream, places in found.items()
+    )
 
 
 def _words_left(record: Record) -> int:

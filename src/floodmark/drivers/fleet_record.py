@@ -20,6 +20,7 @@ import msgspec
 ASSIGNMENT, HEARTBEAT, ELECTION, STABLE_ID = "assignment", "heartbeat", "election", "stableid"
 BUCKETS = {name: f"parti-{name}" for name in (STABLE_ID, ELECTION, HEARTBEAT, ASSIGNMENT)}
 DONE, MARK = "done", "mark"
+BEGIN_MARK = "begin"
 LOAD_MARK, MEMORY_MARK, FAILED_MARK, LATE_MARK, SOURCE_MARK, SAID_MARK = "load", "memory", "failed", "late", "source", "said"
 ALIVE_SLACK_S = 0.25  # of a heartbeat's TTL: the record has a key a little later than its bucket
 STOOD_S = 2.0  # after a fleet stood there may be one more round: that of its start's window
@@ -105,7 +106,7 @@ class Record:
 
     `partitions_count` is what the source had at first, p0 and so on; `settle_s` how long the fleet may take after a word until it must be
     settled; `heartbeat_ttl_s` when a heartbeat expires; `script_count` how many words were to be done; `queued_count` how many messages the
-    work queue still had.
+    work queue still had; `missed_count` how many entries of the buckets the server has not copied into the record, None where nobody knows.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class Record:
         deliveries: Sequence[Delivery] = (),
         script_count: int | None = None,
         queued_count: int | None = None,
+        missed_count: int | None = None,
     ) -> None:
         self.notes = sorted(notes, key=lambda note: note.at_s)
         self.deliveries = sorted(deliveries, key=lambda delivery: delivery.at_s)
@@ -128,6 +130,7 @@ class Record:
         self.heartbeat_ttl_s = heartbeat_ttl_s
         self.script_count = script_count
         self.queued_count = queued_count
+        self.missed_count = missed_count
 
     def of(self, kind: str) -> Sequence[Note]:
         """The notes of one kind, in order."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from floodmark.drivers.base import Connection, RefusedError
-from floodmark.drivers.fleet_record import BUCKETS, MARK, Note, decode
+from floodmark.drivers.fleet_record import BEGIN_MARK, BUCKETS, MARK, Note, decode
 from floodmark.drivers.nats_address import Address
 from floodmark.drivers.nats_socket import Answer, Inlet, NatsSocket, open_nats
 
@@ -123,9 +123,21 @@ class Desk(NatsSocket):
                 "num_replicas": 1,
                 "sources": [{"name": f"KV_{bucket}"} for bucket in BUCKETS.values()],
             }
+            begin = await self.newest()
             said = await self.call(f"$JS.API.STREAM.CREATE.{RECORD}", config)
             if "error" in said:
                 raise RefusedError(self.url, f"does not make the stream {RECORD}: {said['error'].get('description')}")
+            await self.note(BEGIN_MARK, begin, first=True)
+
+    async def newest(self) -> dict[str, int]:
+        """Of each stream that feeds the record: the sequence of its newest entry. Raises: RefusedError."""
+        found = {}
+        for bucket in BUCKETS.values():
+            there = await self.stream(f"KV_{bucket}")
+            if there is None:
+                raise RefusedError(self.url, f"has no stream KV_{bucket} any more")
+            found[f"KV_{bucket}"] = int(there["state"]["last_seq"])
+        return found
 
     async def _wait_for_buckets(self) -> None:
         waiting = [f"KV_{bucket}" for bucket in BUCKETS.values()]
@@ -146,7 +158,12 @@ class Desk(NatsSocket):
                 answer = await self.ask(f"{MARK}.{key}", head, msgspec.json.encode(value or {}))
         except TimeoutError as exc:
             raise RefusedError(self.url, f"did not take a note within {CALL_LIMIT_S:g} s") from exc
-        return b'"error"' not in answer.payload
+        put = answer.status == 0 and b'"error"' not in answer.payload
+        if not put and not (first and answer.status == 0):
+            raise RefusedError(
+                self.url, f"did not take a note: {answer.payload[:200].decode('utf-8', 'replace') or 'it has no stream for it'}"
+            )
+        return put
 
     async def noted(self, key: str) -> bool:
         """Whether somebody has put this mark."""

@@ -63,12 +63,12 @@ class Buckets(msgspec.Struct, frozen=True, kw_only=True):
     assignments: Bucket
 
     @classmethod
-    async def open(cls, store: Store, settings: Settings) -> Buckets:
-        """Open them, made where there is none. Raises: StoreError."""
+    async def open(cls, store: Store, settings: Settings, *, history: int = 1) -> Buckets:
+        """Open them, made where there is none: with `history` versions of each key beside the assignments'. Raises: StoreError."""
         return cls(
-            ids=await store.bucket(settings.id_bucket, ttl_s=settings.id_ttl_s),
-            election=await store.bucket(settings.election_bucket, ttl_s=settings.election_timeout_s),
-            heartbeats=await store.bucket(settings.heartbeat_bucket, ttl_s=settings.heartbeat_ttl_s),
+            ids=await store.bucket(settings.id_bucket, ttl_s=settings.id_ttl_s, history=history),
+            election=await store.bucket(settings.election_bucket, ttl_s=settings.election_timeout_s, history=history),
+            heartbeats=await store.bucket(settings.heartbeat_bucket, ttl_s=settings.heartbeat_ttl_s, history=history),
             assignments=await store.bucket(
                 settings.assignment_bucket, ttl_s=settings.assignment_ttl_s, history=settings.assignment_history_count
             ),

@@ -26,6 +26,7 @@ from floodmark.systems.fleet.membership import Buckets
 from floodmark.systems.fleet.store.nats import NatsStore
 
 CONNECT_LIMIT_S = 5.0
+RECORDED_COUNT = 64
 
 
 def host(
@@ -81,7 +82,8 @@ async def serve(options: Options) -> None:
         server = await stack.enter_async_context(serving(options.nats, apart=options.apart))
         store = await stack.enter_async_context(await NatsStore.connect(server.url, name="fleet host", connect_s=CONNECT_LIMIT_S))
         await make_streams(store.link, out_stream=options.out_stream)
-        buckets = await Buckets.open(store, options.settings)  # before the first worker: a record can only be fed by streams that are there
+        # Before the first worker: a record can only be fed by streams that are there; with a history, since it is fed a little later.
+        buckets = await Buckets.open(store, options.settings, history=RECORDED_COUNT)
         network = await stack.enter_async_context(Network(server.url)) if options.network else None
         marks = await stack.enter_async_context(asyncio.TaskGroup())
 
