@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from floodmark.core.nats_command import parser
+from floodmark.core.nats_command import main, parser
 
 LIMIT_S = 10.0
 
@@ -102,3 +102,13 @@ def test_option_that_is_no_word_of_a_configuration_is_a_usage_error(words: tuple
 
     assert caught.value.code == 2
     assert words[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "why"), [(["--port", "99999"], "invalid port"), (["--store", "/proc/none"], "could not create storage")])
+def test_server_that_cannot_start_says_why_in_one_line(words: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+
+    told = capsys.readouterr().err
+    assert told.startswith("nats-server did not start: ")
+    assert why in told
+    assert told.count("\n") == 1

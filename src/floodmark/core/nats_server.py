@@ -114,7 +114,8 @@ class EmbeddedNats:
                     await asyncio.sleep(0.01)  # the server tells through a file, which only looking finds
         except TimeoutError:
             pass
-        raise UsageError(f"nats-server did not come up within {_START_LIMIT_S:g} s: {(root / 'log').read_text()[-500:]}")
+        ended = f"did not come up within {_START_LIMIT_S:g} s" if process.returncode is None else "did not start"
+        raise UsageError(f"nats-server {ended}: {_last_words((root / 'log').read_text())}")
 
     async def _start_again(self, root: Path) -> None:
         """Whenever the server ends, start it again; one that ends at once is given more and more time."""
@@ -151,6 +152,17 @@ class EmbeddedNats:
                 await process.wait()
         if self._directory is not None:
             self._directory.cleanup()
+
+
+def _last_words(log: str) -> str:
+    """Why it ended, by its own log: its last line, without process, time and level.
+
+    >>> _last_words("[7] 2026/01/02 03:04:05.678901 [FTL] listen tcp: address 99999: invalid port")
+    'listen tcp: address 99999: invalid port'
+    """
+    lines = log.split("\n")
+    said = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+    return said.rpartition("] ")[2]
 
 
 def _ports_files(root: Path) -> list[Path]:

@@ -115,6 +115,12 @@ def test_settings_at_the_very_edge_are_taken(chosen: dict[str, Any]) -> None:
     assert Settings(**chosen) == msgspec.structs.replace(Settings(**chosen))
 
 
+@pytest.mark.parametrize("bucket", ["a.b", "a b", "a*", "früh"])
+def test_a_bucket_that_no_stream_can_be_named_after_is_refused(bucket: str) -> None:
+    with pytest.raises(InvalidSettingsError, match="becomes the name of a stream"):
+        Settings(election_bucket=bucket)
+
+
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
 @pytest.mark.parametrize("name", ["heartbeat_s", "rebalance_interval_s", "id_ttl_s", "startup_limit_s", "alert_repeat_s", "restart_ratio"])
 def test_a_value_that_is_no_time_or_ratio_is_refused_by_name(name: str, value: float) -> None:

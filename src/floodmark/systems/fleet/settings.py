@@ -147,6 +147,13 @@ def _contradictions(s: Settings) -> list[tuple[bool, str]]:
             not all(letter.isalnum() or letter in "-_" for letter in s.worker_prefix),
             f"worker_prefix = {s.worker_prefix!r} becomes part of keys and subjects: use letters, digits, - and _ only",
         ),
+        *(
+            (
+                not all(letter.isascii() and (letter.isalnum() or letter in "-_") for letter in bucket),
+                f"the bucket {bucket!r} becomes the name of a stream and part of subjects: use letters, digits, - and _ only",
+            )
+            for bucket in buckets
+        ),
         (len(set(buckets)) < len(buckets), f"the four buckets must be four, got {', '.join(buckets)}: keys and TTLs would mix"),
         (
             _below(s.heartbeat_ttl_s, LEAST_TTL_HEARTBEATS * s.heartbeat_s),
