@@ -293,7 +293,7 @@ def overlap_limit_s(plan: Plan) -> float:
     A leader that is lost within a round leaves records of two rounds until there is another leader.
     """
     weather = plan.weather
-    trouble = 0.0 if weather is CALM else 10.0 + 4 * weather.limit_s
+    trouble = 0.0 if weather is CALM else 5.0 + 2 * weather.limit_s  # a watch that broke is opened again, and tells late
     leaderless_s = plan.settings.election_timeout_s
     return leaderless_s + plan.settings.heartbeat_ttl_s * (1 + plan.clock_skew_ratio) + 4 * weather.consumer_limit_s + trouble + 0.5
 
