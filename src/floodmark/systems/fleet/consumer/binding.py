@@ -108,17 +108,19 @@ class Binding:
         await self._delete_if_ours(name)
 
     async def is_missing(self) -> bool:
-        """Look whether the server has our durable."""
-        return await self._control.holder(self.name) is None
+        """Look whether the server lacks our durable; while it is being made there is nothing to look for."""
+        return bool(self.name) and await self._control.holder(self.name) is None
 
     async def is_ours(self) -> bool:
-        """Look whether the server has our durable, and not that of another under our name."""
+        """Look whether the server has our durable, and not that of another under our name; while it is being made it counts as ours."""
+        if not self.name:
+            return True
         found = await self._control.holder(self.name)
         return found is not None and found.owner == self._control.owner
 
     async def has_lost(self, last: int) -> bool:
         """Tell if the server has delivered more than the delivery numbered `last`, or has no durable of ours."""
-        return await self._control.delivered(self.name) != last
+        return not self.name or await self._control.delivered(self.name) != last
 
     async def _delete_if_ours(self, name: str) -> None:
         found = await self._control.holder(name)
