@@ -48,7 +48,7 @@ PROFILES = {
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """One scenario. `words` and `seconds` may depend on the scale; `channels` partitions are under load, all of them if 0.
+    """One scenario. `words`, `seconds` and `must` may depend on the scale; `channels` partitions are under load, all of them if 0.
 
     With `rest` nothing may be going on when the load begins; `always` is what it must keep beside `must`.
     """
@@ -59,7 +59,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     words: str | Callable[[float], str]
     partitions: int
     seconds: float | Callable[[float], float]
-    must: tuple[str, ...]
+    must: tuple[str, ...] | Callable[[float], tuple[str, ...]]
     profile: str = "fast"
     args: tuple[str, ...] = ()
     per_process: int = 1
@@ -91,7 +91,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
             },
             population=Population(connections=1, subscriptions_per_connection=listened, channels=listened),
             phases=(Phase(arrival=Constant(rate_hz=max(RATE_HZ_LEAST, self.rate_hz * scale)), duration_s=seconds, payload_bytes=200),),
-            criteria=criteria(*self.must, *self.always),
+            criteria=criteria(*(self.must(scale) if callable(self.must) else self.must), *self.always),
             guarantee=Guarantee.AT_LEAST_ONCE,
             reconnect=self.reconnect,
             scale=scale,

@@ -85,7 +85,12 @@ FAULTS = (
         args=chosen(cold_start_s=10),
         settle_s=13.0,
         rate_hz=20.0,
-        must=(f"target.reassign_max_s < {DEFAULT_LIMIT}", "target.reassigned >= 1", "target.workers == 3", GIVEN),
+        must=lambda scale: (
+            f"target.reassign_max_s < {DEFAULT_LIMIT}",
+            f"target.reassigned == {turns(scale)}",
+            "target.workers == 3",
+            GIVEN,
+        ),
     ),
     Case(
         name="cascade",
