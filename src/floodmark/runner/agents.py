@@ -15,15 +15,17 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Generic, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Generic, TypeVar
 
 import msgspec
 
 from floodmark.core.errors import FloodmarkError, HarnessBugError, SystemUnderTestError, UsageError
 from floodmark.model.result import AgentResult
 from floodmark.runner import wire
-from floodmark.runner.remains import Remains
 from floodmark.runner.wire import Did, Do, Message, Outcome, Progress, Setup, Trouble
+
+if TYPE_CHECKING:
+    from floodmark.runner.remains import Remains  # brings numpy, which whoever only starts an agent's process does without
 
 START_LIMIT_S = 30.0
 QUIT_LIMIT_S = 8.0
