@@ -65,6 +65,7 @@ class Metric(enum.Enum):
     CONSUMER_HEALTHY = "consumer_healthy"
     CONSUMER_RECREATIONS = "consumer_recreations"
     CONSUMER_RECREATION_S = "consumer_recreation_s"
+    CONSUMER_GIVEN_UP = "consumer_given_up"
 
 
 class Meaning(NamedTuple):
@@ -116,6 +117,7 @@ TABLE: Final[Mapping[Metric, Meaning]] = {
     M.CONSUMER_HEALTHY: Meaning(Kind.GAUGE, "", "1 while failures and recreations stay below the threshold"),
     M.CONSUMER_RECREATIONS: Meaning(Kind.COUNT, "attempt, success, failure", "a consumer that was missing and made again"),
     M.CONSUMER_RECREATION_S: Meaning(Kind.DURATION_S, "", "how long that took"),
+    M.CONSUMER_GIVEN_UP: Meaning(Kind.COUNT, "", "messages whose last delivery failed, which stay in the stream"),
 }
 
 

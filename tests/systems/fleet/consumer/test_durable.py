@@ -562,6 +562,8 @@ def test_handler_that_fails_gets_the_message_again_before_what_follows_it_on_its
 def test_handler_that_fails_every_time_gives_the_message_up_and_goes_on_with_what_follows() -> None:
     async def play() -> None:
         entries: list[int] = []
+        told: list[Exception] = []
+        counters = Counters()
 
         async def handle(message: Message) -> None:
             entries.append(message.sequence)
@@ -570,14 +572,19 @@ def test_handler_that_fails_every_time_gives_the_message_up_and_goes_on_with_wha
 
         async with place() as here:
             await here.publish("in.x", 4)
-            async with DurableConsumer(here.nc, settings(batch_count=2), handle, on_error=lambda exc: None) as consumer:
+            async with DurableConsumer(here.nc, settings(batch_count=2), handle, metrics=counters, on_error=told.append) as consumer:
                 await consumer.update("w", parts("x"))
                 await until(lambda: 4 in entries, "what follows is handled")
                 await here.until_left(1)  # never acknowledged, and so still there to be looked at
                 counts = consumer.counts
 
             assert entries == [1, 1, 1, 2, 3, 4]
-            assert (counts.refused, counts.given_up) == (3, 1)
+            assert (counts.refused, counts.given_up, counters.counted(Metric.CONSUMER_GIVEN_UP)) == (3, 1, 1)
+            assert [str(exc) for exc in told] == [
+                "never",
+                "never",
+                "message 1 of in.x is given up: delivery 3 was its last and failed with ValueError('never'); it stays in the stream",
+            ]
 
     asyncio.run(play())
 

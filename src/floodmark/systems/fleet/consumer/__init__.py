@@ -5,6 +5,7 @@ from floodmark.systems.fleet.consumer.durable import DurableConsumer
 from floodmark.systems.fleet.consumer.errors import (
     ConsumerError,
     ConsumerStoppedError,
+    MessageGivenUpError,
     ServerError,
     TooManySubjectsError,
     UnsuitableStreamError,
@@ -22,6 +23,7 @@ __all__ = [
     "Counts",
     "DurableConsumer",
     "Message",
+    "MessageGivenUpError",
     "ServerError",
     "TooManySubjectsError",
     "UnsuitableStreamError",

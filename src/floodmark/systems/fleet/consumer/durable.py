@@ -63,7 +63,7 @@ class DurableConsumer:
         rng = rng or Random()
         binding = Binding(Control(nc, settings, f"{rng.getrandbits(64):016x}-{nc.client_id}"), settings)
         self._health = Health(settings, self._metrics, rng)
-        self._reader = Reader(settings, handler, on_error)
+        self._reader = Reader(settings, handler, on_error, self._metrics)
         self._feed = Feed(nc, settings, binding, self._reader, on_error)
         self._recovery = Recovery(self._feed, settings, self._health, self._metrics, on_error)
         self._newest = NOTHING  # what was asked for last

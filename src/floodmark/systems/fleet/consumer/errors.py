@@ -47,6 +47,20 @@ class ConsumerStoppedError(ConsumerError):
         return f"this consumer has stopped: {self.reason}"
 
 
+class MessageGivenUpError(ConsumerError):
+    """The handler failed at the last delivery that max_deliver_count allows: nobody is given the message until the durable is made anew."""
+
+    def __init__(self, subject: str, sequence: int, deliveries: int, cause: str) -> None:
+        super().__init__(subject, sequence, deliveries, cause)
+        self.subject, self.sequence, self.deliveries, self.cause = subject, sequence, deliveries, cause
+
+    def __str__(self) -> str:
+        return (
+            f"message {self.sequence} of {self.subject} is given up: delivery {self.deliveries} was its last and failed with {self.cause}; "
+            "it stays in the stream"
+        )
+
+
 class UnsuitableStreamError(ConsumerError):
     """A stream on which no partition could go from one worker to another without loss."""
 

@@ -13,11 +13,13 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from floodmark.systems.fleet.consumer.errors import MessageGivenUpError
 from floodmark.systems.fleet.consumer.finished import Finished
 from floodmark.systems.fleet.consumer.message import ACK, NAK, Message
 from floodmark.systems.fleet.consumer.naming import Subjects
 from floodmark.systems.fleet.consumer.order import Order
 from floodmark.systems.fleet.consumer.settings import ConsumerSettings
+from floodmark.systems.fleet.metrics import Metric, Metrics, NullMetrics
 
 Handler = Callable[[Message], Awaitable[None]]
 Told = Callable[[Exception], None]
@@ -36,7 +38,7 @@ class Counts(msgspec.Struct, kw_only=True):
 class Reader:
     """The handling of one worker's messages; it outlives durables and pulls."""
 
-    def __init__(self, settings: ConsumerSettings, handler: Handler, on_error: Told) -> None:
+    def __init__(self, settings: ConsumerSettings, handler: Handler, on_error: Told, metrics: Metrics | None = None) -> None:
         self.counts = Counts()
         self.owned = Subjects()
         self.floors: dict[str, int] = {}
@@ -44,6 +46,7 @@ class Reader:
         self._settings = settings
         self._handler = handler
         self._on_error = on_error
+        self._metrics = metrics or NullMetrics()
         self._finished = Finished(settings.remembered_count)
         self._current: Message | None = None
         self._idle: asyncio.Future[None] | None = None
@@ -116,9 +119,11 @@ class Reader:
         most = self._settings.max_deliver_count
         if message.deliveries >= most > 0:
             self.counts.given_up += 1
+            self._metrics.count(Metric.CONSUMER_GIVEN_UP)
+            self._on_error(MessageGivenUpError(message.subject, message.sequence, message.deliveries, repr(exc)))
         else:
             self.order.failed(message, asyncio.get_running_loop().time() + self._settings.ack_wait_s / 2)
-        self._on_error(exc)
+            self._on_error(exc)
         if self._settings.manual_ack:
             await message.nak()
         else:
