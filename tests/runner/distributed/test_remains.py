@@ -123,7 +123,9 @@ def test_clock_that_nobody_looks_at_again_may_have_drifted_since() -> None:
 
 def here(name: str) -> Here:
     """What an agent answers."""
-    return Here(name=name, host="m1", version="1", worker="w", capacity=1, playing=0, run="r", number=0, now_ns=0, rss_bytes=0, cpu_s=0)
+    return Here(
+        name=name, token="t", host="m1", version="1", worker="w", capacity=1, playing=0, run="r", number=0, now_ns=0, rss_bytes=0, cpu_s=0
+    )
 
 
 def known_with(uncertainty_ns: int) -> Known:

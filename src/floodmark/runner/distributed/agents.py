@@ -105,6 +105,8 @@ class RemoteAgents(Lines[Away]):
         for agent in self._roll.known.values():
             if agent.here.version != __version__:
                 raise UsageError(
+            if agent.twins:
+                raise UsageError(f"two agents are called {agent.here.name}; give each a --name of its own, or none")
                     f"agent {agent.here.name} on {agent.here.host} is floodmark {agent.here.version}, this is {__version__}; "
                     "both ends must be of one version"
                 )

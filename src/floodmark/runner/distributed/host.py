@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -43,6 +44,7 @@ class Host:
 
     def __init__(self, client: Client, *, name: str, capacity: int, folder: Path, tell: Callable[[str], None]) -> None:
         self.name = name
+        self._token = secrets.token_hex(8)
         self.capacity = capacity
         self.worker = ""
         """Its place in the fleet, once it has one."""
@@ -96,6 +98,7 @@ class Host:
         self._note(roll)
         here = Here(
             name=self.name,
+            token=self._token,
             host=socket.gethostname(),
             version=__version__,
             worker=self.worker,

@@ -26,6 +26,9 @@ class Known:
         self.here = here
         self.offset = Offset()
         self.trips: list[RoundTrip] = []
+        self.doubted = False
+        """Whether another one answered by this name, which is not heard before this one was told to be lost."""
+        self.twins = False
         self.unanswered = 0
         self.rss_bytes_peak = 0
         self.cpu_s_first = here.cpu_s
@@ -43,6 +46,7 @@ class Known:
     def heard(self, here: Here) -> None:
         """It has answered."""
         self.here = here
+        self.twins = self.twins or self.doubted
         self.unanswered = 0
         self.rss_bytes_peak = max(self.rss_bytes_peak, here.rss_bytes)
 
@@ -67,7 +71,10 @@ class RollCall:
         """Take an answer: to us, or to another runner's call."""
         heard_ns = time.monotonic_ns()
         agent = self.known.get(here.name)
-        if agent is None:
+        if agent is not None and agent.here.token != here.token and agent.unanswered <= SILENT_ROLLS:
+            agent.doubted = True  # one that came in its place, or two of one name: whether it answers again will tell
+            return
+        if agent is None or agent.here.token != here.token:
             agent = self.known[here.name] = Known(here)
         agent.heard(here)
         asked_ns = self._asked_ns.get(here.number) if here.run == self._run else None

@@ -33,9 +33,11 @@ class Roll(msgspec.Struct, frozen=True, kw_only=True):
 
 class Here(msgspec.Struct, frozen=True, kw_only=True):
     """An agent: `number` is that of the call, `now_ns` its monotonic clock when it heard it. It plays at most `capacity` slices at once and
-    has `playing` now. `worker` is its place in the fleet, empty until it has one. What it costs is its own process and its slices'."""
+    has `playing` now. `worker` is its place in the fleet, empty until it has one. What it costs is its own process and its slices'. `token`
+    is of this one process: two agents of one name would be taken for one, with two clocks."""
 
     name: str
+    token: str
     host: str
     version: str
     worker: str
