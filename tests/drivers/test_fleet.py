@@ -202,6 +202,8 @@ async def test_connect_a_second_agent_waits_for_the_first_and_says_nothing() -> 
 async def test_connect_another_run_on_the_same_server_begins_a_record_of_its_own() -> None:
     async with hosting() as (url, host):
         connection = await driver().connect(url, "fm7.0", Recorder(), limit_s=10)
+        for worker in ("worker-0", "worker-1", "worker-0"):  # which is late, and none of the later run's
+            await host.js.publish("out.p0", b"", headers={"Fm-Worker": worker})
         await connection.close()
         host.workers.clear()
         later = driver()
@@ -211,6 +213,7 @@ async def test_connect_another_run_on_the_same_server_begins_a_record_of_its_own
 
         assert figures is not None
         assert figures["words_said"] == 1
+        assert "overlap_messages" not in figures
         await connection.close()
 
 

@@ -44,7 +44,7 @@ async def read_record(desk: Desk, *, partitions_count: int, settle_s: float, scr
             partitions_count=partitions_count,
             settle_s=settle_s,
             heartbeat_ttl_s=heartbeat_ttl_s,
-            deliveries=[_delivery(one) for one in given],
+            deliveries=[_delivery(one) for one in given if one.at_s >= messages[0].at_s],  # not those of an earlier run
             script_count=script_count,
             queued_count=queued_count,
             missed_count=missed(messages, newest) if newest is not None else None,
