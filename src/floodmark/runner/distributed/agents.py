@@ -28,7 +28,7 @@ from floodmark.model.result import AgentResult
 from floodmark.runner import wire
 from floodmark.runner.agents import START_AHEAD_NS, START_LIMIT_S, Lines
 from floodmark.runner.distributed.carrier import Carrier
-from floodmark.runner.distributed.clocks import between_agents_ns
+from floodmark.runner.distributed.clocks import Offset, between_agents_ns
 from floodmark.runner.distributed.line import AgentLostError, Away, how_it_ended, without_connections
 from floodmark.runner.distributed.nats import connect
 from floodmark.runner.distributed.roll import Known, RollCall
@@ -75,6 +75,8 @@ class RemoteAgents(Lines[Away]):
         self._setups: list[Setup] = []
         self._played: dict[str, list[int]] = {}
         self._lost: dict[str, list[int]] = {}
+        self._clocks: list[Offset] = []
+        """The clock of each agent that ever played; one that came again by its old name has another."""
         self._piece_bytes = PIECE_BYTES
         self._closing = False
         self._stir = asyncio.Event()
@@ -103,10 +105,10 @@ class RemoteAgents(Lines[Away]):
 
     def _room(self) -> int:
         for agent in self._roll.known.values():
-            if agent.here.version != __version__:
-                raise UsageError(
             if agent.twins:
                 raise UsageError(f"two agents are called {agent.here.name}; give each a --name of its own, or none")
+            if agent.here.version != __version__:
+                raise UsageError(
                     f"agent {agent.here.name} on {agent.here.host} is floodmark {agent.here.version}, this is {__version__}; "
                     "both ends must be of one version"
                 )
@@ -133,6 +135,8 @@ class RemoteAgents(Lines[Away]):
             self._require_reach(line)
         if not all(known is not None and known.offset.known for known in map(self._holder, self._agents)):
             await self._roll.look()  # one that came after the first look: its clock is not to be taken for ours
+        for line in self._agents:
+            self._note_clock(line)
         ready = [self._expect(line, 0) for line in self._agents]
         for line in self._agents:
             line.send(self._setup(line))
@@ -153,6 +157,11 @@ class RemoteAgents(Lines[Away]):
         return msgspec.structs.replace(
             self._setups[line.index], clock_shift_ns=shift_ns, clock_error_ns=2 * self.clock_error_ns(), life=line.life
         )
+
+    def _note_clock(self, line: Away) -> None:
+        known = self._holder(line)
+        if known is not None and all(known.offset is not clock for clock in self._clocks):
+            self._clocks.append(known.offset)
 
     def _holder(self, line: Away) -> Known | None:
         return self._roll.known.get(line.claim.name) if line.claim is not None else None
@@ -280,6 +289,7 @@ class RemoteAgents(Lines[Away]):
             async with asyncio.timeout(TAKE_OVER_LIMIT_S):
                 await line.claimed.wait()
             await self._roll.look()
+            self._note_clock(line)
             ready = self._expect(line, 0)
             line.between = False
             line.tell(self._setup(line))
@@ -321,8 +331,7 @@ class RemoteAgents(Lines[Away]):
 
     def clock_error_ns(self) -> int:
         """By how much a latency between two agents may be wrong; what one of them stamped is received after its end as well."""
-        played = [known for name, known in self._roll.known.items() if name in self._played]
-        return between_agents_ns(known.offset.uncertainty_ns for known in played)
+        return between_agents_ns(clock.uncertainty_ns for clock in self._clocks)
 
     def results(self) -> tuple[AgentResult, ...]:
         """What is to be said of each agent that played."""
