@@ -511,6 +511,16 @@ def test_overlap_a_clean_handover_has_none() -> None:
     assert (figures["handovers"], figures["overlap_messages"], figures["overlap_max_s"]) == (1, 0, 0)
 
 
+def test_overlap_without_a_handover_has_no_length() -> None:
+    made = crashed()
+    made.deliver("b", 2, 4.0, 4.9)
+
+    figures = figures_of(made.record())
+
+    assert (figures["handovers"], figures["overlap_messages"]) == (0, 0)
+    assert "overlap_max_s" not in figures
+
+
 def test_overlap_one_who_was_given_it_again_is_no_former_owner() -> None:
     made = crashed()
     made.assign(10.0, a=[0, 1], b=[2, 3])
