@@ -25,6 +25,7 @@ from tests.systems.fleet.consumer.places import parts
 
 SEEDS_COUNT = 20
 TURNS_COUNT = 25
+BACKLOG_COUNT = 100
 CALM_LIMIT_S = 120.0
 SETTINGS = {
     **{"operation_s": 0.3, "fetch_s": 2.0, "jitter_s": 0.05, "backoff_s": 0.02},
@@ -94,6 +95,9 @@ class World:
 
     async def publish(self) -> None:
         while not self.calm:
+            if len(self.server.messages) >= BACKLOG_COUNT:
+                await asyncio.sleep(0.05)
+                continue
             name = self.rng.choice(NAMES[:4])
             self.server.store(f"in.{name}", b"%d" % self.diary.published[name])
             self.diary.published[name] += 1
