@@ -182,7 +182,7 @@ def test_smoke_of_the_honest_fleet_passes(tmp_path: Path) -> None:
         ("smoke", ("--lie", "lose=1"), "target.coverage_gaps == 0"),
         ("smoke", ("--lie", "drop=10"), "lost == 0"),
         ("loss", ("--set", "heartbeat_ttl_s=2.5", "--set", "emergency_grace_s=2"), "target.reassign_max_s < 2.4s"),
-        ("unchanged", ("--lie", "stale=1"), "target.stale_writes == 0"),
+        ("smoke", ("--lie", "stale=1"), "target.stale_writes == 0"),
     ],
 )
 def test_scenario_against_a_fleet_that_is_broken_in_its_way_fails(name: str, more: tuple[str, ...], criterion: str, tmp_path: Path) -> None:

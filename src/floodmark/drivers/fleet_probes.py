@@ -7,7 +7,7 @@ when nothing has come out for SILENT_S: then it is not under way any more.
 
 from __future__ import annotations
 
-SILENT_S = 3.0
+SILENT_S = 1.5
 _NANOSECONDS = 1_000_000_000
 
 
@@ -15,10 +15,10 @@ class Probes:
     """The probes of all connections of one agent, by channel; `heard_ns` is when something came out last.
 
     >>> probes = Probes()
-    >>> probes.due("fm1.0", 0), probes.due("fm1.0", 2_000_000_000)
+    >>> probes.due("fm1.0", 0), probes.due("fm1.0", 1_000_000_000)
     (True, False)
-    >>> probes.heard_ns = 1_500_000_000
-    >>> probes.due("fm1.0", 4_000_000_000), probes.due("fm1.0", 5_000_000_000)
+    >>> probes.heard_ns = 800_000_000
+    >>> probes.due("fm1.0", 2_000_000_000), probes.due("fm1.0", 2_500_000_000)
     (False, True)
     """
 
