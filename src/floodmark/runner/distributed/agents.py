@@ -194,7 +194,7 @@ class RemoteAgents(Lines[Away]):
         if line.error is not None:
             return "the run is over"
         if line.claim is not None and not line.between:
-            self._lose(line, f"the fleet gave its slice to agent {claim.name}")
+            self._lose(line, f"the fleet gave its slice to agent {claim.name}", room=True)
             if not line.between:
                 return "the run is over"
         line.claim = claim
@@ -256,7 +256,14 @@ class RemoteAgents(Lines[Away]):
                 lost = "" if self._client is not None and self._client.is_connected else "; the connection to NATS is lost"
                 self._lose(line, f"nothing was heard of it for 4 s{lost}")
 
-    def _lose(self, line: Away, why: str) -> None:
+    def _may_take(self, agent: Known) -> bool:
+        """Whether it has room, or has begun what we do not know of: that may be this very slice, and its claim on the way."""
+        if agent.silent or agent.here.leaving:
+            return False
+        known = sum(line.claim is not None and line.claim.name == agent.here.name and not line.ended for line in self._agents)
+        return agent.room > 0 or agent.here.playing > known
+
+    def _lose(self, line: Away, why: str, *, room: bool = False) -> None:
         known = self._holder(line)
         name, host = (known.here.name, known.here.host) if known is not None else ("?", "?")
         error = AgentLostError(name, host, line.index, why)
@@ -269,7 +276,7 @@ class RemoteAgents(Lines[Away]):
         self._lost.setdefault(name, []).append(line.index)
         if known is not None:
             known.offset.unseen(time.monotonic_ns())
-        room = sum(agent.room for agent in self._roll.known.values() if known is None or agent is not known)
+        room = room or any(self._may_take(agent) for agent in self._roll.known.values() if agent is not known)
         if self._take_over and line.steps.phase is not None and line.life + 1 < LIVES and room:
             self.notes.append(str(error))
             line.between, line.life, line.lost_s = True, line.life + 1, time.monotonic()
