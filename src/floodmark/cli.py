@@ -23,6 +23,7 @@ import uvloop
 from floodmark import __version__, listing, suites
 from floodmark.agent_command import agent
 from floodmark.core.errors import UsageError
+from floodmark.core.nats_client import without_login
 from floodmark.core.tasks import group
 from floodmark.exits import end_with
 from floodmark.faults.wire.parse import is_mapping, parse_fault, parse_mapping
@@ -332,7 +333,7 @@ def _replay(seed: int) -> str:
     arguments = sys.argv[1:]
     if "--seed" not in arguments and not any(argument.startswith("--seed=") for argument in arguments):
         arguments = [*arguments, "--seed", str(seed)]
-    return shlex.join(["floodmark", *arguments])
+    return shlex.join(["floodmark", *map(without_login, arguments)])
 
 
 @app.command()

@@ -8,7 +8,7 @@ import pytest
 from nats.aio.client import Client
 from nats.errors import Error, NoServersError
 
-from floodmark.core.nats_client import close_for_good, connect_for_good
+from floodmark.core.nats_client import close_for_good, connect_for_good, without_login
 from floodmark.core.nats_server import EmbeddedNats
 
 LIMIT_S = 15.0
@@ -134,3 +134,17 @@ def test_connect_for_good_to_what_is_no_url_raises_and_leaves_no_task() -> None:
 
 def test_close_for_good_of_a_client_that_never_began_is_no_error() -> None:
     asyncio.run(close_for_good(Client()))
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("nats://user:s3cret@a:4222", "nats://***@a:4222"),
+        ("tls://t0ken@a,nats://u:p@b:1", "tls://***@a,nats://***@b:1"),
+        ("--nats=nats://u:p@b", "--nats=nats://***@b"),
+        ("nats://a:4222", "nats://a:4222"),
+        ("mail@host", "mail@host"),
+    ],
+)
+def test_login_is_taken_out_of_what_is_shown(url: str, shown: str) -> None:
+    assert without_login(url) == shown

@@ -9,6 +9,7 @@ Not here: the import of nats-py, which whoever has a client has done.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 
 _TRIES_COUNT = 20
 _TRIES = "max_reconnect_attempts"
+_LOGIN = re.compile(r"((?:nats|tls)://)[^/@\s,]*@")
+
+
+def without_login(text: str) -> str:
+    """Take user, password or token out of the URLs of servers, for whatever is shown or kept.
+
+    >>> without_login("nats://user:secret@a:4222,nats://b")
+    'nats://***@a:4222,nats://b'
+    """
+    return _LOGIN.sub(r"\1***@", text)
 
 
 async def connect_for_good(client: Client, url: str, *, limit_s: float, tries_count: int = _TRIES_COUNT, **options: Any) -> None:

@@ -187,7 +187,8 @@ def _renewed(later: list[Note], token: object, struck_s: float, until_s: float) 
 def overlap(record: Record) -> dict[str, float]:
     """How long the former owner of a partition went on handing messages on after the new one had begun.
 
-    Empty without deliveries, and without a handover nothing is said of how long. From the messages themselves, by the server's clock: the record says who should, they say who did.
+    Empty without deliveries, and without a handover nothing is said of how long. From the messages themselves, by the server's clock:
+    the record says who should, they say who did.
     """
     if not record.deliveries:
         return {}

@@ -26,7 +26,7 @@ from nats.errors import Error
 
 from floodmark.core import tasks
 from floodmark.core.errors import UsageError
-from floodmark.core.nats_client import close_for_good
+from floodmark.core.nats_client import close_for_good, without_login
 from floodmark.runner.distributed.host import Host
 from floodmark.runner.distributed.nats import connect
 from floodmark.systems.fleet import CutOff, NotLeaderError, Partition, Settings, StoreError, Worker
@@ -136,7 +136,7 @@ async def agent(order: Order, tell: Callable[[str], None]) -> None:
         finally:
             await store.aclose()
     except (StoreError, FleetError) as exc:
-        raise UsageError(f"agent {name} cannot take part at {order.nats}: {exc}") from exc
+        raise UsageError(f"agent {name} cannot take part at {without_login(order.nats)}: {exc}") from exc
     except asyncio.CancelledError:
         tell(f"agent {name} has left")
         raise
@@ -149,7 +149,7 @@ async def _require_jetstream(client: Client, url: str) -> None:
         await client.request("$JS.API.INFO", b"", timeout=JETSTREAM_LIMIT_S)
     except (Error, TimeoutError) as exc:
         raise UsageError(
-            f"the NATS server at {url} has no JetStream, where agents keep who plays what; start nats-server --jetstream"
+            f"the NATS server at {without_login(url)} has no JetStream, where agents keep who plays what; start nats-server --jetstream"
         ) from exc
 
 
@@ -161,7 +161,8 @@ async def _take_part(order: Order, host: Host, store: NatsStore, tell: Callable[
         group.create_task(host.run())
         async with worker:
             host.worker = worker.worker_id
-            tell(f"agent {host.name} is there, with room for {order.capacity} slice{'s' if order.capacity != 1 else ''}, at {order.nats}")
+            room = f"{order.capacity} slice{'s' if order.capacity != 1 else ''}"
+            tell(f"agent {host.name} is there, with room for {room}, at {without_login(order.nats)}")
             await _lead(worker, host, news)
 
 

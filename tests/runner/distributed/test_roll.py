@@ -9,6 +9,7 @@ import pytest
 from floodmark import __version__
 from floodmark.core.errors import UsageError
 from floodmark.runner.distributed.agents import RemoteAgents
+from floodmark.runner.distributed.nats import connect
 from floodmark.runner.distributed.roll import RollCall
 from floodmark.runner.distributed.words import SILENT_ROLLS, Here, Roll
 
@@ -85,3 +86,12 @@ def test_room_with_twins_is_refused_in_one_sentence() -> None:
             agents._room()
 
     asyncio.run(main())
+
+
+def test_what_is_said_of_a_server_shows_no_password() -> None:
+    with pytest.raises(UsageError) as refused:
+        asyncio.run(connect("nats://user:s3cret@127.0.0.1:1", "test"))
+
+    assert "no NATS server at nats://***@127.0.0.1:1: " in str(refused.value)
+    assert "s3cret" not in str(refused.value)
+    assert "s3cret" not in RemoteAgents("nats://user:s3cret@a", lambda index, progress: None)._too_few(2)

@@ -23,7 +23,7 @@ from nats.aio.msg import Msg
 
 from floodmark import __version__
 from floodmark.core.errors import FloodmarkError, SystemUnderTestError, UsageError
-from floodmark.core.nats_client import close_for_good
+from floodmark.core.nats_client import close_for_good, without_login
 from floodmark.model.result import AgentResult
 from floodmark.runner import wire
 from floodmark.runner.agents import START_AHEAD_NS, START_LIMIT_S, Lines
@@ -118,9 +118,8 @@ class RemoteAgents(Lines[Away]):
         there = [agent for agent in self._roll.known.values() if not agent.silent]
         came = f"{len(there)} agent{'s' if len(there) != 1 else ''} with room for {self._room()} slices" if there else "no agent"
         asked = f"{count} slice{'s are' if count != 1 else ' is'}"
-        return (
-            f"{came} came within {self._wait_limit_s:g} s where {asked} to be played; start more with `floodmark agent --nats {self._url}`"
-        )
+        more = f"start more with `floodmark agent --nats {without_login(self._url)}`"
+        return f"{came} came within {self._wait_limit_s:g} s where {asked} to be played; {more}"
 
     async def start(self, setups: list[Setup], group: asyncio.TaskGroup) -> None:
         self._setups = [msgspec.structs.replace(setup, lives=LIVES if self._take_over else 1) for setup in setups]

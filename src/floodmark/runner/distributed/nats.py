@@ -8,7 +8,7 @@ from nats.aio.client import Client
 from nats.errors import Error
 
 from floodmark.core.errors import UsageError
-from floodmark.core.nats_client import connect_for_good
+from floodmark.core.nats_client import connect_for_good, without_login
 
 CONNECT_LIMIT_S = 3.0
 _log = logging.getLogger("floodmark.nats")
@@ -29,7 +29,6 @@ async def connect(url: str, name: str) -> Client:
             client, url, limit_s=CONNECT_LIMIT_S, name=name, error_cb=failed, connect_timeout=2, reconnect_time_wait=1, ping_interval=5
         )
     except (OSError, TimeoutError, ValueError, Error) as exc:
-        raise UsageError(
-            f"no NATS server at {url}: {reason or str(exc) or type(exc).__name__}; start one, or give another URL with --nats"
-        ) from exc
+        why = reason or str(exc) or type(exc).__name__
+        raise UsageError(f"no NATS server at {without_login(url)}: {why}; start one, or give another URL with --nats") from exc
     return client
