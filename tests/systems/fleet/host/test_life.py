@@ -106,6 +106,7 @@ def test_server_given_is_used_and_left_alone() -> None:
         (["--profile", "nope"], "no profile 'nope'; there are: default"),
         (["--set", "heartbeat_s=-1"], "heartbeat_s must be finite and more than 0"),
         (["--nats", "nats://127.0.0.1:1"], "connect to nats://127.0.0.1:1"),
+        (["--nats", "nats://user:secret@127.0.0.1:1"], "connect to nats://***@127.0.0.1:1"),
     ],
 )
 def test_host_with_a_wrong_option_says_so_in_one_sentence_with_code_two(args: list[str], sentence: str) -> None:
@@ -117,3 +118,14 @@ def test_host_with_a_wrong_option_says_so_in_one_sentence_with_code_two(args: li
     assert sentence in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(("url", "loaded"), [("nats://127.0.0.1:1", False), ("ws://127.0.0.1:1", True)])
+def test_host_loads_what_web_sockets_need_only_for_web_sockets(url: str, loaded: bool) -> None:
+    look = (
+        f"import sys; sys.argv += ['--nats', '{url}']; import floodmark.systems.fleet.host.__main__; print('aiohttp.client' in sys.modules)"
+    )
+
+    said = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=60)
+
+    assert said.stdout.strip() == str(loaded)

@@ -9,7 +9,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from floodmark.core.errors import FloodmarkError
-from floodmark.core.nats_client import close_for_good, connect_for_good
+from floodmark.core.nats_client import close_for_good, connect_for_good, without_login
 from floodmark.systems.fleet.host import wire
 from floodmark.systems.fleet.host.faulty import FaultyStore
 from floodmark.systems.fleet.host.lying import OF_LEADERS, LyingStore
@@ -46,7 +46,7 @@ async def _connected(url: str, name: str) -> Client:
     try:
         await connect_for_good(client, url, limit_s=CONNECT_LIMIT_S, name=name, error_cb=_note, reconnect_time_wait=RECONNECT_S)
     except (TimeoutError, OSError, nats.errors.Error) as exc:
-        raise StoreUnavailableError(f"connect to {url}", str(exc) or f"no answer within {CONNECT_LIMIT_S:g} s") from exc
+        raise StoreUnavailableError(f"connect to {without_login(url)}", str(exc) or f"no answer within {CONNECT_LIMIT_S:g} s") from exc
     return client
 
 

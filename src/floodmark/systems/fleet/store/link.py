@@ -16,7 +16,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from floodmark.core.nats_client import close_for_good, connect_for_good
+from floodmark.core.nats_client import close_for_good, connect_for_good, without_login
 from floodmark.systems.fleet.store.base import StoreUnavailableError
 
 RECONNECT_S = 0.25
@@ -69,7 +69,7 @@ class Link:
             except (TimeoutError, OSError, nats.errors.Error) as exc:
                 if loop.time() >= until_s:
                     why = link._last_error or str(exc) or f"no answer within {connect_s:g} s"
-                    raise StoreUnavailableError(f"connect to {url}", why) from exc
+                    raise StoreUnavailableError(f"connect to {without_login(url)}", why) from exc
             else:
                 return link
 
