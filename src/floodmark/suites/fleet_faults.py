@@ -61,7 +61,7 @@ FAULTS = (
         partitions=12,
         seconds=9.0,
         profile="emergency-fast",
-        must=("target.workers == 2", "target.assigned == 12", "target.reassign_max_s < 2.5s", "target.reassigned >= 1", GIVEN),
+        must=("target.workers == 2", "target.assigned == 12", "target.reassign_max_s < 2.5s", "target.reassigned == 2", GIVEN),
     ),
     Case(
         name="crash",
