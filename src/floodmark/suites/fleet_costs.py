@@ -17,7 +17,7 @@ LEVEL_S = 6.0
 WORKER_LEVELS = (1, 5, 10, 20, 30)
 PARTITION_LEVELS = (50, 100, 200, 500, 1000)
 CONFIGURATIONS = ((1, 100), (5, 100), (10, 100), (10, 500), (25, 500), (50, 500))
-IDS_TTL = chosen(heartbeat_s=0.09, heartbeat_ttl_s=0.25, emergency_grace_s=0.15)
+IDS_TTL = chosen(heartbeat_s=0.1, heartbeat_ttl_s=0.25, emergency_grace_s=0.15)
 
 
 def looks(from_s: float, to_s: float, every_s: float) -> list[str]:
