@@ -165,10 +165,10 @@ COSTS = (
         text="two workers over twenty partitions for three seconds: everything is wired up",
         words="0 start 2",
         partitions=20,
-        seconds=lambda scale: max(1.5, 3.0 * scale),
+        seconds=lambda scale: max(1.0, 3.0 * scale),
         settle_s=2.0,
         must=("target.workers == 2", "target.assigned == 20", "target.leaders == 1", "duplicated == 0"),
-        quick_scale=0.5,
+        quick_scale=0.35,
     ),
     Case(
         name="id-churn",
