@@ -17,7 +17,7 @@ import contextlib
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from floodmark.core import tasks
 from floodmark.systems.fleet.errors import NotLeaderError, PublishError, WatcherError
@@ -34,7 +34,9 @@ from floodmark.systems.fleet.settings import Handover as HandoverMode
 from floodmark.systems.fleet.settings import Settings
 from floodmark.systems.fleet.states import CALCULATOR_STEPS, CalculatorState
 from floodmark.systems.fleet.store.base import Bucket, Entry, StoreError, StoreUnavailableError
-from floodmark.systems.fleet.strategy.base import Strategy
+
+if TYPE_CHECKING:  # numpy comes with it
+    from floodmark.systems.fleet.strategy.base import Strategy
 
 RETRY_FIRST_S: Final = 0.1
 RETRY_MOST_S: Final = 1.0  # and half a heartbeat at most: a loss that is confirmed meanwhile must not wait for long

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING
 
 from floodmark.systems.fleet.errors import FleetError
 from floodmark.systems.fleet.partition import Partition
-from floodmark.systems.fleet.strategy.base import Strategy
+
+if TYPE_CHECKING:  # numpy comes with it
+    from floodmark.systems.fleet.strategy.base import Strategy
 
 Keys = tuple[str, ...]
 Held = Mapping[str, Sequence[Partition]]
