@@ -404,6 +404,31 @@ def test_reassign_what_is_never_given_away_is_counted_and_has_no_time() -> None:
     assert "reassign_max_s" not in figures
 
 
+def test_reassign_who_is_dead_as_well_is_no_new_owner() -> None:
+    made = crashed(given_s=None)
+    made.do(5.0, "kill", "c")
+    made.beat("c", 0.9, 5.0)
+    made.assign(7.0, lifecycle="emergency", a=[0, 1, 2], c=[3])
+
+    figures = figures_of(made.record())
+    assert (figures["reassigned"], figures["not_reassigned"]) == (0, 1)
+    assert "reassign_max_s" not in figures
+
+    made.assign(9.0, lifecycle="emergency", a=[0, 1, 2, 3])
+    figures = figures_of(made.record())
+    assert (figures["reassigned"], figures["not_reassigned"]) == (1, 0)
+    assert figures["reassign_max_s"] == pytest.approx(4.0)
+
+
+def test_reassign_who_beats_again_only_later_is_no_new_owner_yet() -> None:
+    made = crashed(given_s=None)
+    made.beat("c", 0.9, 5.0)
+    made.beat("c", 15.0, 20.0)
+    made.assign(7.0, lifecycle="emergency", a=[0, 1, 2], c=[3])
+
+    assert figures_of(made.record())["not_reassigned"] == 1
+
+
 def test_reassign_a_worker_that_is_back_at_once_is_a_blip() -> None:
     made = calm()
     made.notes = [note for note in made.notes if note.kind != "heartbeat"]

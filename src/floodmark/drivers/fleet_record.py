@@ -199,6 +199,12 @@ class Record:
             return None
         return notes[place]
 
+    def beats_on(self, worker: str, at_s: float) -> bool:
+        """Whether a worker beat after a moment, before its heartbeat of then would have expired."""
+        times_s, notes = self.beats.get(worker, ([], []))
+        begin, end = bisect_right(times_s, at_s), bisect_right(times_s, at_s + self.heartbeat_ttl_s + ALIVE_SLACK_S)
+        return any(note.value is not None for note in notes[begin:end])
+
     def back_s(self, worker: str, struck_s: float) -> float | None:
         """When a worker that was struck beat again; None for never, also where another one has its identity by now."""
         return next((note.at_s for note, heir in self._beats_after(worker, struck_s) if not heir), None)

@@ -104,7 +104,7 @@ def reassignment(record: Record) -> dict[str, float]:
             held = _held_at(record, worker, word.at_s)
             if not held:
                 continue
-            at_s = [_next_owner_s(gains[name], worker, word.at_s) for name in held]
+            at_s = [_next_owner_s(record, gains[name], worker, word.at_s) for name in held]
             given_s = [one for one in at_s if one is not None]
             if len(given_s) == len(at_s):
                 took_s.append(max(given_s) - word.at_s)
@@ -146,9 +146,10 @@ def _held_at(record: Record, worker: str, at_s: float) -> dict[str, int]:
     return held
 
 
-def _next_owner_s(gains: list[tuple[float, str]], worker: str, since_s: float) -> float | None:
+def _next_owner_s(record: Record, gains: list[tuple[float, str]], worker: str, since_s: float) -> float | None:
+    """When another worker was given it that beat afterwards: one that is dead as well owns nothing."""
     for at_s, owner in gains:
-        if at_s > since_s and owner != worker:
+        if at_s > since_s and owner != worker and record.beats_on(owner, at_s):
             return at_s
     return None
 
