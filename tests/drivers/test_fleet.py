@@ -12,7 +12,6 @@ from floodmark.core.nats_server import EmbeddedNats
 from floodmark.drivers.base import RefusedError, Wanted
 from floodmark.drivers.fleet import FleetDriver, partition_of
 from floodmark.drivers.fleet_play import share_bytes
-from floodmark.drivers.fleet_wire import place_of_reply
 from tests.drivers.fleet_host import hosting, serving
 from tests.drivers.harness import Recorder, eventually, on_loop, stamped, tcp_server
 
@@ -262,8 +261,6 @@ def test_options_that_make_no_sense_are_one_sentence() -> None:
         FleetDriver({"script": "5 kil leader"})
 
 
-def test_parts_names_and_places() -> None:
+def test_parts_partitions_and_shares() -> None:
     assert partition_of("fm1a2b.17") == "p17"
-    assert place_of_reply(b"$JS.ACK.FM_OUT.fm1.1.42.7.1500000000.0") == (42, 1.5)
-    assert place_of_reply(b"$JS.ACK.hub.acc.FM_OUT.fm1.1.42.7.1500000000.0.xyz") == (42, 1.5)
     assert share_bytes(2**22 + 1) is None

@@ -13,7 +13,6 @@ from floodmark.drivers import build, jetstream
 from floodmark.drivers.base import Options, RefusedError
 from floodmark.drivers.jetstream import JetStreamConnection, JetStreamDriver
 from floodmark.drivers.jetstream_api import ask
-from floodmark.drivers.jetstream_consumers import stream_sequence
 from floodmark.drivers.nats import NOBODY
 from floodmark.drivers.nats_address import ADDRESS_DEFAULTS, address_of
 from floodmark.drivers.nats_socket import Answer, NatsSocket, open_nats
@@ -314,14 +313,6 @@ async def test_tidy_with_keep_or_a_stream_of_the_users_leaves_it(url: str) -> No
     await JetStreamDriver({"stream": f"floodmark-{channels[0].partition('.')[0]}"}).tidy(url, channels)
 
     assert f"floodmark-{channels[0].partition('.')[0]}" in (await asked(url, "STREAM.NAMES"))["streams"]
-
-
-@pytest.mark.parametrize(
-    ("reply", "seq"),
-    [(b"$JS.ACK.s.c.1.42.7.17.0", 42), (b"$JS.ACK._.hash.s.c.1.43.7.17.0", 43), (b"$JS.ACK.hub.hash.s.c.1.44.7.17.0.token", 44)],
-)
-def test_stream_sequence_is_read_from_either_form_of_reply(reply: bytes, seq: int) -> None:
-    assert stream_sequence(reply) == seq
 
 
 def test_resume_point_of_a_frame_that_is_no_delivery_is_none() -> None:

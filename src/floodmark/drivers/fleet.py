@@ -22,8 +22,9 @@ from floodmark.drivers.fleet_play import Play
 from floodmark.drivers.fleet_probes import Probes
 from floodmark.drivers.fleet_reading import READ_LIMIT_S, read_record
 from floodmark.drivers.fleet_script import parse_script
-from floodmark.drivers.fleet_wire import OUT, consume, open_desk, place_of_reply
+from floodmark.drivers.fleet_wire import OUT, consume, open_desk
 from floodmark.drivers.nats_address import ADDRESS_DEFAULTS, ADDRESS_MEANINGS, Address, address_of
+from floodmark.drivers.nats_place import place_of_reply
 from floodmark.drivers.nats_socket import Answer, Inlet, NatsSocket, open_nats
 from floodmark.ledger.block import Block
 
@@ -113,7 +114,7 @@ class FleetConnection(NatsSocket):
         words = frame.partition(b"\r\n")[0].split(b" ")
         if not self._from_stream or len(words) < 5 or not words[3].startswith(b"$JS.ACK."):
             return None
-        return place_of_reply(words[3])[0]
+        return place_of_reply(words[3]).sequence
 
     async def close(self) -> None:
         """Leave; the script ends with the last connection that does."""
@@ -153,7 +154,7 @@ class Sorter:
         self._probes.heard_ns = received_ns
         words = data.split(b" ", 4)
         for slot, after in self._slots.get(words[1], ()):
-            if after and place_of_reply(words[3])[0] <= after:
+            if after and place_of_reply(words[3]).sequence <= after:
                 continue
             self.sink.put((slot, data, received_ns))
 

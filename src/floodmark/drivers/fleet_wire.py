@@ -17,6 +17,7 @@ import msgspec
 from floodmark.drivers.base import Connection, RefusedError
 from floodmark.drivers.fleet_record import BEGIN_MARK, BUCKETS, MARK, Note, decode
 from floodmark.drivers.nats_address import Address
+from floodmark.drivers.nats_place import place_of_reply
 from floodmark.drivers.nats_socket import Answer, Inlet, NatsSocket, open_nats
 
 RECORD, IN, OUT = "FM_RECORD", "FM_IN", "FM_OUT"
@@ -235,18 +236,7 @@ def message_of(frame: bytes) -> Message:
     line, _, rest = frame.partition(b"\r\n")
     words = line.split(b" ")
     head_bytes = int(words[-2]) if words[0] == b"HMSG" else 0
-    sequence, at_s = place_of_reply(words[3])
-    return Message(words[1].decode(), rest[:head_bytes], rest[head_bytes:], sequence, at_s)
-
-
-def place_of_reply(reply: bytes) -> tuple[int, float]:
-    """Sequence and time of a message, from `$JS.ACK.STREAM.CONSUMER.DELIVERED.SEQUENCE.CONSUMER_SEQUENCE.TIME_NS.PENDING`.
-
-    With a domain and an account in front of the stream's name there are two words more.
-    """
-    words = reply.split(b".")
-    at = 5 if len(words) == 9 else 7
-    return int(words[at]), int(words[at + 2]) / 1e9
+    return Message(words[1].decode(), rest[:head_bytes], rest[head_bytes:], *place_of_reply(words[3]))
 
 
 def note_of(message: Message) -> Note | None:
@@ -287,7 +277,7 @@ class Basket:
             self.watch(frame[1])
             return
         self.frames.append(frame[1])
-        if place_of_reply(frame[1].partition(b"\r\n")[0].split(b" ")[3])[0] >= self._last:
+        if place_of_reply(frame[1].partition(b"\r\n")[0].split(b" ")[3]).sequence >= self._last:
             self.full.set()
 
     def put_block(self, block: object) -> None:

@@ -23,11 +23,12 @@ import msgspec
 
 from floodmark.drivers.base import Connection, Encoding, Options, RefusedError, Sink, Wanted
 from floodmark.drivers.jetstream_api import MARK, Config, consumer_config, make_consumer, make_stream, remove_consumer, remove_stream
-from floodmark.drivers.jetstream_consumers import All, Consumer, Each, Twice, stream_sequence
+from floodmark.drivers.jetstream_consumers import All, Consumer, Each, Twice
 from floodmark.drivers.jetstream_options import chosen_of
 from floodmark.drivers.jetstream_retry import RetryingConnection
 from floodmark.drivers.nats import NOBODY, account_statistics, encoding_of
 from floodmark.drivers.nats_address import Address, address_of
+from floodmark.drivers.nats_place import place_of_reply
 from floodmark.drivers.nats_socket import Answer, Inlet, NatsSocket, open_nats, subject_bytes
 from floodmark.drivers.sockets import CLOSE_LIMIT_S
 
@@ -118,7 +119,7 @@ class JetStreamConnection(NatsSocket):
         """The stream's sequence, which stands in the first line of a delivery."""
         words = frame.partition(b"\r\n")[0].split(b" ")
         try:
-            return stream_sequence(words[3])
+            return place_of_reply(words[3]).sequence
         except (IndexError, ValueError):
             return None
 

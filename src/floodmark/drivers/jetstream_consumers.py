@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from floodmark.drivers.nats_place import place_of_reply
 from floodmark.drivers.nats_runs import Rows
 from floodmark.drivers.nats_socket import Answer
 
@@ -145,7 +146,7 @@ class Twice(Each):
     def admit(self, reply: bytes) -> bool:  # HOT
         """Take one message, unless it was handled before and only the confirmation is missing."""
         super().admit(reply)
-        seq = stream_sequence(reply)
+        seq = place_of_reply(reply).sequence
         if seq in self._unconfirmed:
             return False
         self._unconfirmed.add(seq)
@@ -158,22 +159,12 @@ class Twice(Each):
     def acknowledge(self) -> None:
         """Every one, each with an address for its confirmation."""
         place = b"%b.k.%d." % (self._reader.inbox, self.slot)
-        self._reader.send(b"".join([b"PUB %b %b%d 0\r\n\r\n" % (reply, place, stream_sequence(reply)) for reply in self._replies]))
+        self._reader.send(b"".join([b"PUB %b %b%d 0\r\n\r\n" % (reply, place, place_of_reply(reply).sequence) for reply in self._replies]))
         self._replies.clear()
 
     def confirmed(self, seq: int) -> None:
         """The server has noted that this one was handled."""
         self._unconfirmed.discard(seq)
-
-
-def stream_sequence(reply: bytes) -> int:
-    """The stream's sequence in the reply subject of a delivery, of either form: with the domain and account hash, or without.
-
-    >>> stream_sequence(b"$JS.ACK.orders.c1.1.42.7.1700000000000000000.0")
-    42
-    """
-    words = reply.split(b".")
-    return int(words[5] if len(words) < 11 else words[7])
 
 
 def _left_count(headers: bytes) -> int:
