@@ -46,7 +46,7 @@ def taken_over(other: Known, *, claimed: bool = False) -> bool:
     async def main() -> bool:
         agents = Patient("nats://127.0.0.1:1", lambda index, progress: None, take_over=True)
         line = Away(0)
-        line.claim = Claim(name="lost", index=0, link="x", pid=1)
+        line.claim = Claim(name="lost", token="lost", index=0, link="x", pid=1)
         line.steps.asked(Do(step="phase", number=1))
         agents._agents = [line]
         agents._roll.known = {"lost": agent("lost", playing=1), other.here.name: other}
@@ -81,7 +81,7 @@ def test_agent_that_is_full_with_what_we_know_takes_no_more() -> None:
         agents._agents = [line]
         full = agent("full", playing=1)
         unknown = agents._may_take(full)
-        line.claim = Claim(name="full", index=0, link="x", pid=1)
+        line.claim = Claim(name="full", token="full", index=0, link="x", pid=1)
         return [unknown, agents._may_take(full)]
 
     assert asyncio.run(main()) == [True, False]

@@ -142,7 +142,7 @@ def test_clock_of_an_agent_that_is_gone_counts_since_others_receive_what_it_had_
         for number, uncertainty_ms in enumerate((50, 2, 1, 2)):
             agents._roll.known["one name"] = known_with(uncertainty_ms * MS)  # it comes again, each time another process
             line = Away(number)
-            line.claim = Claim(name="one name", index=number, link="x", pid=1)
+            line.claim = Claim(name="one name", token="t", index=number, link="x", pid=1)
             agents._note_clock(line)
             agents._note_clock(line)
             found.append(agents.clock_error_ns() // MS)
@@ -158,7 +158,7 @@ def test_agent_that_came_after_the_first_look_is_looked_at_before_it_begins(monk
     async def main() -> None:
         agents = RemoteAgents("nats://127.0.0.1:1", lambda index, progress: None)
         line = Away(0)
-        line.claim = Claim(name="late", index=0, link="x", pid=1)
+        line.claim = Claim(name="late", token="t", index=0, link="x", pid=1)
         line.claimed.set()
         agents._agents = [line]
         agents._roll.known = {"late": Known(here("late"))}

@@ -163,7 +163,7 @@ class RemoteAgents(Lines[Away]):
             self._clocks.append(known.offset)
 
     def _holder(self, line: Away) -> Known | None:
-        return self._roll.known.get(line.claim.name) if line.claim is not None else None
+        return self._roll.holder(line.claim.name, line.claim.token) if line.claim is not None else None
 
     # -- what comes in -----------------------------------------------------------------------------------------------------------------
 
@@ -179,23 +179,26 @@ class RemoteAgents(Lines[Away]):
     async def _hear_claim(self, message: Msg) -> None:
         claim = unpack(message.data, Claim)
         if claim is not None:
-            await message.respond(pack(Answer(refused=self._judged(claim))))
+            await message.respond(pack(self._judged(claim)))
 
-    def _judged(self, claim: Claim) -> str:
+    def _judged(self, claim: Claim) -> Answer:
         """Take a claim, or say why not."""
         if self._closing:
-            return "the run is over"
+            return Answer(refused="the run is over")
         if not 0 <= claim.index < len(self._agents):
-            return f"the run has no slice {claim.index}"
+            return Answer(refused=f"the run has no slice {claim.index}")
         line = self._agents[claim.index]
         if line.claim is not None and line.claim.link == claim.link:
-            return ""
+            return Answer()
         if line.error is not None:
-            return "the run is over"
+            return Answer(refused="the run is over")
+        # INVARIANT: who plays is the process that is heard by its name; another one of that name would be given a clock that is not its own
+        if self._roll.holder(claim.name, claim.token) is None:
+            return Answer(refused=f"another agent called {claim.name} is not lost yet, or this one was not heard yet", again=True)
         if line.claim is not None and not line.between:
             self._lose(line, f"the fleet gave its slice to agent {claim.name}", room=True)
             if not line.between:
-                return "the run is over"
+                return Answer(refused="the run is over")
         line.claim = claim
         self._played.setdefault(claim.name, []).append(claim.index)
         line.buffer.clear()
@@ -210,7 +213,7 @@ class RemoteAgents(Lines[Away]):
         )
         line.sending = self._begin(line.carrier.run())
         line.claimed.set()
-        return ""
+        return Answer()
 
     async def _hear_packet(self, message: Msg) -> None:
         link = message.subject.rsplit(".", 1)[1]
@@ -248,10 +251,10 @@ class RemoteAgents(Lines[Away]):
 
     def _look_for_silence(self) -> None:
         for line in self._agents:
-            known = self._holder(line)
-            if known is None or line.ended or line.between or line.error is not None or self._closing:
+            if line.claim is None or line.ended or line.between or line.error is not None or self._closing:
                 continue
-            if known.silent:
+            known = self._holder(line)
+            if known is None or known.silent:  # None: another is heard by its name, after it had been silent
                 lost = "" if self._client is not None and self._client.is_connected else "; the connection to NATS is lost"
                 self._lose(line, f"nothing was heard of it for 4 s{lost}")
 
@@ -264,7 +267,7 @@ class RemoteAgents(Lines[Away]):
 
     def _lose(self, line: Away, why: str, *, room: bool = False) -> None:
         known = self._holder(line)
-        name, host = (known.here.name, known.here.host) if known is not None else ("?", "?")
+        name, host = line.claim.name if line.claim is not None else "?", known.here.host if known is not None else "?"
         error = AgentLostError(name, host, line.index, why)
         if line.error is not None or line.between or self._closing:
             return
@@ -275,6 +278,7 @@ class RemoteAgents(Lines[Away]):
         self._lost.setdefault(name, []).append(line.index)
         if known is not None:
             known.offset.unseen(time.monotonic_ns())
+        room = room or (known is not None and known.doubted)  # one that came by its name is heard, and may claim, from now on
         room = room or any(self._may_take(agent) for agent in self._roll.known.values() if agent is not known)
         if self._take_over and line.steps.phase is not None and line.life + 1 < LIVES and room:
             self.notes.append(str(error))

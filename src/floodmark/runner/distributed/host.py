@@ -178,7 +178,7 @@ class Host:
 
     def _begin(self, number: Number) -> None:
         run, index = number
-        its = Slice(self._client, name=self.name, run=run, index=index, folder=self._folder)
+        its = Slice(self._client, name=self.name, token=self._token, run=run, index=index, folder=self._folder)
         assert self._group is not None
         task = self._group.create_task(self._play(number, its))
         self._playing[number] = its, task

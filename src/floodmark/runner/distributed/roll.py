@@ -82,6 +82,11 @@ class RollCall:
             agent.trips.append(RoundTrip(asked_ns, here.now_ns, heard_ns))
         self.changed.set()
 
+    def holder(self, name: str, token: str) -> Known | None:
+        """The agent of this name, if it is this very process; None while it is unheard, or another is heard by its name."""
+        agent = self.known.get(name)
+        return agent if agent is not None and agent.here.token == token else None
+
     async def call(self) -> None:
         """Call once."""
         self._number += 1

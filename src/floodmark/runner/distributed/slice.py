@@ -30,12 +30,12 @@ PIECE_BYTES = 128 * 1024
 
 
 class Slice:
-    """Slice `index` of run `run`, played by agent `name`."""
+    """Slice `index` of run `run`, played by agent `name`, which answers calls by `token`."""
 
-    def __init__(self, client: Client, *, name: str, run: str, index: int, folder: Path) -> None:
+    def __init__(self, client: Client, *, name: str, token: str, run: str, index: int, folder: Path) -> None:
         self.run, self.index = run, index
         self._client = client
-        self._name = name
+        self._name, self._token = name, token
         self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
         self._carrier: Carrier | None = None
@@ -69,7 +69,7 @@ class Slice:
 
         subscription = await client.subscribe(down_subject(self.run, link), cb=hear)
         try:
-            refused = await self._claimed(Claim(name=self._name, index=self.index, link=link, pid=process.pid))
+            refused = await self._claimed(Claim(name=self._name, token=self._token, index=self.index, link=link, pid=process.pid))
             if refused:
                 return refused
             async with tasks.group() as group:
@@ -90,7 +90,7 @@ class Slice:
                 await subscription.unsubscribe()
 
     async def _claimed(self, claim: Claim) -> str:
-        """Tell the runner until it has answered."""
+        """Tell the runner until it has taken it, or has refused it for good."""
         data = pack(claim)
         why = "the runner did not answer"
         with suppress(TimeoutError):
@@ -103,7 +103,12 @@ class Slice:
                         await asyncio.sleep(CLAIM_AGAIN_S)
                         continue
                     answer = unpack(reply.data, Answer)
-                    return answer.refused if answer is not None else "the runner spoke in other words"
+                    if answer is None:
+                        return "the runner spoke in other words"
+                    if not answer.again:
+                        return answer.refused
+                    why = answer.refused
+                    await asyncio.sleep(CLAIM_AGAIN_S)
         return why
 
     def _hand_on(self, piece: Heard) -> None:

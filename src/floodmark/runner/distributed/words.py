@@ -52,18 +52,20 @@ class Here(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """The process of slice `index` waits for its set-up at `link`."""
+    """The process of slice `index` waits for its set-up at `link`. `token` is that of the agent's answers; its name may be that of two."""
 
     name: str
+    token: str
     index: int
     link: str
     pid: int
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """To a claim; `refused` says why not, empty: it is taken."""
+    """To a claim; `refused` says why not, empty: it is taken. `again`: not yet, so it is to be made again."""
 
     refused: str = ""
+    again: bool = False
 
 
 class Last(msgspec.Struct, frozen=True, kw_only=True):
