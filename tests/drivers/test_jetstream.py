@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from floodmark.core.errors import UsageError
-from floodmark.drivers import build, jetstream
+from floodmark.drivers import build, jetstream, jetstream_consumers
 from floodmark.drivers.base import Options, RefusedError
 from floodmark.drivers.jetstream import JetStreamConnection, JetStreamDriver
 from floodmark.drivers.jetstream_api import ask
@@ -153,6 +153,63 @@ async def test_pull_that_has_expired_is_asked_again(url: str, monkeypatch: pytes
 
     assert set(expired) == {408}
     assert seqs(recorder) == list(range(30))
+
+
+@on_loop
+async def test_pull_that_nobody_answers_is_tried_again_after_a_pause(url: str) -> None:
+    channels = a_run()
+    async with pair("jetstream", url, channels[0], {"batch": 4}) as (reader, writer, recorder):
+        await reader.subscribe([want(0, channels[0])])
+        consumer = reader._consumers[0]  # type: ignore[attr-defined]
+        name, on_status, refused = consumer.name, consumer.on_status, list[int]()
+
+        def noted(answer: Answer) -> None:
+            refused.append(answer.status)
+            on_status(answer)
+
+        consumer.on_status = noted
+        consumer.name = "away"
+        for number in range(4):
+            writer.publish(channels[0], stamped(number, "binary"), number + 1)
+        await eventually(lambda: len(refused) >= 2)
+        consumer.name = name
+        for number in range(4, 20):
+            writer.publish(channels[0], stamped(number, "binary"), number + 1)
+        await eventually(lambda: len(recorder.frames) >= 20)
+
+    assert set(refused) == {503}
+    assert seqs(recorder) == list(range(20))
+    assert recorder.ends == []
+
+
+@on_loop
+async def test_pull_that_nobody_answers_for_long_ends_the_subscription(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jetstream_consumers, "PAUSES_S", (0.01, 0.02))
+    channels = a_run()
+    async with pair("jetstream", url, channels[0], {"batch": 4}) as (reader, writer, recorder):
+        await reader.subscribe([want(5, channels[0])])
+        reader._consumers[5].name = "away"  # type: ignore[attr-defined]
+        for number in range(4):
+            writer.publish(channels[0], stamped(number, "binary"), number + 1)
+        await eventually(lambda: bool(recorder.ends))
+
+    assert recorder.ends == [(5, "the server refused 3 pulls in a row: nobody answers them (503)")]
+
+
+@on_loop
+async def test_pull_that_was_refused_is_not_tried_again_once_the_subscription_is_over(url: str) -> None:
+    channels = a_run()
+    async with pair("jetstream", url, channels[0], {"batch": 4}) as (reader, _, _):
+        await reader.subscribe([want(0, channels[0]), want(1, channels[0])])
+        consumers = dict(reader._consumers)  # type: ignore[attr-defined]
+        for consumer in consumers.values():
+            consumer.on_status(Answer(b"s", b"NATS/1.0 503\r\n\r\n", b""))
+        waiting = [consumer._again for consumer in consumers.values()]
+        await reader.unsubscribe([0])
+        unsubscribed = [timer.cancelled() for timer in waiting]
+
+    assert unsubscribed == [True, False]
+    assert all(timer.cancelled() for timer in waiting)
 
 
 @on_loop

@@ -21,5 +21,5 @@ def test_place_of_reply_is_read_from_every_form(reply: bytes) -> None:
 
 @pytest.mark.parametrize("reply", [b"", b"_INBOX.a.b", b"$JS.ACK.s.c.1.42.7.17", b"$JS.ACK.s.c.1.42.7.8.17.0", b"$JS.ACK.s.c.1.x.7.17.0"])
 def test_place_of_reply_of_no_delivery_is_an_error(reply: bytes) -> None:
-    with pytest.raises(ValueError, match="no delivery|invalid literal"):
+    with pytest.raises(ValueError, match=r"no delivery|invalid literal"):
         place_of_reply(reply)

@@ -82,6 +82,7 @@ class JetStreamConnection(NatsSocket):
         self.require_open()
         gone = [consumer for slot in slots if (consumer := self._consumers.pop(slot, None)) is not None]
         for consumer in gone:
+            consumer.end()
             self.send(b"UNSUB %d\r\n" % consumer.slot)
         await self.settled()
         for consumer in gone:
@@ -98,6 +99,12 @@ class JetStreamConnection(NatsSocket):
                     await self.settled()
         await super().close()
 
+    def on_lost(self, reason: str) -> None:
+        """Nobody pulls any more."""
+        super().on_lost(reason)
+        for consumer in self._consumers.values():
+            consumer.end()
+
     def on_read(self) -> None:  # HOT: once per read
         if self.touched:
             touched, self.touched = self.touched, []
@@ -106,6 +113,7 @@ class JetStreamConnection(NatsSocket):
 
     def gone(self, consumer: Consumer, reason: str) -> None:
         """The server has ended a consumer."""
+        consumer.end()
         if self._consumers.pop(consumer.slot, None) is not None:
             self.sink.ended(consumer.slot, reason)
 

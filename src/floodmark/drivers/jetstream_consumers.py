@@ -3,11 +3,13 @@
 A message is acknowledged after it was handed to the ledger, in one write per read. `Each` acknowledges every message, `All` the last one
 of a read for all before it, `Twice` every message and waits for the server to confirm that: what was handled and never confirmed is known
 by its stream sequence and is not handled again when it comes again. A pulled one asks for more when half of what it asked for has come.
+A pull that the server refuses, as while nobody there has the consumer, is tried again after a pause, PAUSES_S in turn; then it has ended.
 Memory: what is not confirmed, which the server bounds by `max_ack_pending`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 from floodmark.drivers.nats_place import place_of_reply
@@ -15,6 +17,9 @@ from floodmark.drivers.nats_runs import Rows
 from floodmark.drivers.nats_socket import Answer
 
 _END = 409  # why the server ends a pull, in words behind it
+_NOBODY = 503
+_REFUSED = (400, _END, _NOBODY)
+PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
 
 class Reader(Protocol):
@@ -39,7 +44,10 @@ class Consumer:
         self._batch_count = batch_count
         self._expires_ns = expires_ns
         self._due_count = 0
+        self._asked_count = 0
         self._touched = False
+        self._refusals = 0
+        self._again: asyncio.TimerHandle | None = None
 
     def admit(self, reply: bytes) -> bool:  # HOT: once per message
         """Take one message."""
@@ -60,6 +68,7 @@ class Consumer:
     def after_read(self) -> None:
         """HOT: once per read that brought something. Acknowledge, and ask for more."""
         self._touched = False
+        self._refusals = 0
         self.acknowledge()
         self.pull()
 
@@ -69,9 +78,10 @@ class Consumer:
     def pull(self) -> None:
         """Ask for more once half of what was asked for has come."""
         count = self._batch_count - self._due_count
-        if not self._batch_count or 2 * count < self._batch_count:
+        if not self._batch_count or 2 * count < self._batch_count or self._again is not None:
             return
         self._due_count += count
+        self._asked_count = count
         body = b'{"batch":%d,"expires":%d}' % (count, self._expires_ns)
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self.name}".encode()
         self._reader.send(b"PUB %b %b.m.%d %d\r\n%b\r\n" % (subject, self._reader.inbox, self.slot, len(body), body))
@@ -82,8 +92,34 @@ class Consumer:
         if answer.status == _END and "deleted" in words.lower():
             self._reader.gone(self, f"the server ended the consumer: {words}")
             return
-        self._due_count = max(0, self._due_count - _left_count(answer.headers))
+        left_count = _left_count(answer.headers)
+        if left_count is None and answer.status in _REFUSED and self._batch_count:
+            self._on_refused(answer.status, words)
+            return
+        self._due_count = max(0, self._due_count - (left_count or 0))
         self.pull()
+
+    def _on_refused(self, status: int, words: str) -> None:
+        """The newest pull brings nothing: the answer to that comes at once, where one that was taken says what it leaves undone."""
+        self._due_count = max(0, self._due_count - self._asked_count)
+        self._asked_count = 0
+        if self._again is not None:
+            return
+        if self._refusals == len(PAUSES_S):
+            why = "nobody answers them" if status == _NOBODY else words
+            self._reader.gone(self, f"the server refused {self._refusals + 1} pulls in a row: {why} ({status})")
+            return
+        self._again = asyncio.get_running_loop().call_later(PAUSES_S[self._refusals], self._pull_again)
+        self._refusals += 1
+
+    def _pull_again(self) -> None:
+        self._again = None
+        self.pull()
+
+    def end(self) -> None:
+        """Nobody wants its messages any more: a pull that waits for its turn is given up."""
+        if self._again is not None:
+            self._again.cancel()
 
 
 class Each(Consumer):
@@ -167,7 +203,7 @@ class Twice(Each):
         self._unconfirmed.discard(seq)
 
 
-def _left_count(headers: bytes) -> int:
-    """How many messages an ended pull would still have brought."""
+def _left_count(headers: bytes) -> int | None:
+    """How many messages an ended pull would still have brought; None for one that was never taken."""
     _, found, rest = headers.partition(b"Nats-Pending-Messages:")
-    return int(rest.partition(b"\r\n")[0]) if found else 0
+    return int(rest.partition(b"\r\n")[0]) if found else None
