@@ -63,8 +63,11 @@ def test_settings_of_ours_default_to_the_plain_and_the_safe() -> None:
     assert settings.when_cut_off is CutOff.STOP
 
 
-def test_defaults_are_free_of_doubts() -> None:
-    assert Settings().warnings() == ()
+def test_defaults_have_no_doubt_but_the_required_limit_of_the_start() -> None:
+    (warning,) = Settings().warnings()
+
+    assert warning.startswith("startup_limit_s = 30 is not more than cold_start_s + emergency_grace_s = 33: ")
+    assert Settings(startup_limit_s=33.001).warnings() == ()
 
 
 def test_grace_unsaid_follows_the_heartbeat() -> None:
@@ -139,12 +142,14 @@ DOUBTS: list[tuple[dict[str, Any], str, str]] = [
     ({"rebalance_interval_s": 4.9}, "rebalance_interval_s = 4.9 is less than 5 s", "cause a round each"),
     ({"degraded_exit_s": 10.1}, "degraded_exit_s = 10.1 is more than degraded_enter_s = 10", "stays degraded for longer"),
     ({"recovery_grace_s": 4.9}, "recovery_grace_s = 4.9 is less than 5 s", "given up"),
+    ({"startup_limit_s": 33.0}, "startup_limit_s = 33 is not more than cold_start_s + emergency_grace_s = 33", "give up before the window"),
+    ({"startup_limit_s": 34.0, "emergency_grace_s": 5.0}, "= 34 is not more than cold_start_s + emergency_grace_s = 35", "more than 35 s"),
 ]
 
 
 @pytest.mark.parametrize(("chosen", "what", "consequence"), DOUBTS)
 def test_settings_that_work_badly_warn_of_the_consequence(chosen: dict[str, Any], what: str, consequence: str) -> None:
-    (warning,) = Settings(**chosen).warnings()
+    (warning,) = Settings(**{"startup_limit_s": 60.0, **chosen}).warnings()
 
     assert what in warning
     assert consequence in warning

@@ -40,7 +40,7 @@ MEANINGS: Final = {
     "handover": "`direct`: old and new worker change in one round. `confirmed`: the new one waits for the old one's word",
     "handover_limit_s": "how long it waits",
     "operation_limit_s": "for one operation of the store, one update of the consumer, one call of `on_assignment`",
-    "startup_limit_s": "until the first assignment",
+    "startup_limit_s": "until the first assignment; better more than `cold_start_s` + `emergency_grace_s`: some wait for the window",
     "shutdown_limit_s": "for an orderly stop",
     "degraded_enter_s": "without an answer of the store for this long a worker is degraded",
     "degraded_exit_s": "after this long without a failure it no longer is",

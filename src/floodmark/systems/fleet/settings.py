@@ -200,6 +200,7 @@ def _contradictions(s: Settings) -> list[tuple[bool, str]]:
 
 def _doubts(s: Settings) -> list[tuple[bool, str]]:
     """What works badly: what may happen, and what would be better."""
+    least_startup_s = s.cold_start_s + s.emergency_grace_s
     return [
         (
             _below(s.id_ttl_s, 2 * s.heartbeat_ttl_s),
@@ -218,6 +219,11 @@ def _doubts(s: Settings) -> list[tuple[bool, str]]:
         (
             s.recovery_grace_s < 5.0,
             f"recovery_grace_s = {s.recovery_grace_s:g} is less than 5 s: after an outage workers that come back later are given up",
+        ),
+        (
+            s.startup_limit_s < least_startup_s or math.isclose(s.startup_limit_s, least_startup_s),
+            f"startup_limit_s = {s.startup_limit_s:g} is not more than cold_start_s + emergency_grace_s = {least_startup_s:g}: a worker "
+            f"that comes late in a cold start may give up before the window ends; more than {least_startup_s:g} s is better",
         ),
     ]
 
