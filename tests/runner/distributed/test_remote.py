@@ -211,6 +211,29 @@ def test_agent_that_is_lost_is_taken_over_by_one_with_room_where_the_scenario_sa
     assert f"agent {last.name} on " in given_up["note"]
 
 
+def test_agent_that_came_by_the_name_of_one_that_is_killed_takes_over_on_its_own_clock(tmp_path: Path) -> None:
+    words = in_time_namespace(1000)
+    long = hub_scenario(tmp_path, phase=LONG.format(20), top='agent_loss = "take-over"', criteria=("latency_p99 < 2s", "throughput > 1/s"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    with (
+        nats() as url,
+        agents(tmp_path, url, 1) as [first],
+        playing(tmp_path, "run", str(long), "--nats", url, "--agents", "1", "--seed", "5") as played,
+    ):
+        wait_for_load(played)
+        with agents(elsewhere, url, 1, under=lambda number: words) as [twin]:
+            os.kill(first.process.pid, signal.SIGKILL)
+            played.wait(LIMIT_S)
+
+    result = played.result
+    assert first.name == twin.name
+    assert f"agent {twin.name} took slice 0 over" in result["note"], played.stderr
+    assert [round(agent["offset_ns"] / 1e9) for agent in result["agents"]] == [1000 if words else 0]
+    assert 0 < result["latency_ns"]["response"]["p99"] < 2_000_000_000
+
+
 # -- what a person does wrong -----------------------------------------------------------------------------------------------------------
 
 
