@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from floodmark.core.errors import UsageError
 from floodmark.core.nats_server import EmbeddedNats
-from floodmark.drivers.base import RefusedError, Wanted
+from floodmark.drivers.base import RefusedError, Tidying, Wanted
 from floodmark.drivers.fleet import FleetDriver, partition_of
 from floodmark.drivers.fleet_play import share_bytes
 from tests.drivers.fleet_host import hosting, serving
@@ -214,6 +215,70 @@ async def test_connect_another_run_on_the_same_server_begins_a_record_of_its_own
         assert figures["words_said"] == 1
         assert "overlap_messages" not in figures
         await connection.close()
+
+
+@on_loop
+async def test_connect_while_another_run_is_played_is_refused_and_its_record_stays() -> None:
+    async with hosting() as (url, _):
+        first = driver()
+        connection = await first.connect(url, "fm7.0", Recorder(), limit_s=10)
+
+        with pytest.raises(RefusedError, match="is played by the run fm7 now"):
+            await driver().connect(url, "fm8.0", Recorder(), limit_s=10)
+
+        figures = await first.statistics(url)
+        assert figures is not None
+        assert figures["words_said"] == 1
+        await connection.close()
+
+
+@on_loop
+async def test_connect_while_another_run_gets_its_fleet_ready_is_refused() -> None:
+    async with hosting() as (url, host):
+        host.stands = False
+        first = asyncio.create_task(driver().connect(url, "fm7.0", Recorder(), limit_s=3))
+        await eventually(lambda: bool(host.words))
+
+        with pytest.raises(RefusedError, match="is played by the run fm7 now"):
+            await driver().connect(url, "fm8.0", Recorder(), limit_s=10)
+
+        await (await first).close()
+
+
+@pytest.mark.parametrize("description", ["", "a > b", "fm7.*"])
+@on_loop
+async def test_connect_a_record_that_no_run_has_made_is_replaced(description: str) -> None:
+    async with hosting() as (url, host):
+        await host.js.add_stream(name="FM_RECORD", subjects=["else.*"], description=description)
+
+        connection = await driver().connect(url, "fm8.0", Recorder(), limit_s=10)
+
+        assert (await host.js.stream_info("FM_RECORD")).config.description == "fm8"
+        await connection.close()
+
+
+@on_loop
+async def test_tidy_removes_the_runs_record_and_no_other_and_may_come_twice() -> None:
+    async with hosting() as (url, host):
+        fleet = driver()
+        connection = await fleet.connect(url, "fm7.0", Recorder(), limit_s=10)
+        await connection.close()
+        assert isinstance(fleet, Tidying)
+
+        await fleet.tidy(url, ["fm8.0"])
+        others = await fleet.statistics(url)
+        await fleet.tidy(url, ["fm7.0", "fm7.1"])
+        await fleet.tidy(url, ["fm7.0"])
+
+        assert others is not None
+        assert await fleet.statistics(url) is None
+        assert {stream.config.name for stream in await host.js.streams_info()} >= {"FM_IN", "FM_OUT"}
+
+
+@on_loop
+async def test_tidy_of_a_server_that_is_gone_is_refused_in_words() -> None:
+    with pytest.raises(RefusedError):
+        await driver().tidy("nats://127.0.0.1:1", ["fm7.0"])
 
 
 @on_loop

@@ -22,13 +22,14 @@ from floodmark.drivers.fleet_play import Play
 from floodmark.drivers.fleet_probes import Probes
 from floodmark.drivers.fleet_reading import READ_LIMIT_S, read_record
 from floodmark.drivers.fleet_script import parse_script
-from floodmark.drivers.fleet_wire import OUT, consume, open_desk
+from floodmark.drivers.fleet_wire import OUT, consume, open_desk, show_played
 from floodmark.drivers.nats_address import ADDRESS_DEFAULTS, ADDRESS_MEANINGS, Address, address_of
 from floodmark.drivers.nats_place import place_of_reply
 from floodmark.drivers.nats_socket import Answer, Inlet, NatsSocket, open_nats
 from floodmark.ledger.block import Block
 
 NAME = "fleet"
+TIDY_LIMIT_S = 5.0
 DEFAULTS: Options = {"script": "", "partitions": 10, "settle_s": 5.0, "rest_s": 0.0, **ADDRESS_DEFAULTS}
 MEANINGS: dict[str, str] = {
     "script": "what is done to the fleet, such as `0 start 3; 5 kill leader; 20 refresh add=20`: seconds from the first message, a word, "
@@ -53,8 +54,9 @@ class FleetConnection(NatsSocket):
         self._from_stream = False
         self._reading = False
 
-    async def get_ready(self) -> None:
-        """Listen for acknowledgements; find out where to read. Raises: RefusedError."""
+    async def get_ready(self, run: str) -> None:
+        """Listen for acknowledgements, show that this run is played, find out where to read. Raises: RefusedError."""
+        show_played(self, run)
         self.send(b"SUB %b.a.* a\r\n" % self.inbox)
         answer = await self.request(f"$JS.API.STREAM.INFO.{OUT}")
         self._from_stream = b'"error"' not in answer.payload
@@ -208,17 +210,23 @@ class FleetDriver:
     async def connect(self, url: str, channel: str, sink: Sink, *, limit_s: float, local_host: str | None = None) -> Connection:
         """Open a connection; the first one brings the fleet up and waits until it stands. Raises: RefusedError."""
         address = address_of(NAME, url, self._options)
+        run = channel.partition(".")[0]
         async with self._ready:
             if not self._is_ready:
-                self._play = Play(address, self._lines, partitions_count=self._partitions_count, rest_s=self._rest_s)
-                await self._play.set_up(channel.partition(".")[0], limit_s=limit_s)
+                play = Play(address, self._lines, partitions_count=self._partitions_count, rest_s=self._rest_s)
+                try:
+                    await play.set_up(run, limit_s=limit_s)
+                except BaseException:
+                    play.close()
+                    raise
+                self._play = play
                 self._is_ready = True
         made = await open_nats(
             lambda: FleetConnection(self, address, sink), address, name="floodmark", limit_s=limit_s, local_host=local_host
         )
         try:
             async with asyncio.timeout(limit_s):
-                await made.get_ready()
+                await made.get_ready(run)
         except TimeoutError as exc:
             made.abort()
             raise RefusedError(address.shown, f"did not answer within {limit_s:g} s") from exc
@@ -260,6 +268,15 @@ class FleetDriver:
         finally:
             desk.abort()
         return figures_of(record) if record is not None else None
+
+    async def tidy(self, url: str, channels: Sequence[str]) -> None:
+        """Remove the record of the run with these channels; the other streams are the host's. Raises: SystemUnderTestError."""
+        desk = await open_desk(address_of(NAME, url, self._options), limit_s=TIDY_LIMIT_S)
+        try:
+            for run in sorted({channel.partition(".")[0] for channel in channels}):
+                await desk.remove_record(run)
+        finally:
+            desk.abort()
 
 
 def partition_of(channel: str) -> str:

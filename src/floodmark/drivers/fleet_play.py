@@ -19,7 +19,7 @@ from floodmark.drivers.base import RefusedError
 from floodmark.drivers.fleet_owners import Board
 from floodmark.drivers.fleet_record import ASSIGNMENT, FAILED_MARK, LATE_MARK, LOAD_MARK, MEMORY_MARK, SAID_MARK, SOURCE_MARK, Note
 from floodmark.drivers.fleet_script import OPPOSITES, SAME, Line
-from floodmark.drivers.fleet_wire import CONTROL, Desk, open_desk
+from floodmark.drivers.fleet_wire import CONTROL, Desk, open_desk, show_played
 from floodmark.drivers.nats_address import Address
 
 CLAIM, READY = "claim", "ready"
@@ -50,6 +50,7 @@ class Play:
         """
         deadline_s = time.monotonic() + limit_s
         desk = self._desk = await open_desk(self._address, limit_s=limit_s)
+        show_played(desk, run)
         await desk.make_record(run)
         if not await desk.note(CLAIM, first=True):
             while not await desk.noted(READY):

@@ -2,7 +2,9 @@
 
 All of it is JSON over the server's own subjects. The record is a stream that is fed by the streams of the fleet's buckets: the server
 itself writes down every version of every key. It has to be made after those streams and before the first worker: a stream that did not
-exist then is not found later. Not here: what the notes mean (`fleet_record.py`), the load (`fleet.py`).
+exist then is not found later. Every connection of a run that is played listens on a subject with the run's name, where nobody answers:
+so another run learns from the server whether somebody is there, before it takes the record away. Not here: what the notes mean
+(`fleet_record.py`), the load (`fleet.py`).
 """
 
 from __future__ import annotations
@@ -21,11 +23,14 @@ from floodmark.drivers.nats_place import place_of_reply
 from floodmark.drivers.nats_socket import Answer, Inlet, NatsSocket, open_nats
 
 RECORD, IN, OUT = "FM_RECORD", "FM_IN", "FM_OUT"
-CONTROL = "fleet.control"
+CONTROL, PLAYED = "fleet.control", "fleet.played"
 CALL_LIMIT_S = 10.0
 BUCKETS_LIMIT_S = 10.0
 IDLE_NS = 5_000_000_000
 INACTIVE_NS = 60_000_000_000
+PLAYED_LIMIT_S = 1.0
+PLAYED_LOOKS = 3  # whoever plays may be on the way back to a server that was started again
+_NOBODY = 503
 _POLL_S = 0.05
 
 
@@ -105,10 +110,15 @@ class Desk(NatsSocket):
     # -- the record ----------------------------------------------------------------------------------------------------------------------
 
     async def make_record(self, run: str) -> None:
-        """Make the record's stream, unless this run has it; one of an earlier run is deleted. Raises: RefusedError."""
+        """Make the record's stream, unless this run has it; one of an earlier run is deleted.
+
+        Raises: RefusedError, also while the run whose record is there is being played.
+        """
         await self._wait_for_buckets()
         there = await self.stream(RECORD)
-        if there is not None and there["config"].get("description") != run:
+        if there is not None and (other := str(there["config"].get("description", ""))) != run:
+            if await self._is_played(other):
+                raise RefusedError(self.url, f"is played by the run {other} now, whose record would be lost; wait for its end")
             await self.call(f"$JS.API.STREAM.DELETE.{RECORD}")
             there = None
         if there is None:
@@ -129,6 +139,31 @@ class Desk(NatsSocket):
             if "error" in said:
                 raise RefusedError(self.url, f"does not make the stream {RECORD}: {said['error'].get('description')}")
             await self.note(BEGIN_MARK, begin, first=True)
+
+    async def remove_record(self, run: str) -> None:
+        """Delete the record's stream if it is this run's. Raises: RefusedError."""
+        there = await self.stream(RECORD)
+        if there is None or there["config"].get("description") != run:
+            return
+        said = await self.call(f"$JS.API.STREAM.DELETE.{RECORD}")
+        if "error" in said:
+            raise RefusedError(self.url, f"does not delete the stream {RECORD}: {said['error'].get('description')}")
+
+    async def _is_played(self, run: str) -> bool:
+        """Whether a connection of this run is there. The server says at once that nobody listens, and nothing when somebody does."""
+        if not run.isalnum():
+            return False  # no name of a run
+        for look in range(PLAYED_LOOKS):
+            if look:
+                await asyncio.sleep(PLAYED_LIMIT_S / PLAYED_LOOKS)
+            try:
+                async with asyncio.timeout(PLAYED_LIMIT_S):
+                    answer = await self.ask(f"{PLAYED}.{run}", b"NATS/1.0\r\n\r\n", b"")
+            except TimeoutError:
+                return True
+            if answer.status != _NOBODY:
+                return True
+        return False
 
     async def newest(self) -> dict[str, int]:
         """Of each stream that feeds the record: the sequence of its newest entry. Raises: RefusedError."""
@@ -198,6 +233,11 @@ class Desk(NatsSocket):
 async def open_desk(address: Address, *, limit_s: float) -> Desk:
     """Connect. Raises: RefusedError."""
     return await open_nats(lambda: Desk(address), address, name="floodmark fleet", limit_s=limit_s, local_host=None)
+
+
+def show_played(socket: NatsSocket, run: str) -> None:
+    """Listen where another run looks whether this one is played."""
+    socket.send(f"SUB {PLAYED}.{run} played\r\n".encode())
 
 
 async def consume(socket: NatsSocket, stream: str, *, from_sequence: int | None = None, headers_only: bool = False) -> str:
