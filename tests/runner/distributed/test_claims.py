@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 from nats.aio.client import Client
 
@@ -129,6 +130,36 @@ def test_slice_of_a_silent_one_in_whose_place_nobody_came_is_not_waited_for() ->
 
         assert not line.between
         assert "agent a on host of one" in str(line.error)
+
+    with_run(check)
+
+
+def test_slice_whose_process_ended_is_not_kept_for_a_twin_that_may_not_claim_while_the_first_lives() -> None:
+    def check(agents: Patient) -> None:
+        line = agents._agents[0]
+        agents._roll.hear(msgspec.structs.replace(here("one"), playing=1))
+        agents._judged(claim("one", 0))
+        agents._roll.hear(here("two"))
+
+        agents._lose(line, "its process ended by itself")
+
+        assert not line.between
+        assert "its process ended by itself" in str(line.error)
+
+    with_run(check)
+
+
+def test_slice_of_one_that_leaves_is_kept_for_one_that_came_by_its_name() -> None:
+    def check(agents: Patient) -> None:
+        line = agents._agents[0]
+        agents._roll.hear(here("one"))
+        agents._judged(claim("one", 0))
+        agents._roll.hear(here("two"))
+        agents._roll.hear(msgspec.structs.replace(here("one"), leaving=True))
+
+        agents._lose(line, "it was asked to end")
+
+        assert line.between
 
     with_run(check)
 

@@ -278,7 +278,7 @@ class RemoteAgents(Lines[Away]):
         self._lost.setdefault(name, []).append(line.index)
         if known is not None:
             known.offset.unseen(time.monotonic_ns())
-        room = room or (known is not None and known.doubted)  # one that came by its name is heard, and may claim, from now on
+        room = room or (known is not None and known.replaced)
         room = room or any(self._may_take(agent) for agent in self._roll.known.values() if agent is not known)
         if self._take_over and line.steps.phase is not None and line.life + 1 < LIVES and room:
             self.notes.append(str(error))

@@ -39,6 +39,11 @@ class Known:
         return self.unanswered >= SILENT_ROLLS
 
     @property
+    def replaced(self) -> bool:
+        """Whether another one came by its name and is heard soon, since this one is gone or goes."""
+        return self.doubted and (self.silent or self.here.leaving)
+
+    @property
     def room(self) -> int:
         """How many more slices it takes."""
         return 0 if self.silent or self.here.leaving else max(0, self.here.capacity - self.here.playing)
