@@ -28,7 +28,7 @@ from floodmark.drivers.jetstream_options import chosen_of
 from floodmark.drivers.jetstream_retry import RetryingConnection
 from floodmark.drivers.nats import NOBODY, account_statistics, encoding_of
 from floodmark.drivers.nats_address import Address, address_of
-from floodmark.drivers.nats_place import place_of_reply
+from floodmark.drivers.nats_place import sequence_of_reply
 from floodmark.drivers.nats_socket import Answer, Inlet, NatsSocket, open_nats, subject_bytes
 from floodmark.drivers.sockets import CLOSE_LIMIT_S
 
@@ -127,7 +127,7 @@ class JetStreamConnection(NatsSocket):
         """The stream's sequence, which stands in the first line of a delivery."""
         words = frame.partition(b"\r\n")[0].split(b" ")
         try:
-            return place_of_reply(words[3]).sequence
+            return sequence_of_reply(words[3])
         except (IndexError, ValueError):
             return None
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from floodmark.drivers.nats_place import place_of_reply
+from floodmark.drivers.nats_place import sequence_of_reply
 from floodmark.drivers.nats_runs import Rows
 from floodmark.drivers.nats_socket import Answer
 
@@ -182,7 +182,7 @@ class Twice(Each):
     def admit(self, reply: bytes) -> bool:  # HOT
         """Take one message, unless it was handled before and only the confirmation is missing."""
         super().admit(reply)
-        seq = place_of_reply(reply).sequence
+        seq = sequence_of_reply(reply)
         if seq in self._unconfirmed:
             return False
         self._unconfirmed.add(seq)
@@ -195,7 +195,7 @@ class Twice(Each):
     def acknowledge(self) -> None:
         """Every one, each with an address for its confirmation."""
         place = b"%b.k.%d." % (self._reader.inbox, self.slot)
-        self._reader.send(b"".join([b"PUB %b %b%d 0\r\n\r\n" % (reply, place, place_of_reply(reply).sequence) for reply in self._replies]))
+        self._reader.send(b"".join([b"PUB %b %b%d 0\r\n\r\n" % (reply, place, sequence_of_reply(reply)) for reply in self._replies]))
         self._replies.clear()
 
     def confirmed(self, seq: int) -> None:
