@@ -15,6 +15,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -191,26 +192,31 @@ class Crew:
         """Take what a process says, until it has ended."""
         reader = squad.process.stdout
         assert reader is not None
-        with suppress(ConnectionError, ValueError, msgspec.MsgspecError):  # what is no line of ours ends the conversation
-            while (news := await wire.read(reader, News)) is not None:
-                for member in news.members:
-                    squad.members[member.number] = member
-                if news.kind == "up":
-                    squad.up.set_result(None)
-                elif news.kind == "answer" and news.ask in squad.asked and not squad.asked[news.ask].done():
-                    squad.asked[news.ask].set_result(news)
-                elif news.kind == "felt":
-                    self._felt(squad, news.felt)
-        await squad.process.wait()
-        squad.ended.set()
-        gone = ProcessEndedError(f"the process {squad.pid} has ended with code {squad.process.returncode}")
-        if not squad.up.done():
-            squad.up.set_exception(gone)
-        for waiting in squad.asked.values():
-            if not waiting.done():
-                waiting.set_exception(gone)
+        try:
+            with suppress(ConnectionError, ValueError, msgspec.MsgspecError):  # what is no line of ours ends the conversation
+                while (news := await wire.read(reader, News)) is not None:
+                    self._take(squad, news)
+        finally:  # whatever happened: somebody may wait for its end
+            await squad.process.wait()
+            squad.ended.set()
+            gone = ProcessEndedError(f"the process {squad.pid} has ended with code {squad.process.returncode}")
+            waiting_for: list[asyncio.Future[Any]] = [squad.up, *squad.asked.values()]
+            for waiting in waiting_for:
+                if not waiting.done():
+                    waiting.set_exception(gone)
         if self._network is not None and squad.relay is not None:
             await self._network.give_back(squad.relay)
+
+    def _take(self, squad: Squad, news: News) -> None:
+        """Who has asked may have given up: a future that is done stays as it is."""
+        for member in news.members:
+            squad.members[member.number] = member
+        if news.kind == "up" and not squad.up.done():
+            squad.up.set_result(None)
+        elif news.kind == "answer" and news.ask in squad.asked and not squad.asked[news.ask].done():
+            squad.asked[news.ask].set_result(news)
+        elif news.kind == "felt":
+            self._felt(squad, news.felt)
 
     async def _end(self, squad: Squad, limit_s: float) -> None:
         """Gently, if it lets us: the end of its stdin tells a process to stop."""
