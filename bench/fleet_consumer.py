@@ -7,9 +7,7 @@ in the stream.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Callable
 
@@ -18,6 +16,7 @@ from nats.aio.client import Client
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import ConsumerConfig, RetentionPolicy, StorageType
 
+from bench.alone import main_of
 from bench.measure import Outcome, Reading, rate, take_turns
 from bench.processes import BenchError
 from bench.table import number as number_of
@@ -124,21 +123,4 @@ def run(rounds: int, progress: Callable[[str, int, str], None], *, scale: float 
 
 def main(arguments: list[str]) -> int:
     """`python -m bench fleet-consumer`: print one line per contender."""
-    parser = argparse.ArgumentParser(prog="bench fleet-consumer", description="messages of a worker in a CPU-second")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--scale", type=float, default=1.0)
-    chosen = parser.parse_args(arguments)
-
-    def progress(contender: str, number: int, said: str) -> None:
-        print(f"fleet-consumer, round {number} of {chosen.rounds}: {contender}: {said}", file=sys.stderr, flush=True)
-
-    outcome = run(chosen.rounds, progress, scale=chosen.scale)
-    print(f"| {outcome.title} | {outcome.unit}, median | least .. most | checked |\n|---|--:|--:|---|")
-    for figure in outcome.figures:
-        if figure.failure:
-            print(f"| {figure.contender} | no figure: {figure.failure} | | |")
-            continue
-        least, most = figure.spread
-        check = figure.readings[0].check
-        print(f"| {figure.contender} | {number_of(figure.median)} | {number_of(least)} .. {number_of(most)} | {check} |")
-    return int(any(figure.failure for figure in outcome.figures))
+    return main_of(run, name="fleet-consumer", description="messages of a worker in a CPU-second", arguments=arguments, checked=True)

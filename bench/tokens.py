@@ -6,15 +6,13 @@ The account is checked after every round: every token delivered, once, intact, i
 
 from __future__ import annotations
 
-import argparse
 import gc
-import sys
 import time
 from collections.abc import Callable
 
+from bench.alone import main_of
 from bench.measure import Outcome, Reading, rate, take_turns
 from bench.processes import BenchError
-from bench.table import number as number_of
 from floodmark.ledger.accounts import Accounts
 from floodmark.ledger.numbered import base_of, tokens
 from floodmark.ledger.publications import Publications
@@ -104,20 +102,4 @@ def run(rounds: int, progress: Callable[[str, int, str], None], *, scale: float 
 
 def main(arguments: list[str]) -> int:
     """`python -m bench tokens`: print one line for each way in which tokens come."""
-    parser = argparse.ArgumentParser(prog="bench tokens", description="tokens of answers accounted for in a CPU-second")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--scale", type=float, default=1.0)
-    chosen = parser.parse_args(arguments)
-
-    def progress(contender: str, number: int, said: str) -> None:
-        print(f"tokens, round {number} of {chosen.rounds}: {contender}: {said}", file=sys.stderr, flush=True)
-
-    outcome = run(chosen.rounds, progress, scale=chosen.scale)
-    print(f"| {outcome.title} | {outcome.unit}, median | least .. most |\n|---|--:|--:|")
-    for figure in outcome.figures:
-        if figure.failure:
-            print(f"| {figure.contender} | no figure: {figure.failure} | |")
-            continue
-        least, most = figure.spread
-        print(f"| {figure.contender} | {number_of(figure.median)} | {number_of(least)} .. {number_of(most)} |")
-    return int(any(figure.failure for figure in outcome.figures))
+    return main_of(run, name="tokens", description="tokens of answers accounted for in a CPU-second", arguments=arguments, checked=False)
