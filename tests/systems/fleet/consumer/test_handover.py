@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from random import Random
 
 import nats
@@ -77,6 +79,17 @@ class Fleet:
         for worker in sorted(self.consumers):
             await self.consumers[worker].aclose()
             await self.connections[worker].close()
+
+
+@asynccontextmanager
+async def fleet_of(diary: Diary, *workers: str, batch_count: int = 10) -> AsyncIterator[tuple[Place, Fleet]]:
+    """Workers that have started and have nothing to do yet; closed at the end."""
+    async with place() as here:
+        fleet = Fleet(here, diary, Random(0), batch_count=batch_count)
+        for worker in workers:
+            await fleet.start(worker)
+        yield here, fleet
+        await fleet.close()
 
 
 async def publish(here: Place, diary: Diary, rng: Random, stop: asyncio.Event) -> None:
@@ -178,10 +191,7 @@ def test_zombie_that_keeps_pulling_gets_nothing_after_its_subjects_were_taken() 
     diary = Diary()
 
     async def play() -> None:
-        async with place() as here:
-            fleet = Fleet(here, diary, Random(0), batch_count=10)
-            await fleet.start("zombie")
-            await fleet.start("new")
+        async with fleet_of(diary, "zombie", "new") as (here, fleet):
             zombie, new = fleet.consumers["zombie"], fleet.consumers["new"]
             await zombie.update("zombie", parts("p0", "p1"), epoch=1, version=1)
 
@@ -195,7 +205,6 @@ def test_zombie_that_keeps_pulling_gets_nothing_after_its_subjects_were_taken() 
             assert await here.durables() == {"fleet-new": ["in.p0"], "fleet-zombie": ["in.p1"]}
             assert zombie.refused_subjects == ("in.p0",)
             assert {(worker, name) for worker, name, _ in diary.handled} == {("zombie", "p1"), ("new", "p0")}
-            await fleet.close()
 
     asyncio.run(play())
 
@@ -204,10 +213,7 @@ def test_zombie_that_lost_everything_stays_silent_until_it_is_told_what_to_do() 
     diary = Diary()
 
     async def play() -> None:
-        async with place() as here:
-            fleet = Fleet(here, diary, Random(0), batch_count=10)
-            await fleet.start("zombie")
-            await fleet.start("new")
+        async with fleet_of(diary, "zombie", "new") as (here, fleet):
             zombie, new = fleet.consumers["zombie"], fleet.consumers["new"]
             await zombie.update("zombie", parts("p0", "p1"), epoch=1, version=1)
 
@@ -220,7 +226,6 @@ def test_zombie_that_lost_everything_stays_silent_until_it_is_told_what_to_do() 
 
             assert durables == {"fleet-new": ["in.p0", "in.p1"]}
             assert diary.handled == [("zombie", "p1", 0)]
-            await fleet.close()
 
     asyncio.run(play())
 
@@ -256,10 +261,7 @@ def test_worker_that_applies_an_old_assignment_late_does_not_take_from_the_owner
     diary = Diary()
 
     async def play() -> None:
-        async with place() as here:
-            fleet = Fleet(here, diary, Random(0), batch_count=1)
-            await fleet.start("early")
-            await fleet.start("late")
+        async with fleet_of(diary, "early", "late", batch_count=1) as (here, fleet):
             await fleet.consumers["early"].update("early", parts("p0"), epoch=1, version=6)
 
             await fleet.consumers["late"].update("late", parts("p0", "p1"), epoch=1, version=5)
@@ -267,7 +269,6 @@ def test_worker_that_applies_an_old_assignment_late_does_not_take_from_the_owner
             assert fleet.consumers["late"].subjects == ("in.p1",)
             assert fleet.consumers["late"].refused_subjects == ("in.p0",)
             assert await here.durables() == {"fleet-early": ["in.p0"], "fleet-late": ["in.p1"]}
-            await fleet.close()
 
     asyncio.run(play())
 
@@ -276,10 +277,7 @@ def test_messages_in_hand_of_a_worker_that_vanished_come_to_the_next_one_without
     diary = Diary()
 
     async def play() -> None:
-        async with place() as here:
-            fleet = Fleet(here, diary, Random(0), batch_count=50)
-            await fleet.start("dead")
-            await fleet.start("heir")
+        async with fleet_of(diary, "dead", "heir", batch_count=50) as (here, fleet):
             await fleet.consumers["dead"].update("dead", parts("p0"), epoch=1, version=1)
             fleet.gates["dead"].clear()
             for number in range(30):
@@ -294,6 +292,5 @@ def test_messages_in_hand_of_a_worker_that_vanished_come_to_the_next_one_without
             assert pending is not None
             assert pending > 1
             assert [number for worker, _, number in diary.handled if worker == "heir"] == list(range(30))
-            await fleet.close()
 
     asyncio.run(play())
