@@ -7,37 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from floodmark.systems.fleet.host.around import BucketAround, StoreAround, Write
 from floodmark.systems.fleet.host.options import FailPut
 from floodmark.systems.fleet.records import ASSIGNMENT_PREFIX, AssignmentRecord, decode
-from floodmark.systems.fleet.store.base import Bucket, Entry, Store, StoreUnavailableError, Watch
+from floodmark.systems.fleet.store.base import Bucket, Store, StoreUnavailableError
 
 FELT = "fail_put"
 
 
-class FaultyStore:
+class FaultyStore(StoreAround):
     """Around the store of one process, shared by its workers."""
 
     def __init__(self, inner: Store, bucket: str, at: FailPut, felt: Callable[[str], None]) -> None:
-        self._inner = inner
-        self._bucket = bucket
+        super().__init__(inner, bucket, lambda opened: FaultyBucket(opened, self._maybe_fail))
         self._at = at
         self._felt = felt
         self._rounds: dict[tuple[int, int], int] = {}  # records written in each round
         self._struck = False
-
-    @property
-    def connected(self) -> bool:
-        """The inner one's."""
-        return self._inner.connected
-
-    async def bucket(self, name: str, *, ttl_s: float = 0.0, history: int = 1, memory: bool = False) -> Bucket:
-        """The inner one's; that of the assignments with the failure in it."""
-        inner = await self._inner.bucket(name, ttl_s=ttl_s, history=history, memory=memory)
-        return FaultyBucket(inner, self._maybe_fail) if name == self._bucket else inner
-
-    async def aclose(self) -> None:
-        """Close the inner one."""
-        await self._inner.aclose()
 
     def _maybe_fail(self, key: str, value: bytes) -> None:
         if self._struck or not key.startswith(ASSIGNMENT_PREFIX):
@@ -51,54 +37,14 @@ class FaultyStore:
             raise StoreUnavailableError(f"write {key}", "a failure that was planted")
 
 
-class FaultyBucket:
+class FaultyBucket(BucketAround):
     """The assignments."""
 
     def __init__(self, inner: Bucket, maybe_fail: Callable[[str, bytes], None]) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._maybe_fail = maybe_fail
 
-    @property
-    def name(self) -> str:
-        """The inner one's."""
-        return self._inner.name
-
-    @property
-    def ttl_s(self) -> float:
-        """The inner one's."""
-        return self._inner.ttl_s
-
-    async def get(self, key: str) -> Entry | None:
-        """As the inner one."""
-        return await self._inner.get(key)
-
-    async def create(self, key: str, value: bytes) -> int:
+    async def written(self, key: str, value: bytes, write: Write) -> int:
         """Fail, or as the inner one."""
         self._maybe_fail(key, value)
-        return await self._inner.create(key, value)
-
-    async def put(self, key: str, value: bytes) -> int:
-        """Fail, or as the inner one."""
-        self._maybe_fail(key, value)
-        return await self._inner.put(key, value)
-
-    async def update(self, key: str, value: bytes, revision: int) -> int:
-        """Fail, or as the inner one."""
-        self._maybe_fail(key, value)
-        return await self._inner.update(key, value, revision)
-
-    async def delete(self, key: str, revision: int | None = None) -> None:
-        """As the inner one."""
-        await self._inner.delete(key, revision)
-
-    async def entries(self, prefix: str = "") -> list[Entry]:
-        """As the inner one."""
-        return await self._inner.entries(prefix)
-
-    async def watch(self, prefix: str = "") -> Watch:
-        """As the inner one."""
-        return await self._inner.watch(prefix)
-
-    async def history(self, key: str) -> list[Entry]:
-        """As the inner one."""
-        return await self._inner.history(key)
+        return await write(value)
