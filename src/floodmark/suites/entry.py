@@ -26,6 +26,18 @@ def criteria(*texts: str) -> tuple[Criterion, ...]:
     return tuple(parse(text) for text in texts)
 
 
+def against(twin: Scenario, title: str, lie: str, caught: tuple[str, ...], *words: str) -> Trial:
+    """Set a lying system beside its honest twin, which has everything from it but the lie, and the `words` that belong to lying."""
+    target = msgspec.structs.replace(twin.target, args=(*twin.target.args, "--lie", lie, *words))
+    return Trial(
+        id=twin.id,
+        title=title,
+        honest=msgspec.structs.replace(twin, id=f"{twin.id}.honest-twin", title="the honest twin"),
+        lying=msgspec.structs.replace(twin, title=title, target=target),
+        caught=criteria(*caught),
+    )
+
+
 def scaled(count: int, scale: float, *, least: int = 1) -> int:
     """A size at a scale: rounded, and never below `least`."""
     return max(least, round(count * scale))

@@ -5,13 +5,11 @@ One worker alone leads and works where messages are counted, so that every N-th 
 
 from __future__ import annotations
 
-import msgspec
-
 from floodmark.model.arrival import Constant
 from floodmark.model.finding import Guarantee
 from floodmark.model.scenario import Phase, Population, Scenario, Target
 from floodmark.model.trial import Trial
-from floodmark.suites.entry import Entry, criteria
+from floodmark.suites.entry import Entry, against, criteria
 from floodmark.suites.fleet_common import SOUND
 
 MESSAGES, PARTITIONS = 1_000, 10
@@ -41,15 +39,7 @@ def _trial(
     name: str, title: str, lie: str, caught: tuple[str, ...], *, workers: int = 2, messages: int = 100, joins: bool = False
 ) -> Entry:
     def build(scale: float) -> Trial:
-        twin = honest(name, workers, messages, joins=joins)
-        target = msgspec.structs.replace(twin.target, args=(*twin.target.args, "--lie", lie))
-        return Trial(
-            id=twin.id,
-            title=title,
-            honest=msgspec.structs.replace(twin, id=f"{twin.id}.honest-twin", title="the honest twin"),
-            lying=msgspec.structs.replace(twin, title=title, target=target),
-            caught=criteria(*caught),
-        )
+        return against(honest(name, workers, messages, joins=joins), title, lie, caught)
 
     return Entry(id=f"liars.{name}", text=title, build=build, quick_scale=None)
 

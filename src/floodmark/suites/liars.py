@@ -13,7 +13,7 @@ from floodmark.model.arrival import Constant
 from floodmark.model.scenario import Fault, Phase, Population, Scenario, Target
 from floodmark.model.trial import Trial
 from floodmark.suites import fleet_liars, pipeline_liars, token_liars
-from floodmark.suites.entry import Entry, criteria
+from floodmark.suites.entry import Entry, against, criteria
 
 CONNECTIONS = 20
 CHANNELS = 4
@@ -55,15 +55,8 @@ def breaking(name: str, *, seconds: float = 1.5, more: tuple[str, ...] = ()) -> 
 
 
 def _against(twin: Scenario, title: str, lie: str, caught: tuple[str, ...]) -> Trial:
-    """Set the lying hub beside its honest twin, which has everything from it but the lie."""
-    target = msgspec.structs.replace(twin.target, args=(*twin.target.args, "--lie", lie, "--seed", "1"))
-    return Trial(
-        id=twin.id,
-        title=title,
-        honest=msgspec.structs.replace(twin, id=f"{twin.id}.honest-twin", title="the honest twin"),
-        lying=msgspec.structs.replace(twin, title=title, target=target),
-        caught=criteria(*caught),
-    )
+    """A hub plants its lies by a seed."""
+    return against(twin, title, lie, caught, "--seed", "1")
 
 
 def _trial(name: str, title: str, lie: str, caught: tuple[str, ...], *more: str) -> Entry:

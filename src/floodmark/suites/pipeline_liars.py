@@ -7,12 +7,10 @@ is planted a number of times, and the trial passes only if exactly that number w
 
 from __future__ import annotations
 
-import msgspec
-
 from floodmark.model.arrival import Constant
 from floodmark.model.scenario import Phase, Population, Scenario, Target
 from floodmark.model.trial import Trial
-from floodmark.suites.entry import Entry, criteria
+from floodmark.suites.entry import Entry, against, criteria
 
 RECORDS, CHUNK, GROUPS = 2_000, 100, 20
 HONEST = ("target.unasked == 0", "target.ahead_max == 0", "target.ahead_seen == 0", "target.groups_wrong == 0")
@@ -41,15 +39,7 @@ def _trial(name: str, title: str, lie: str, caught: tuple[str, ...], *, streams:
     """`own`: what the honest twin has to keep in this trial beside what it has to in all of them."""
 
     def build(scale: float) -> Trial:
-        twin = honest(name, streams=streams, own=own)
-        target = msgspec.structs.replace(twin.target, args=(*twin.target.args, "--lie", lie))
-        return Trial(
-            id=twin.id,
-            title=title,
-            honest=msgspec.structs.replace(twin, id=f"{twin.id}.honest-twin", title="the honest twin"),
-            lying=msgspec.structs.replace(twin, title=title, target=target),
-            caught=criteria(*caught),
-        )
+        return against(honest(name, streams=streams, own=own), title, lie, caught)
 
     return Entry(id=f"liars.{name}", text=title, build=build, quick_scale=None)
 

@@ -7,12 +7,10 @@ lie is planted a number of times, and the trial passes only if exactly that numb
 
 from __future__ import annotations
 
-import msgspec
-
 from floodmark.model.arrival import Flood
 from floodmark.model.scenario import Phase, Population, Scenario, Target
 from floodmark.model.trial import Trial
-from floodmark.suites.entry import Entry, criteria
+from floodmark.suites.entry import Entry, against, criteria
 
 SURFACES, CONVERSATIONS, TOKENS = 4, 10, 100
 STREAMS = SURFACES * CONVERSATIONS  # one answer each: behind one that never ends nothing could be asked
@@ -59,15 +57,7 @@ def _trial(system: str, name: str, count: int, title: str, caught: tuple[str, ..
     own = f"{'conductor' if system == 'conductor' else 'sse'}-{name}"
 
     def build(scale: float) -> Trial:
-        twin = honest(own, system, *more, apart=apart)
-        target = msgspec.structs.replace(twin.target, args=(*twin.target.args, "--lie", f"{name}={count}"))
-        return Trial(
-            id=twin.id,
-            title=title,
-            honest=msgspec.structs.replace(twin, id=f"{twin.id}.honest-twin", title="the honest twin"),
-            lying=msgspec.structs.replace(twin, title=title, target=target),
-            caught=criteria(*caught),
-        )
+        return against(honest(own, system, *more, apart=apart), title, f"{name}={count}", caught)
 
     return Entry(id=f"liars.{own}", text=title, build=build, quick_scale=None)
 
