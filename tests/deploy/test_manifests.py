@@ -122,6 +122,7 @@ def test_service_leads_to_the_nats_server_that_agents_and_run_name() -> None:
     assert {port["targetPort"] for port in service["spec"]["ports"]} <= {port["name"] for port in container["ports"]}
     url = f"nats://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
     others = [one for one in workloads() if one["kind"] != "StatefulSet"]
+    assert others
     assert all(url in pod(one)["containers"][0]["args"] for one in others)
     assert container["command"][container["command"].index("--port") + 1] == str(container["ports"][0]["containerPort"])
 

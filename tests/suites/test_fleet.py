@@ -13,6 +13,7 @@ import pytest
 
 from floodmark import suites
 from floodmark.drivers.fleet_script import parse_script
+from floodmark.model.arrival import Constant
 from floodmark.model.result import ScenarioResult
 from floodmark.model.scenario import Scenario
 from floodmark.model.verdict import Verdict
@@ -132,6 +133,15 @@ def test_last_word_leaves_the_fleet_its_time(name: str) -> None:
     left_s = sum(phase.duration_s or 0.0 for phase in scenario.phases) - lines[-1].at_s
 
     assert left_s > float(scenario.driver_options["settle_s"]) or lines[-1].at_s == 0
+
+
+@pytest.mark.parametrize(("scale", "limit"), [(0.01, 10), (0.25, 25), (1.0, 100)])
+@pytest.mark.parametrize("name", ["degraded", "server-restart"])
+def test_server_that_is_lost_may_leave_a_second_of_load_unanswered_and_no_more(name: str, scale: float, limit: int) -> None:
+    scenario = built(name, scale=scale)
+
+    assert [one.text for one in scenario.criteria if one.metric == "unanswered"] == [f"unanswered <= {limit}"]
+    assert [phase.arrival for phase in scenario.phases] == [Constant(rate_hz=float(limit))]
 
 
 def test_script_puts_words_in_order_and_keeps_those_of_one_time() -> None:

@@ -85,6 +85,13 @@ def test_entry_at_any_scale_is_fit_to_run(entry: Entry, scale: float) -> None:
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
+def test_entry_states_no_criterion_that_no_figure_can_break(entry: Entry) -> None:
+    stated = [criterion for scenario in scenarios(entry, 1.0) for criterion in scenario.criteria if not criterion.reference]
+
+    assert [criterion.text for criterion in stated if criterion.operator == ">=" and criterion.limit <= 0] == []
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
 def test_entry_is_what_it_says(entry: Entry) -> None:
     built = entry.build(1.0)
 
