@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
 from floodmark.drivers.fleet_figures import FIGURES, figures_of
 from floodmark.drivers.fleet_memory import slope_of
+from floodmark.drivers.fleet_play import look_at
 from floodmark.drivers.fleet_reading import missed
 from floodmark.drivers.fleet_record import Note, decode
 from floodmark.drivers.fleet_wire import Message
@@ -597,6 +599,39 @@ def test_memory_levels_where_both_numbers_vary_say_nothing() -> None:
     assert "memory_per_worker_bytes" not in figures_of(made.record())
 
 
+def test_tasks_that_not_all_processes_told_lower_no_figure() -> None:
+    made = Made()
+    for number in range(12):
+        told = {"tasks": 100 + 10 * number} if number < 8 else {"tasks": 0}
+        made.mark(float(number), "memory", workers=2, partitions=100, processes=2, bytes=1000, **told)
+
+    figures = figures_of(made.record())
+
+    assert (figures["looks"], figures["tasks_max"], figures["tasks_rise"]) == (12, 170, 60)
+
+
+def test_tasks_that_nobody_told_have_no_figure() -> None:
+    made = Made()
+    for number in range(8):
+        made.mark(float(number), "memory", workers=2, partitions=100, processes=2, bytes=1000, tasks=0)
+
+    figures = figures_of(made.record())
+
+    assert figures["memory_rise_bytes"] == 0
+    assert not {"tasks_max", "tasks_rise"} & figures.keys()
+
+
+def test_look_without_one_of_the_processes_is_no_sum() -> None:
+    ours = {"worker": "a", "pid": os.getpid(), "state": "Stable", "tasks": 6}
+    gone = {"worker": "b", "pid": 2**22 + 1, "state": "Stable", "tasks": 0, "rss_bytes": 0}
+
+    whole, part = look_at([ours], 4), look_at([ours, gone], 4)
+
+    assert whole["bytes"] > 0
+    assert (whole["tasks"], whole["processes"]) == (6, 1)
+    assert (part["bytes"], part["tasks"], part["processes"]) == (0, 0, 2)
+
+
 def test_puts_failed_what_was_made_to_fail_was_felt() -> None:
     made = calm()
     made.do(5.0, "fail_put")
@@ -614,6 +649,16 @@ def test_words_that_failed_and_that_were_never_said_are_counted() -> None:
     figures = figures_of(made.record(script_count=4))
 
     assert (figures["words_said"], figures["words_failed"], figures["words_unsaid"], figures["words_late_max_s"]) == (1, 1, 2, 0.75)
+
+
+def test_words_unsaid_are_not_outweighed_by_a_look_that_failed() -> None:
+    made = calm()
+    made.mark(0.6, "said", word="0 start count=2")
+    made.mark(5.0, "failed", word="5 measure", error="tells no status")
+
+    figures = figures_of(made.record(script_count=2))
+
+    assert (figures["words_said"], figures["words_failed"], figures["words_unsaid"]) == (1, 1, 1)
 
 
 def test_messages_that_nobody_handed_on_in_time_are_counted_and_unknown_without_a_queue() -> None:

@@ -109,12 +109,9 @@ def figures_of(record: Record) -> dict[str, float]:
 
 def _script(record: Record) -> dict[str, float]:
     """What became of the script. Empty when nothing of it was tried."""
-    said_words = Counter(
-        str((note.value or {}).get("word", "")).partition(" ")[2].partition(" ")[0] for note in record.of(MARK) if note.key == SAID_MARK
-    )
+    said_words, failed_words = _words(record, SAID_MARK), _words(record, FAILED_MARK)
     done_words = Counter(word.word for word in record.words)
-    said = said_words.total()
-    failed = sum(note.key == FAILED_MARK for note in record.of(MARK))
+    said, failed = said_words.total(), failed_words.total()
     felt = sum(word.word == FELT for word in record.words)
     figures: dict[str, float] = {"puts_failed": felt} if felt else {}
     if not said and not failed:
@@ -122,5 +119,12 @@ def _script(record: Record) -> dict[str, float]:
     late_s = [float((note.value or {}).get("late_s", 0.0)) for note in record.of(MARK) if note.key == LATE_MARK]
     figures |= {"words_said": said, "words_failed": failed, "words_late_max_s": max(late_s, default=0.0)}
     if record.script_count is not None:
-        figures["words_unsaid"] = record.script_count - failed - (said_words & done_words).total()
+        failed_here = failed - failed_words["measure"]  # which is our own look: it is none of the words that the host is to do
+        figures["words_unsaid"] = record.script_count - failed_here - (said_words & done_words).total()
     return figures
+
+
+def _words(record: Record, key: str) -> Counter[str]:
+    """How often each word was noted so; a note has the line of the script, which is its time, the word and the arguments."""
+    lines = (str((note.value or {}).get("word", "")) for note in record.of(MARK) if note.key == key)
+    return Counter(line.partition(" ")[2].partition(" ")[0] for line in lines)

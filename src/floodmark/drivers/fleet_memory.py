@@ -80,15 +80,14 @@ def memory(record: Record) -> dict[str, float]:
     looks = looks_of(record)
     if not looks:
         return {}
-    figures: dict[str, float] = {
-        "looks": len(looks),
-        "memory_peak_bytes": max(look.resident_bytes for look in looks),
-        "tasks_max": max(look.tasks for look in looks),
-    }
+    tasks = [look.tasks for look in looks if look.tasks]  # 0: not all processes told theirs, as one that was paused
+    figures: dict[str, float] = {"looks": len(looks), "memory_peak_bytes": max(look.resident_bytes for look in looks)}
+    if tasks:
+        figures["tasks_max"] = max(tasks)
     if len(looks) >= QUARTERS_LEAST:
-        quarter = len(looks) // 4
-        figures["memory_rise_bytes"] = _rise([look.resident_bytes for look in looks], quarter)
-        figures["tasks_rise"] = _rise([look.tasks for look in looks], quarter)
+        figures["memory_rise_bytes"] = _rise([look.resident_bytes for look in looks])
+    if len(tasks) >= QUARTERS_LEAST:
+        figures["tasks_rise"] = _rise(tasks)
     for unit, levels in (("worker", _levels(looks, "workers")), ("partition", _levels(looks, "partitions"))):
         slope = slope_of(levels)
         if slope is not None:
@@ -98,7 +97,8 @@ def memory(record: Record) -> dict[str, float]:
     return figures
 
 
-def _rise(values: list[int], quarter: int) -> float:
+def _rise(values: list[int]) -> float:
+    quarter = len(values) // 4
     return float(np.mean(values[-quarter:]) - np.mean(values[:quarter]))
 
 

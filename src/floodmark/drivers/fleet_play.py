@@ -187,15 +187,20 @@ class Standing:
 
 
 def look_at(workers: Sequence[dict[str, Any]], partitions_count: int) -> dict[str, int]:
-    """Sum up what the processes of some workers have: each process once, its proportional share of memory that it has with others."""
+    """Sum up what the processes of some workers have: each process once, its proportional share of memory that it has with others.
+
+    A sum without one of them would be too small, and is none: its `bytes`, or `tasks`, are 0 then.
+    """
     running = [worker for worker in workers if worker.get("pid") and worker.get("state") not in ENDED]
     of_process = {int(worker["pid"]): worker for worker in running}
     shares = {pid: share_bytes(pid) for pid in sorted(of_process)}
+    sizes = [int(of_process[pid].get("rss_bytes") or 0) if share is None else share for pid, share in shares.items()]
+    tasks = [int(worker.get("tasks") or 0) for worker in of_process.values()]
     return {
         "workers": len(running),
         "partitions": partitions_count,
-        "bytes": sum(int(of_process[pid].get("rss_bytes") or 0) if share is None else share for pid, share in shares.items()),
-        "tasks": sum(int(worker.get("tasks") or 0) for worker in of_process.values()),
+        "bytes": sum(sizes) if all(sizes) else 0,
+        "tasks": sum(tasks) if all(tasks) else 0,
         "processes": len(of_process),
     }
 

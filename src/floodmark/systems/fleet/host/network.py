@@ -101,10 +101,10 @@ class Network:
         return relay, f"nats://127.0.0.1:{self._ports[relay]}"
 
     async def give_back(self, relay: int) -> None:
-        """Free the relay of a process that has ended."""
+        """Free the relay of a process that has ended; one that stays cut is given to nobody, who would be blamed for its silence."""
         with suppress(NetworkError):
             await self.heal(relay)
-        self._free.add(relay)
+            self._free.add(relay)
 
     async def cut(self, relay: int) -> None:
         """Let nothing pass, and lose nothing. Raises: NetworkError."""
@@ -117,9 +117,15 @@ class Network:
         return relay in self._cuts
 
     async def heal(self, relay: int) -> None:
-        """Let everything pass, what was held first. Raises: NetworkError."""
-        if relay in self._cuts:
-            await self._ask("DELETE", f"/faults/{self._cuts.pop(relay)}", None)
+        """Let everything pass, what was held first. Raises: NetworkError; it is cut as before then."""
+        fault = self._cuts.pop(relay, None)
+        if fault is None:
+            return
+        try:
+            await self._ask("DELETE", f"/faults/{fault}", None)
+        except NetworkError:
+            self._cuts.setdefault(relay, fault)
+            raise
 
     async def _ask(self, method: str, path: str, body: Any) -> Any:
         content = msgspec.json.encode(body) if body is not None else None
