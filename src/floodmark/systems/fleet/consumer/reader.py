@@ -3,7 +3,7 @@
 Contract: the messages of one subject are handled in the order of the stream; a message that is known to be finished is acknowledged again
 and not handled; one whose subject is not owned (any more) is left alone, its owner gets it. The handler's return acknowledges, its error
 refuses; in manual mode the handler settles, whenever it likes.
-Left to others: which durable is pulled from, and what a failed pull means (durable.py).
+Left to others: which durable is pulled from (`feed`), and what a failed pull means (`recovery`).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 - GRACE: nobody's record is taken away before it was absent for the whole grace (where nothing hinders the leader's sight)
 - IDENTITY: once a worker speaks under an id that another had, the other one does not speak under it again
 - MOVES: a planned round moves not much more than its share (consistent hash, and nothing hinders)
-Not here: what must hold when all is quiet (`settled.py`), and within which time (`deadlines.py`). Pure bookkeeping; times are handed in.
+Not here: what must hold when all is quiet (`settled.py`), and within which time (`losses.py`). Pure bookkeeping; times are handed in.
 """
 
 from __future__ import annotations

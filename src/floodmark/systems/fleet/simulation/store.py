@@ -1,6 +1,6 @@
 """The store as one simulated node sees it: the contract of `store.base`, with a `Link` between the node and the server.
 
-Left to others: what goes wrong and when (`network.py`, `scenario.py`). A watch that broke raises StoreUnavailableError at its reader, who
+Left to others: what goes wrong and when (`network.py`, `director.py`). A watch that broke raises StoreUnavailableError at its reader, who
 opens another: that is the re-listing.
 """
 
