@@ -204,7 +204,6 @@ class FleetDriver:
         self._play: Play | None = None
         self._playing: asyncio.Task[None] | None = None
         self._ready: asyncio.Lock = asyncio.Lock()
-        self._is_ready = False
         self._open: set[FleetConnection] = set()
 
     async def connect(self, url: str, channel: str, sink: Sink, *, limit_s: float, local_host: str | None = None) -> Connection:
@@ -212,7 +211,7 @@ class FleetDriver:
         address = address_of(NAME, url, self._options)
         run = channel.partition(".")[0]
         async with self._ready:
-            if not self._is_ready:
+            if self._play is None:
                 play = Play(address, self._lines, partitions_count=self._partitions_count, rest_s=self._rest_s)
                 try:
                     await play.set_up(run, limit_s=limit_s)
@@ -220,7 +219,6 @@ class FleetDriver:
                     play.close()
                     raise
                 self._play = play
-                self._is_ready = True
         made = await open_nats(
             lambda: FleetConnection(self, address, sink), address, name="floodmark", limit_s=limit_s, local_host=local_host
         )
