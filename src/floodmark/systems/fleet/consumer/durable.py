@@ -174,8 +174,7 @@ class DurableConsumer:
                     raise
                 self._metrics.count(Metric.CONSUMER_CONTROL_RETRIES)
             await asyncio.sleep(self._settings.backoff_s)
-            if self._newest is not wish:
-                wish = self._newest
+            wish = self._newest
 
     async def _apply(self, wish: Wish) -> None:
         before = self._reader.owned.names
