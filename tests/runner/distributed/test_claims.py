@@ -10,12 +10,16 @@ from typing import Any, cast
 import msgspec
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
+from floodmark.core.errors import HarnessBugError
+from floodmark.runner import wire
 from floodmark.runner.distributed import slice as slice_module
 from floodmark.runner.distributed.agents import RemoteAgents
 from floodmark.runner.distributed.line import Away
 from floodmark.runner.distributed.slice import Slice
-from floodmark.runner.distributed.words import SILENT_ROLLS, Answer, Claim, Here, pack, unpack
+from floodmark.runner.distributed.stream import Stream
+from floodmark.runner.distributed.words import SILENT_ROLLS, Answer, Claim, Here, pack, unpack, up_subject
 from floodmark.runner.wire import Do
 
 
@@ -94,6 +98,32 @@ def test_claim_of_a_twin_that_joins_in_the_middle_is_not_taken_and_costs_the_fir
         assert agents.gone == []
 
     with_run(check)
+
+
+def test_words_of_an_agent_that_cannot_be_taken_end_the_run_and_what_is_no_packet_does_not() -> None:
+    async def main() -> None:
+        agents = Patient()
+        line = agents._agents[0]
+        agents._roll.hear(here("one"))
+        agents._judged(claim("one", 0))
+        waiting = agents._expect(line, 5)
+        subject = up_subject(agents._run, "one-0")
+
+        await agents._hear_packet(Msg(Client(), subject=subject, data=b"?"))
+        assert line.error is None
+
+        theirs = Stream()
+        theirs.write(b"\xff" * wire.HEAD_BYTES)
+        [packet] = theirs.take()
+        await agents._hear_packet(Msg(Client(), subject=subject, data=packet))
+
+        assert isinstance(line.error, HarnessBugError)
+        assert "load agent 0" in str(line.error)
+        with pytest.raises(HarnessBugError, match="beyond the limit"):
+            await waiting
+        await asyncio.gather(*agents.begun, return_exceptions=True)
+
+    asyncio.run(main())
 
 
 def test_claim_is_taken_once_the_old_one_of_that_name_was_told_lost_and_its_clock_is_its_own() -> None:

@@ -22,7 +22,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from floodmark import __version__
-from floodmark.core.errors import FloodmarkError, SystemUnderTestError, UsageError
+from floodmark.core.errors import FloodmarkError, HarnessBugError, SystemUnderTestError, UsageError
 from floodmark.core.nats_client import close_for_good, without_login
 from floodmark.model.result import AgentResult
 from floodmark.runner import wire
@@ -32,7 +32,7 @@ from floodmark.runner.distributed.clocks import Offset, between_agents_ns
 from floodmark.runner.distributed.line import AgentLostError, Away, how_it_ended, without_connections
 from floodmark.runner.distributed.nats import connect
 from floodmark.runner.distributed.roll import Known, RollCall
-from floodmark.runner.distributed.stream import END, Heard
+from floodmark.runner.distributed.stream import END, Heard, PacketError
 from floodmark.runner.distributed.takeover import LIVES
 from floodmark.runner.distributed.words import (
     HERE,
@@ -219,8 +219,12 @@ class RemoteAgents(Lines[Away]):
         link = message.subject.rsplit(".", 1)[1]
         for line in self._agents:
             if line.claim is not None and line.claim.link == link and line.carrier is not None:
-                with suppress(ValueError):
+                try:
                     line.carrier.heard(message.data)
+                except PacketError:  # nobody of ours sent that
+                    continue
+                except Exception as exc:  # the client would note it and go on, and the run wait for what was in the packet
+                    self._fail(line, HarnessBugError(f"what load agent {line.index} said could not be taken: {type(exc).__name__}: {exc}"))
 
     def _hear_piece(self, line: Away, link: str, piece: Heard) -> None:
         if line.claim is None or line.claim.link != link:

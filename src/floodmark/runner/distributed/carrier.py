@@ -36,7 +36,7 @@ class Carrier:
         self._stir.set()
 
     def heard(self, packet: bytes) -> None:
-        """Take a packet that came in. Raises: ValueError for what is none."""
+        """Take a packet that came in. Raises: PacketError for what is none."""
         for piece in self._stream.heard(packet):
             self._take(piece)
         self._moved.set()

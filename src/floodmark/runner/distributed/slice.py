@@ -18,7 +18,7 @@ from nats.errors import Error
 from floodmark.core import tasks
 from floodmark.runner.agents import last_words, start_process
 from floodmark.runner.distributed.carrier import Carrier
-from floodmark.runner.distributed.stream import END, Heard
+from floodmark.runner.distributed.stream import END, Heard, PacketError
 from floodmark.runner.distributed.words import Answer, Claim, Last, claims_subject, down_subject, pack, unpack, up_subject
 
 CLAIM_AGAIN_S = 0.25
@@ -64,7 +64,7 @@ class Slice:
         )
 
         async def hear(message: Msg) -> None:
-            with suppress(ValueError):
+            with suppress(PacketError):  # nobody of ours sent that
                 carrier.heard(message.data)
 
         subscription = await client.subscribe(down_subject(self.run, link), cb=hear)

@@ -20,6 +20,10 @@ DATA, ACK, END = range(3)
 _HEAD = struct.Struct("<BQQ")  # what it is, its number, the number that its sender expects next
 
 
+class PacketError(ValueError):
+    """What came in is no packet."""
+
+
 class Heard(NamedTuple):
     """A piece in its place: `DATA`, or `END` with the last word."""
 
@@ -98,9 +102,9 @@ class Stream:
         self._due = self._due or self._told != self._expected
 
     def heard(self, packet: bytes) -> list[Heard]:
-        """Take a packet; gives what has come in its place. Raises: ValueError for what is no packet."""
+        """Take a packet; gives what has come in its place. Raises: PacketError for what is none."""
         if len(packet) < _HEAD.size:
-            raise ValueError(f"a packet has at least {_HEAD.size} bytes, got {len(packet)}")
+            raise PacketError(f"a packet has at least {_HEAD.size} bytes, got {len(packet)}")
         kind, seq, ack = _HEAD.unpack_from(packet)
         while self._sent and self._sent[0][0] < ack:
             self._sent.popleft()
