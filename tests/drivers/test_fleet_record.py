@@ -12,7 +12,7 @@ from floodmark.drivers.fleet_memory import slope_of
 from floodmark.drivers.fleet_play import look_at
 from floodmark.drivers.fleet_reading import missed
 from floodmark.drivers.fleet_record import Note, decode
-from floodmark.drivers.fleet_wire import Message
+from floodmark.drivers.fleet_wire import Message, note_of
 from tests.drivers.fleet_made import Made, calm, crashed
 
 
@@ -33,6 +33,15 @@ def test_decode_what_is_no_part_of_it_is_none(subject: str) -> None:
 @pytest.mark.parametrize("data", [b"", b"\xff", b"[1]", b"7"])
 def test_decode_a_value_that_nobody_can_read_says_that_it_was_written(data: bytes) -> None:
     assert decode("$KV.parti-election.leader", data, None, 1.0) == Note(1.0, "election", "leader", {})
+
+
+@pytest.mark.parametrize("reason", [b"MaxAge", b"Purge", b"Remove"])
+def test_note_of_a_marker_that_the_server_left_where_a_key_was_tells_that_it_is_gone(reason: bytes) -> None:
+    headers = b"NATS/1.0\r\nNats-Marker-Reason: " + reason + b"\r\n\r\n"
+
+    note = note_of(Message("$KV.parti-assignment.assignment.worker-3", headers, b"", 7, 1.5))
+
+    assert note == Note(1.5, "assignment", "assignment.worker-3", None)
 
 
 def test_figures_of_an_empty_record_are_none_at_all() -> None:

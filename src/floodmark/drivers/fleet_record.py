@@ -26,7 +26,8 @@ ALIVE_SLACK_S = 0.25  # of a heartbeat's TTL: the record has a key a little late
 STOOD_S = 2.0  # after a fleet stood there may be one more round: that of its start's window
 STRUCK_S = 0.05  # what was under way when a worker was struck may still arrive so much later
 _OF_BUCKET = {f"$KV.{bucket}.": name for name, bucket in BUCKETS.items()}
-_DELETED = (b"DEL", b"PURGE")
+_DELETED = (b"DEL", b"PURGE", b"MaxAge", b"Purge", b"Remove")
+"""The operations of a bucket that end a key, and the reasons that the server gives in a marker of its own for a key that is gone."""
 LEAVING = ("kill", "stop", "pause", "isolate", "mute", "slow")
 CHANGING = (*LEAVING, "start", "resume", "heal", "unmute", "refresh", "server_kill", "server_restart")
 """Words after which a fleet may need some time until it is settled again."""
