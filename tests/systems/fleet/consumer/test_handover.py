@@ -157,6 +157,7 @@ def test_hand_overs_without_versions_lose_nothing_either() -> None:
 
     asyncio.run(play())
 
+    assert diary.handled
     assert diary.disorder() == []
     assert diary.twice_by_one() == []
 
@@ -184,6 +185,7 @@ def test_hand_overs_on_a_stream_that_keeps_what_was_read_lose_nothing() -> None:
 
     asyncio.run(play())
 
+    assert diary.handled
     assert diary.disorder() == []
 
 
