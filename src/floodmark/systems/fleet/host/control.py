@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import nats.errors
 from nats.aio.msg import Msg
 
 from floodmark.core.errors import FloodmarkError
@@ -82,8 +83,11 @@ class Control:
         begun_ns = time.time_ns()
         word, done = await self._done(message.data, begun_ns)
         if self._link.connected:
-            await message.respond(msgspec.json.encode(done))
-            await self._link.client.flush()
+            try:
+                await message.respond(msgspec.json.encode(done))
+                await self._link.client.flush()
+            except nats.errors.Error as exc:  # the server went meanwhile: who asked has no answer, but the host goes on
+                _log.warning("the answer to %s did not get out: %s", word.do or "a word", exc)
         if done.ok and word.do in SERVER_WORDS:
             begun_ns = time.time_ns()
             try:
