@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from floodmark.runner.distributed.stream import DATA, END, Stream
 
 
-def carried(ours: Stream, theirs: Stream, rng: random.Random, *, loss: float, rounds: int = 400) -> tuple[bytes, list[bytes]]:
-    """Let two ends speak until all has arrived; gives the bytes and the last words that `theirs` got."""
+def carried(ours: Stream, theirs: Stream, rng: random.Random, *, loss: float, rounds: int = 10_000) -> tuple[bytes, list[bytes]]:
+    """Let two ends speak until all has arrived or never will; gives what `theirs` got, and the last words."""
     out, last = bytearray(), []
     path: list[tuple[Stream, bytes]] = []
     for number in range(rounds):
