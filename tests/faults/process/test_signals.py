@@ -109,7 +109,7 @@ def test_pause_stops_the_progress_of_the_whole_tree_and_then_it_goes_on(tmp_path
             assert (applied.action, healed.action) == ("applied", "healed")
             assert applied.pids == healed.pids == (target.pid, pid)
             assert applied.number == healed.number
-            assert healed.at_s - applied.at_s >= 0.1
+            assert healed.at_s - applied.at_s > 0.099
 
     play(job())
 
@@ -121,7 +121,7 @@ def test_pause_lasts_as_long_as_told(tmp_path: Path) -> None:
         play(inflict(Pause(), scene(target, log), for_s=0.2))
 
         applied, healed = log.entries()
-        assert 0.2 <= healed.at_s - applied.at_s < 2.0
+        assert 0.199 <= healed.at_s - applied.at_s < 2.0
 
 
 def test_pause_of_a_share_lets_the_others_run() -> None:

@@ -58,7 +58,7 @@ def test_control_adds_lists_and_removes_a_fault_on_a_live_connection() -> None:
             _, overview = await call(port, "GET", "/")
 
             assert (status, removed_status) == (200, 200)
-            assert slow_s >= 0.1
+            assert slow_s > 0.099
             assert listed[0]["kind"] == "latency"
             assert listed[0]["hits"] == removed["hits"] == 1
             assert connections[0]["faults"] == [1]

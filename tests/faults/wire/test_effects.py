@@ -83,7 +83,7 @@ def test_latency_of_one_second_does_not_throttle_a_stream() -> None:
     slowed: list[float] = []
     while len(slowed) < 5 and min(slowed, default=9.9) > 1.5:
         without_s, with_s = play(job()), play(job("latency=1s,direction=upstream"))
-        assert with_s >= 1.0
+        assert with_s > 0.999
         slowed.append((with_s - 1.0) / without_s)
 
     assert min(slowed) <= 1.5, slowed
@@ -108,7 +108,7 @@ def test_latency_at_its_bound_makes_the_sender_wait_and_loses_nothing() -> None:
     answer, taken_s = play(job())
 
     assert answer == payload
-    assert taken_s >= 0.3
+    assert taken_s > 0.299
 
 
 # bandwidth
@@ -164,7 +164,7 @@ def test_slice_pieces_arrive_one_by_one() -> None:
     assert sum(sizes) == 95
     assert len(sizes) >= 5  # a busy machine may read two at once, never all
     assert hits == 10
-    assert taken_s >= 9 * 0.02
+    assert taken_s > 0.179
 
 
 def test_slice_with_a_spread_is_byte_exact() -> None:
@@ -196,7 +196,7 @@ def test_slow_close_delays_the_end_and_not_the_bytes() -> None:
     bytes_s, end_s = play(job())
 
     assert bytes_s < 0.2
-    assert 0.2 <= end_s < 0.2 + SLACK_S
+    assert 0.199 <= end_s < 0.2 + SLACK_S
 
 
 # timeout

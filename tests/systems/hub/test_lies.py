@@ -230,7 +230,7 @@ async def test_stall_stops_every_delivery_for_its_time_and_loses_none() -> None:
         await task
 
         assert [m["payload"]["data"]["events"]["data"]["n"] for m in before + after] == list(range(100))
-        assert took_s >= 0.5
+        assert took_s > 0.499
         assert hub.planted() == {"stall": {"planted": 1}}
 
 
