@@ -3,12 +3,12 @@
 A run waits until enough agents are there, says how many slices it has, and takes the claims of those whom the fleet gave them to. An agent
 that falls silent, leaves, or whose process ends, is told by name. What then happens is the scenario's word: `unknown` ends the run with the
 reason; `take-over` waits for another agent to claim the slice, which plays on from that moment in the phase being played (see `takeover`).
+Who is there at all, and how their clocks go, is in `muster.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import socket
 import time
 from collections.abc import Callable, Coroutine
@@ -18,28 +18,24 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from floodmark import __version__
 from floodmark.core.errors import FloodmarkError, HarnessBugError, SystemUnderTestError, UsageError
-from floodmark.core.nats_client import close_for_good, without_login
-from floodmark.model.result import AgentResult
+from floodmark.core.nats_client import close_for_good
 from floodmark.runner import wire
-from floodmark.runner.agents import START_AHEAD_NS, START_LIMIT_S, Lines
+from floodmark.runner.agents import START_LIMIT_S
 from floodmark.runner.distributed.carrier import Carrier
-from floodmark.runner.distributed.clocks import Offset, between_agents_ns
 from floodmark.runner.distributed.line import AgentLostError, Away, how_it_ended, without_connections
+from floodmark.runner.distributed.muster import Muster
 from floodmark.runner.distributed.nats import connect
-from floodmark.runner.distributed.roll import Known, RollCall
+from floodmark.runner.distributed.roll import Known
 from floodmark.runner.distributed.stream import END, Heard, PacketError
 from floodmark.runner.distributed.takeover import LIVES
 from floodmark.runner.distributed.words import (
     HERE,
-    ROLL,
     Answer,
     Claim,
-    Here,
     Last,
     Roll,
     claims_subject,
@@ -58,25 +54,16 @@ PIECE_BYTES = 128 * 1024
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-class RemoteAgents(Lines[Away]):
+class RemoteAgents(Muster):
     """Agents that answer at the NATS server `url`. `take_over`: whether a lost one's slice is given to another."""
 
     def __init__(
         self, url: str, on_progress: Callable[[int, Progress], None], *, take_over: bool = False, wait_limit_s: float = 30.0
     ) -> None:
-        super().__init__(on_progress)
-        self._url = url
+        super().__init__(url, on_progress, wait_limit_s=wait_limit_s)
         self._take_over = take_over
-        self._wait_limit_s = wait_limit_s
-        self._run = secrets.token_hex(8)
-        self._client: Client | None = None
-        self._roll = RollCall(run=self._run, version=__version__, publish=self._call, on_round=self._look_for_silence)
         self._tasks: set[asyncio.Task[None]] = set()
         self._setups: list[Setup] = []
-        self._played: dict[str, list[int]] = {}
-        self._lost: dict[str, list[int]] = {}
-        self._clocks: list[Offset] = []
-        """The clock of each agent that ever played; one that came again by its old name has another."""
         self._piece_bytes = PIECE_BYTES
         self._closing = False
         self._stir = asyncio.Event()
@@ -91,35 +78,11 @@ class RemoteAgents(Lines[Away]):
         await client.subscribe(claims_subject(self._run), cb=self._hear_claim)
         await client.subscribe(up_subject(self._run, "*"), cb=self._hear_packet)
         self._begin(self._roll.run())
-        try:
-            async with asyncio.timeout(self._wait_limit_s):
-                while self._room() < count:
-                    self._roll.changed.clear()
-                    await self._roll.changed.wait()
-        except TimeoutError:
-            raise UsageError(self._too_few(count)) from None
+        await self._until_room(count)
         self._agents = [Away(index) for index in range(count)]
         await self._roll.look()
         self._roll.slices = count
         await self._roll.call()
-
-    def _room(self) -> int:
-        for agent in self._roll.known.values():
-            if agent.twins:
-                raise UsageError(f"two agents are called {agent.here.name}; give each a --name of its own, or none")
-            if agent.here.version != __version__:
-                raise UsageError(
-                    f"agent {agent.here.name} on {agent.here.host} is floodmark {agent.here.version}, this is {__version__}; "
-                    "both ends must be of one version"
-                )
-        return sum(agent.room for agent in self._roll.known.values())
-
-    def _too_few(self, count: int) -> str:
-        there = [agent for agent in self._roll.known.values() if not agent.silent]
-        came = f"{len(there)} agent{'s' if len(there) != 1 else ''} with room for {self._room()} slices" if there else "no agent"
-        asked = f"{count} slice{'s are' if count != 1 else ' is'}"
-        more = f"start more with `floodmark agent --nats {without_login(self._url)}`"
-        return f"{came} came within {self._wait_limit_s:g} s where {asked} to be played; {more}"
 
     async def start(self, setups: list[Setup], group: asyncio.TaskGroup) -> None:
         self._setups = [msgspec.structs.replace(setup, lives=LIVES if self._take_over else 1) for setup in setups]
@@ -157,24 +120,7 @@ class RemoteAgents(Lines[Away]):
             self._setups[line.index], clock_shift_ns=shift_ns, clock_error_ns=2 * self.clock_error_ns(), life=line.life
         )
 
-    def _note_clock(self, line: Away) -> None:
-        known = self._holder(line)
-        if known is not None and all(known.offset is not clock for clock in self._clocks):
-            self._clocks.append(known.offset)
-
-    def _holder(self, line: Away) -> Known | None:
-        return self._roll.holder(line.claim.name, line.claim.token) if line.claim is not None else None
-
     # -- what comes in -----------------------------------------------------------------------------------------------------------------
-
-    async def _call(self, roll: Roll) -> None:
-        assert self._client is not None
-        await self._client.publish(ROLL, pack(roll))
-
-    async def _hear(self, message: Msg) -> None:
-        here = unpack(message.data, Here)
-        if here is not None:
-            self._roll.hear(here)
 
     async def _hear_claim(self, message: Msg) -> None:
         claim = unpack(message.data, Claim)
@@ -236,14 +182,7 @@ class RemoteAgents(Lines[Away]):
             if not line.quitting:
                 self._lose(line, how_it_ended(last))
             return
-        buffer = line.buffer
-        buffer += piece.data
-        while len(buffer) >= wire.HEAD_BYTES:
-            end = wire.HEAD_BYTES + wire.length(bytes(buffer[: wire.HEAD_BYTES]))
-            if len(buffer) < end:
-                return
-            message = wire.unpack(bytes(buffer[wire.HEAD_BYTES : end]))
-            del buffer[:end]
+        for message in line.taken(piece.data):
             if isinstance(message, wire.Did | wire.Outcome):
                 line.steps.answered(message.number)
             elif isinstance(message, Progress) and self._take_over:
@@ -327,43 +266,6 @@ class RemoteAgents(Lines[Away]):
         except FloodmarkError as exc:
             line.between = False
             self._fail(line, exc)
-
-    # -- clocks, figures -----------------------------------------------------------------------------------------------------------------
-
-    async def _ask_all(self, step: str, index: int, at_ns: int, limit_s: float) -> list[wire.Message]:
-        if step == "collect":
-            await self.compare_clocks()
-        return await super()._ask_all(step, index, at_ns, limit_s)
-
-    async def compare_clocks(self) -> None:
-        await self._roll.look()
-
-    @property
-    def start_ahead_ns(self) -> int:
-        trips = [known.offset.round_trip_ns for line in self._agents if (known := self._holder(line)) is not None]
-        return START_AHEAD_NS + 4 * max(trips, default=0)
-
-    def clock_error_ns(self) -> int:
-        """By how much a latency between two agents may be wrong; what one of them stamped is received after its end as well."""
-        return between_agents_ns(clock.uncertainty_ns for clock in self._clocks)
-
-    def results(self) -> tuple[AgentResult, ...]:
-        """What is to be said of each agent that played."""
-        return tuple(
-            AgentResult(
-                name=name,
-                host=known.here.host,
-                offset_ns=known.offset.offset_ns,
-                uncertainty_ns=known.offset.uncertainty_ns,
-                drift_ppm=round(known.offset.drift_ppm, 3),
-                slices=tuple(sorted(self._played[name])),
-                lost=tuple(sorted(self._lost.get(name, ()))),
-                rss_bytes_peak=known.rss_bytes_peak,
-                cpu_s=round(known.here.cpu_s - known.cpu_s_first, 3),
-            )
-            for name, known in sorted(self._roll.known.items())
-            if name in self._played
-        )
 
     # -- the end -------------------------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import msgspec
 
@@ -57,6 +58,18 @@ class Away(Line):
     def tell(self, message: wire.Message) -> None:
         """Send at once, also what the runner did not ask for."""
         super().send(message)
+
+    def taken(self, data: bytes) -> Iterator[wire.Message]:
+        """Take the next bytes that it sent; yields the messages that are whole with them."""
+        buffer = self.buffer
+        buffer += data
+        while len(buffer) >= wire.HEAD_BYTES:
+            end = wire.HEAD_BYTES + wire.length(bytes(buffer[: wire.HEAD_BYTES]))
+            if len(buffer) < end:
+                return
+            message = wire.unpack(bytes(buffer[wire.HEAD_BYTES : end]))
+            del buffer[:end]
+            yield message
 
     def carry(self, frame: bytes) -> None:
         if self.carrier is not None and not self.ended:
