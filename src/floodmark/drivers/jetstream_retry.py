@@ -1,8 +1,9 @@
 """A publisher that does not give up: when its connection is cut it connects again and sends again what was not answered.
 
 To whoever publishes it is one connection: nothing is told of the cut, what is due meanwhile waits (`writable` is false), and what was sent
-and not answered is sent again in its order under the same tokens, so under the same message ids. Only when it does not come back in time is
-the connection closed. A connection that has subscriptions is not brought back here: that is for whoever accounts for them.
+and not answered is sent again in its order under the same tokens, so under the same message ids. Only when it does not come back in time,
+or cannot by a mistake of ours, is the connection closed. One that has subscriptions is not brought back here: that is for whoever accounts
+for them.
 Memory: every message that waits for its answer is kept, which whoever publishes bounds.
 """
 
@@ -41,6 +42,7 @@ class RetryingConnection:
         self._waiting: dict[int, tuple[str, bytes]] = {}
         self._subscribes = False
         self._leaving = False
+        self._told = False
         self._returning: asyncio.Task[None] | None = None
 
     @classmethod
@@ -73,13 +75,28 @@ class RetryingConnection:
             return  # one that was lost on its way in
         self._now = None
         if self._subscribes or self._leaving:
-            self._sink.closed(self, reason)
+            self._tell(reason)
         elif self._returning is None:
             self._returning = asyncio.get_running_loop().create_task(
                 self._return(reason)
             )  # parent: this object; `close` and `abort` end it
 
     async def _return(self, reason: str) -> None:
+        """Come back, or tell why not. Nobody awaits this: whatever goes wrong in here reaches the sink, which would wait for ever."""
+        try:
+            why = await self._tried(reason)
+        except Exception as exc:  # a target that refuses is tried again; this is a mistake of ours, or of whoever set up the driver
+            why = f"{reason}; it cannot be brought back ({type(exc).__name__}: {exc})"
+        if why is None:
+            return
+        self._returning = None
+        self._leaving = True
+        self._tell(why)
+        if self._now is not None:
+            self._now.abort()
+
+    async def _tried(self, reason: str) -> str | None:
+        """Try until it is back; returns why it is not when the time is over."""
         loop = asyncio.get_running_loop()
         until_s, pause_s = loop.time() + self._retry_s, PAUSE_S
         while loop.time() < until_s:
@@ -89,15 +106,13 @@ class RetryingConnection:
                 made = await self._open(self, max(0.1, min(self._limit_s, until_s - loop.time())))
             except SystemUnderTestError:
                 continue
-            self._returning = None
+            self._returning = None  # from here on a loss begins anew
             self._now = made
             self.retries_count += 1
             for token, (channel, payload) in self._waiting.items():
                 made.publish(channel, payload, token)
-            return
-        self._returning = None
-        self._leaving = True
-        self._sink.closed(self, f"{reason}; it did not come back within {self._retry_s:g} s")
+            return None
+        return f"{reason}; it did not come back within {self._retry_s:g} s"
 
     # -- what a connection is --------------------------------------------------------------------------------------------------------------
 
@@ -162,7 +177,13 @@ class RetryingConnection:
         if self._returning is not None:
             self._returning.cancel()
             self._returning = None
-            self._sink.closed(self, "was left by us")
+            self._tell("was left by us")
+
+    def _tell(self, reason: str) -> None:
+        """Tell that it is gone, once."""
+        if not self._told:
+            self._told = True
+            self._sink.closed(self, reason)
 
     def _required(self) -> Connection:
         if self._now is None:
