@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from floodmark.core.nats_server import EmbeddedNats
-from floodmark.drivers.fleet_record import BUCKETS
+from floodmark.drivers.fleet_notes import BUCKETS
 
 TTL_S = 2.0
 

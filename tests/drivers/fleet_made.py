@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from floodmark.drivers.fleet_record import ASSIGNMENT, DONE, ELECTION, HEARTBEAT, MARK, STABLE_ID, Delivery, Note, Record
+from floodmark.drivers.fleet_notes import ASSIGNMENT, DONE, ELECTION, HEARTBEAT, MARK, STABLE_ID, Note
+from floodmark.drivers.fleet_record import Delivery, Record
 
 TTL_S, SETTLE_S, BEAT_S = 2.0, 3.0, 0.5
 

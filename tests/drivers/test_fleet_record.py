@@ -7,12 +7,13 @@ import os
 
 import pytest
 
+from floodmark.drivers.fleet_desk import note_of
 from floodmark.drivers.fleet_figures import FIGURES, figures_of
 from floodmark.drivers.fleet_memory import slope_of
+from floodmark.drivers.fleet_notes import Note, decode
 from floodmark.drivers.fleet_play import look_at
 from floodmark.drivers.fleet_reading import missed
-from floodmark.drivers.fleet_record import Note, decode
-from floodmark.drivers.fleet_wire import Message, note_of
+from floodmark.drivers.nats_desk import Message
 from tests.drivers.fleet_made import Made, calm, crashed
 
 

@@ -17,13 +17,14 @@ from typing import ClassVar
 
 from floodmark.core.errors import SystemUnderTestError, UsageError
 from floodmark.drivers.base import Connection, Encoding, Options, RefusedError, Sink, Wanted, take_options
+from floodmark.drivers.fleet_desk import OUT, open_desk, show_played
 from floodmark.drivers.fleet_figures import figures_of
 from floodmark.drivers.fleet_play import Play
 from floodmark.drivers.fleet_probes import Probes
 from floodmark.drivers.fleet_reading import READ_LIMIT_S, read_record
 from floodmark.drivers.fleet_script import parse_script
-from floodmark.drivers.fleet_wire import OUT, consume, open_desk, show_played
 from floodmark.drivers.nats_address import ADDRESS_DEFAULTS, ADDRESS_MEANINGS, Address, address_of
+from floodmark.drivers.nats_desk import consume
 from floodmark.drivers.nats_place import place_of_reply
 from floodmark.drivers.nats_socket import Answer, Inlet, NatsSocket, open_nats
 from floodmark.ledger.block import Block

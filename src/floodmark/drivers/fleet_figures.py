@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from floodmark.drivers import fleet_memory, fleet_owners, fleet_promises, fleet_times
-from floodmark.drivers.fleet_record import FAILED_MARK, LATE_MARK, MARK, SAID_MARK, Record
+from floodmark.drivers.fleet_notes import FAILED_MARK, LATE_MARK, MARK, SAID_MARK
+from floodmark.drivers.fleet_record import Record
 
 FELT = "fail_put"
 FIGURES: dict[str, str] = {

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from floodmark.drivers.fleet_record import MARK, MEMORY_MARK, Record
+from floodmark.drivers.fleet_notes import MARK, MEMORY_MARK
+from floodmark.drivers.fleet_record import Record
 
 LEVELS_LEAST = 3
 QUARTERS_LEAST = 8

@@ -11,7 +11,8 @@ import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from floodmark.drivers.fleet_record import ASSIGNMENT, HEARTBEAT, Note, Record, partitions_of, place_of, worker_of
+from floodmark.drivers.fleet_notes import ASSIGNMENT, HEARTBEAT, Note, partitions_of, place_of, worker_of
+from floodmark.drivers.fleet_record import Record
 
 ROUND_S = 0.5
 """How long the writes of one round may take."""

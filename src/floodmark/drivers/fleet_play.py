@@ -16,10 +16,10 @@ from typing import Any
 
 from floodmark.core.errors import SystemUnderTestError
 from floodmark.drivers.base import RefusedError
+from floodmark.drivers.fleet_desk import CONTROL, Desk, open_desk, show_played
+from floodmark.drivers.fleet_notes import ASSIGNMENT, FAILED_MARK, LATE_MARK, LOAD_MARK, MEMORY_MARK, SAID_MARK, SOURCE_MARK, Note
 from floodmark.drivers.fleet_owners import Board
-from floodmark.drivers.fleet_record import ASSIGNMENT, FAILED_MARK, LATE_MARK, LOAD_MARK, MEMORY_MARK, SAID_MARK, SOURCE_MARK, Note
 from floodmark.drivers.fleet_script import OPPOSITES, SAME, Line
-from floodmark.drivers.fleet_wire import CONTROL, Desk, open_desk, show_played
 from floodmark.drivers.nats_address import Address
 
 CLAIM, READY = "claim", "ready"
@@ -63,7 +63,7 @@ class Play:
         workers_count = sum(int(line.arguments.get("count", 1)) for line in self._before if line.word == "start")
         if workers_count:
             standing = Standing(workers_count, self._partitions_count, rest_s=self._rest_s)
-            await desk.follow(standing.take, standing.reached, limit_s=max(1.0, deadline_s - time.monotonic()))
+            await desk.follow_notes(standing.take, standing.reached, limit_s=max(1.0, deadline_s - time.monotonic()))
         await desk.note(READY)
 
     async def play(self, start_ns: int) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 
-from floodmark.drivers.fleet_record import ASSIGNMENT, ELECTION, HEARTBEAT, STABLE_ID, Note, Record, place_of, worker_of
+from floodmark.drivers.fleet_notes import ASSIGNMENT, ELECTION, HEARTBEAT, STABLE_ID, Note, place_of, worker_of
+from floodmark.drivers.fleet_record import Record
 
 
 def leadership(record: Record) -> dict[str, float]:

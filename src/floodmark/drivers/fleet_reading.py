@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from floodmark.drivers.base import RefusedError
-from floodmark.drivers.fleet_record import BEGIN_MARK, BUCKETS, FAILED_MARK, HEARTBEAT, MARK, SAID_MARK, Delivery, Record
-from floodmark.drivers.fleet_wire import IN, OUT, RECORD, Desk, Message, header_of, note_of
+from floodmark.drivers.fleet_desk import IN, OUT, RECORD, Desk, note_of
+from floodmark.drivers.fleet_notes import BEGIN_MARK, BUCKETS, FAILED_MARK, HEARTBEAT, MARK, SAID_MARK
+from floodmark.drivers.fleet_record import Delivery, Record
+from floodmark.drivers.nats_desk import Message, header_of
 
 READ_LIMIT_S = 60.0
 SCRIPT_LIMIT_S = 30.0

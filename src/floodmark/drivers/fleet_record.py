@@ -1,45 +1,25 @@
 """The record of a fleet: every version of every key that its workers shared, and every word that was said to it, as the server saw it.
 
-The server writes it (a stream that is fed by the buckets of the fleet), the driver reads it at the end of a run. Here it is decoded, and
-here are the simple things that everything else asks it: rounds, words, who was alive. Pure: no I/O, no clock; times are seconds.
-
-What is read of a key: assignment {epoch, version, lifecycle, partitions[{keys, weight}]}, heartbeat {token, epoch, version}: what the
-worker has applied, leader {worker, token, epoch}, stable id {token}. Other fields are ignored, keys of other shapes too.
+The server writes it (a stream that is fed by the buckets of the fleet), the driver reads it at the end of a run. Here are the simple things
+that everything else asks it: rounds, words, who was alive. Its entries are in `fleet_notes.py`. Pure: no I/O, no clock; times are seconds.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
+from floodmark.drivers.fleet_notes import ASSIGNMENT, DONE, HEARTBEAT, LOAD_MARK, MARK, SOURCE_MARK, Note, place_of, worker_of
 
-ASSIGNMENT, HEARTBEAT, ELECTION, STABLE_ID = "assignment", "heartbeat", "election", "stableid"
-BUCKETS = {name: f"parti-{name}" for name in (STABLE_ID, ELECTION, HEARTBEAT, ASSIGNMENT)}
-DONE, MARK = "done", "mark"
-BEGIN_MARK = "begin"
-LOAD_MARK, MEMORY_MARK, FAILED_MARK, LATE_MARK, SOURCE_MARK, SAID_MARK = "load", "memory", "failed", "late", "source", "said"
 ALIVE_SLACK_S = 0.25  # of a heartbeat's TTL: the record has a key a little later than its bucket
 STOOD_S = 2.0  # after a fleet stood there may be one more round: that of its start's window
 STRUCK_S = 0.05  # what was under way when a worker was struck may still arrive so much later
-_OF_BUCKET = {f"$KV.{bucket}.": name for name, bucket in BUCKETS.items()}
-_DELETED = (b"DEL", b"PURGE", b"MaxAge", b"Purge", b"Remove")
-"""The operations of a bucket that end a key, and the reasons that the server gives in a marker of its own for a key that is gone."""
 LEAVING = ("kill", "stop", "pause", "isolate", "mute", "slow")
 CHANGING = (*LEAVING, "start", "resume", "heal", "unmute", "refresh", "server_kill", "server_restart")
 """Words after which a fleet may need some time until it is settled again."""
-
-
-class Note(NamedTuple):
-    """One entry of the record. `kind` is one of the buckets, DONE or MARK; `value` is None where a key was deleted."""
-
-    at_s: float
-    kind: str
-    key: str
-    value: Mapping[str, Any] | None
 
 
 class Delivery(NamedTuple):
@@ -68,38 +48,6 @@ class Word(NamedTuple):
     workers: tuple[str, ...]
     notes_count: int
     done_s: float
-
-
-def decode(subject: str, data: bytes, operation: bytes | None, at_s: float) -> Note | None:
-    """Read one message of the record's stream; None for what is no part of it."""
-    for prefix, kind in _OF_BUCKET.items():
-        if subject.startswith(prefix):
-            return Note(at_s, kind, subject[len(prefix) :], None if operation in _DELETED else _value(data))
-    head, _, key = subject.partition(".")
-    return Note(at_s, head, key, _value(data)) if head in (DONE, MARK) else None
-
-
-def _value(data: bytes) -> dict[str, Any]:
-    """A value that is no JSON object says nothing, but that it was written is known."""
-    try:
-        value = msgspec.json.decode(data)
-    except msgspec.MsgspecError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def partitions_of(value: Mapping[str, Any] | None) -> dict[str, int]:
-    """The partitions of an assignment: name -> weight."""
-    found: dict[str, int] = {}
-    for one in (value or {}).get("partitions", ()):
-        found["-".join(map(str, one.get("keys", ())))] = int(one.get("weight", 100))
-    return found
-
-
-def place_of(value: Mapping[str, Any] | None) -> tuple[int, int]:
-    """(epoch, version) of an assignment, or of what a heartbeat says was applied."""
-    value = value or {}
-    return int(value.get("epoch", 0)), int(value.get("version", 0))
 
 
 class Record:
@@ -245,8 +193,3 @@ class Record:
             if begin_s < end_s:
                 found.append((begin_s, end_s))
         return found
-
-
-def worker_of(key: str) -> str:
-    """The worker in a key such as `heartbeat.worker-3`."""
-    return key.partition(".")[2] or key

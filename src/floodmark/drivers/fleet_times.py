@@ -10,19 +10,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 
+from floodmark.drivers.fleet_notes import ASSIGNMENT, ELECTION, HEARTBEAT, STABLE_ID, Note, partitions_of, worker_of
 from floodmark.drivers.fleet_owners import Board
-from floodmark.drivers.fleet_record import (
-    ASSIGNMENT,
-    ELECTION,
-    HEARTBEAT,
-    LEAVING,
-    STABLE_ID,
-    STRUCK_S,
-    Note,
-    Record,
-    partitions_of,
-    worker_of,
-)
+from floodmark.drivers.fleet_record import LEAVING, STRUCK_S, Record
 
 
 def standing(record: Record) -> dict[str, float]:

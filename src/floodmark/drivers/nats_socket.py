@@ -3,8 +3,8 @@
 The library nats-py gives each subscription a queue and a task, which costs several times what checking a message does (measured in
 `bench/jetstream.py`). Here the messages of a read go to the sink in one loop, or, where many alike follow each other, as a block.
 
-What is on top: `listen` for subscriptions of the ledger, `answers` for everything else that is subscribed, `send`, `request` and
-`settled`, which waits until the server has worked off all that was sent (PING and PONG keep their place among the rest).
+What is on top: `listen` for subscriptions of the ledger, `answers` for everything else that is subscribed, `send`, `ask`, `request`
+and `settled`, which waits until the server has worked off all that was sent (PING and PONG keep their place among the rest).
 Memory: one message at most is held incomplete, bounded by the server's own limit.
 """
 
@@ -34,6 +34,8 @@ from floodmark.ledger.block import Block
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024  # the most that a NATS server can be set to
 LINE_BYTES_MAX = 256 * 1024  # INFO of a large cluster
+NOBODY = 503
+"""The status with which the server answers for a subject on which nobody listens."""
 _decode_info = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -162,20 +164,28 @@ class NatsSocket(TcpConnection):
             self._settling.remove(pong)
 
     async def request(self, subject: str, body: object = None) -> Answer:
-        """Ask, and wait for the answer; the caller limits the wait. Raises: RefusedError when nobody is there to answer, or it is lost."""
+        """Ask in JSON, and wait for the answer; the caller limits the wait. Raises: RefusedError when nobody answers, or it is lost."""
+        got = await self.ask(subject, b"" if body is None else msgspec.json.encode(body))
+        if got.status == NOBODY:
+            raise RefusedError(self.url, f"has nobody that answers {subject}; is JetStream switched on, and for this account?")
+        return got
+
+    async def ask(self, subject: str, payload: bytes = b"", headers: bytes = b"") -> Answer:
+        """Ask, and wait for the answer, which may be the server's own that there is NOBODY; the caller limits the wait.
+
+        Raises: RefusedError when it is lost.
+        """
         self.require_open()
         number = b"%d" % next(self._request_numbers)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._requests[number] = answer
-        payload = b"" if body is None else msgspec.json.encode(body)
-        self.send(b"PUB %b %b.r.%b %d\r\n%b\r\n" % (subject.encode(), self.inbox, number, len(payload), payload))
+        verb = b"HPUB" if headers else b"PUB"
+        sizes = b"%d %d" % (len(headers), len(headers) + len(payload)) if headers else b"%d" % len(payload)
+        self.send(b"%b %b %b.r.%b %b\r\n%b%b\r\n" % (verb, subject.encode(), self.inbox, number, sizes, headers, payload))
         try:
-            got = await answer
+            return await answer
         finally:
             self._requests.pop(number, None)
-        if got.status == 503:
-            raise RefusedError(self.url, f"has nobody that answers {subject}; is JetStream switched on, and for this account?")
-        return got
 
     def on_error(self, reason: str) -> bool:
         """The server complains of what we did; whether that was about something on top. What was not is held against the wait."""

@@ -1,0 +1,68 @@
+"""One entry of a fleet's record: which key it is of, or which word or mark, and what it says. Pure.
+
+What is read of a key: assignment {epoch, version, lifecycle, partitions[{keys, weight}]}, heartbeat {token, epoch, version}: what the
+worker has applied, leader {worker, token, epoch}, stable id {token}. Other fields are ignored, keys of other shapes too. Times are seconds.
+What all of them together say is for `fleet_record.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+ASSIGNMENT, HEARTBEAT, ELECTION, STABLE_ID = "assignment", "heartbeat", "election", "stableid"
+BUCKETS = {name: f"parti-{name}" for name in (STABLE_ID, ELECTION, HEARTBEAT, ASSIGNMENT)}
+DONE, MARK = "done", "mark"
+BEGIN_MARK = "begin"
+LOAD_MARK, MEMORY_MARK, FAILED_MARK, LATE_MARK, SOURCE_MARK, SAID_MARK = "load", "memory", "failed", "late", "source", "said"
+_OF_BUCKET = {f"$KV.{bucket}.": name for name, bucket in BUCKETS.items()}
+_DELETED = (b"DEL", b"PURGE", b"MaxAge", b"Purge", b"Remove")
+"""The operations of a bucket that end a key, and the reasons that the server gives in a marker of its own for a key that is gone."""
+
+
+class Note(NamedTuple):
+    """One entry of the record. `kind` is one of the buckets, DONE or MARK; `value` is None where a key was deleted."""
+
+    at_s: float
+    kind: str
+    key: str
+    value: Mapping[str, Any] | None
+
+
+def decode(subject: str, data: bytes, operation: bytes | None, at_s: float) -> Note | None:
+    """Read one message of the record's stream; None for what is no part of it."""
+    for prefix, kind in _OF_BUCKET.items():
+        if subject.startswith(prefix):
+            return Note(at_s, kind, subject[len(prefix) :], None if operation in _DELETED else _value(data))
+    head, _, key = subject.partition(".")
+    return Note(at_s, head, key, _value(data)) if head in (DONE, MARK) else None
+
+
+def _value(data: bytes) -> dict[str, Any]:
+    """A value that is no JSON object says nothing, but that it was written is known."""
+    try:
+        value = msgspec.json.decode(data)
+    except msgspec.MsgspecError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def partitions_of(value: Mapping[str, Any] | None) -> dict[str, int]:
+    """The partitions of an assignment: name -> weight."""
+    found: dict[str, int] = {}
+    for one in (value or {}).get("partitions", ()):
+        found["-".join(map(str, one.get("keys", ())))] = int(one.get("weight", 100))
+    return found
+
+
+def place_of(value: Mapping[str, Any] | None) -> tuple[int, int]:
+    """(epoch, version) of an assignment, or of what a heartbeat says was applied."""
+    value = value or {}
+    return int(value.get("epoch", 0)), int(value.get("version", 0))
+
+
+def worker_of(key: str) -> str:
+    """The worker in a key such as `heartbeat.worker-3`."""
+    return key.partition(".")[2] or key
