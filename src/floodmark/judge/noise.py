@@ -1,0 +1,210 @@
+"""How much two sets of repetitions differ, and how sure that is.
+
+Input: the values of one figure before and now, and by how much they may differ (`limit`). Output: an `Estimate`, or None where the values say
+nothing about their own noise. Values are compared as logarithms, so that a difference is a ratio; as they are where one is not above 0.
+Everything is turned so that more is worse.
+
+With five repetitions or more on either side: the medians, a bootstrap interval of their difference (Efron 1979) and Mann-Whitney's test of
+"beyond the limit" (1947), which asks nothing of the noise's shape and, with few values, refuses to be sure: its least p-value with n
+and m of them is 1 / C(n + m, n). With fewer: the spread within each run by a block bootstrap (Künsch 1989), widened by what runs were seen
+to differ beyond it. That may convict and never acquits: a run does not tell how the next one starts, and a factor measured on one machine
+that was too small would call a regression the same without anybody noticing.
+
+Pure and deterministic. Not here: what the limit is, and many comparisons at once (`judge/compare.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+REPETITIONS_LEAST = 5
+REPETITIONS_MOST = 200  # a difference that takes more to settle lies at the limit itself
+CONFIDENCE = 0.95
+RESAMPLES_COUNT = 2000
+BINS_LEAST = 8
+BETWEEN_FACTOR = 8.0
+"""Runs differ by up to so many times what a single one shows: 2.9 to 6.2 in 30 repetitions on a busy machine, and a third more."""
+SPREAD_LEAST = 0.005  # a run without any spread of its own still is one draw
+_FREEDOM = 4.0  # of Student's t beside a spread that was extrapolated: its tails stand for the runs nobody has seen
+_SEED = 1
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """A difference, turned so that more is worse, as logarithms where `is_relative`. `error` is its standard error.
+
+    `p_worse`, `p_better`: how likely such values are if the truth is not beyond the limit in that direction. `p_beyond`: how likely they
+    are if the truth is beyond it in any; 1 where that cannot be told.
+    """
+
+    is_relative: bool
+    method: str
+    difference: float
+    lower: float
+    upper: float
+    limit: float
+    error: float
+    p_worse: float
+    p_better: float
+    p_beyond: float
+
+
+def estimate(
+    before: Sequence[float],
+    now: Sequence[float],
+    *,
+    sign: int,
+    tolerance_ratio: float,
+    grain: float,
+    spreads_before: Sequence[float | None] = (),
+    spreads_now: Sequence[float | None] = (),
+) -> Estimate | None:
+    """Estimate by how much `now` differs from `before`.
+
+    Args:
+        before, now: at least one value each.
+        sign: 1 where more is worse, -1 where less is.
+        tolerance_ratio: above 0; how much of the middle of `before` is no change yet.
+        grain: an absolute change, in the figure's unit, that is none either; the larger holds.
+        spreads_before, spreads_now: relative standard errors of the values within their runs, or None for those that have none.
+    Returns: None where there are too few values to tell, and no spread within them.
+    """
+    middle = float(np.median(before))
+    is_relative = min(*before, *now) > 0
+    if is_relative:
+        limit = math.log1p(max(tolerance_ratio, grain / middle))
+        base, fresh = sign * np.log(before), sign * np.log(now)
+    else:
+        limit = max(tolerance_ratio * abs(middle), grain)
+        base, fresh = sign * np.asarray(before, dtype=float), sign * np.asarray(now, dtype=float)
+    if limit <= 0:
+        return None
+    if min(len(base), len(fresh)) >= REPETITIONS_LEAST:
+        return _by_ranks(base, fresh, limit, is_relative=is_relative)
+    if not is_relative:
+        return None
+    errors = _extrapolated(base, spreads_before), _extrapolated(fresh, spreads_now)
+    if errors[0] is None or errors[1] is None:
+        return None
+    return _by_spread(base, fresh, limit, error=math.hypot(errors[0], errors[1]))
+
+
+def _by_ranks(base: Floats, fresh: Floats, limit: float, *, is_relative: bool) -> Estimate:
+    rng = np.random.default_rng(_SEED)
+    drawn = _medians(fresh, rng) - _medians(base, rng)
+    lower, upper = (float(end) for end in np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]))
+    return Estimate(
+        is_relative=is_relative,
+        method="ranks",
+        difference=float(np.median(fresh) - np.median(base)),
+        lower=lower,
+        upper=upper,
+        limit=limit,
+        error=float(drawn.std()),
+        p_worse=_p_above(fresh, base + limit),
+        p_better=_p_above(base - limit, fresh),
+        p_beyond=max(_p_above(base + limit, fresh), _p_above(fresh, base - limit)),
+    )
+
+
+def _medians(values: Floats, rng: np.random.Generator) -> Floats:
+    picks = rng.integers(0, len(values), size=(RESAMPLES_COUNT, len(values)))
+    medians: Floats = np.median(values[picks], axis=1)
+    return medians
+
+
+def _p_above(high: Floats, low: Floats) -> float:
+    """How likely `high` would lie above `low` like this if it did not; never less than so few values can say."""
+    from scipy import stats  # here: half a second that only a comparison should pay
+
+    if np.ptp(np.concatenate([high, low])) == 0:
+        return 1.0
+    p = float(stats.mannwhitneyu(high, low, alternative="greater").pvalue)
+    return max(p, least_p(len(high), len(low)))
+
+
+def least_p(before_count: int, now_count: int) -> float:
+    """The least p-value that the ranks of so many values can give: of all orders, the one that is wholly apart.
+
+    >>> round(1 / least_p(5, 5))
+    252
+    """
+    return 1 / math.comb(before_count + now_count, before_count)
+
+
+def _extrapolated(values: Floats, spreads: Sequence[float | None]) -> float | None:
+    """The standard error of the middle of few values; None when not all of them know their spread."""
+    known = [spread for spread in spreads if spread is not None]
+    if len(known) < len(values) or not known:
+        return None
+    each = BETWEEN_FACTOR * max(SPREAD_LEAST, float(np.sqrt(np.mean(np.square(known)))))
+    if len(values) > 1:
+        each = max(each, float(np.std(values, ddof=1)))
+    return each / math.sqrt(len(values))
+
+
+def _by_spread(base: Floats, fresh: Floats, limit: float, *, error: float) -> Estimate:
+    from scipy import stats  # here, as above
+
+    difference = float(np.median(fresh) - np.median(base))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, _FREEDOM)) * error
+    return Estimate(
+        is_relative=True,
+        method="spread within runs",
+        difference=difference,
+        lower=difference - half,
+        upper=difference + half,
+        limit=limit,
+        error=error,
+        p_worse=float(stats.t.sf((difference - limit) / error, _FREEDOM)),
+        p_better=float(stats.t.cdf((difference + limit) / error, _FREEDOM)),
+        p_beyond=1.0,
+    )
+
+
+def within_run(values: Sequence[float]) -> float | None:
+    """The relative standard error of a run's middle, from what was sampled over its load; None for less than 8 samples above 0.
+
+    Neighbours hang together, so blocks of n^(1/3) of them are drawn at once.
+    """
+    above = [value for value in values if value > 0]
+    if len(above) < BINS_LEAST:
+        return None
+    logs = np.log(above)
+    count = len(logs)
+    block = math.ceil(count ** (1 / 3))
+    starts = np.random.default_rng(_SEED).integers(0, count - block + 1, size=(RESAMPLES_COUNT // 4, math.ceil(count / block)))
+    picks = (starts[:, :, None] + np.arange(block)).reshape(len(starts), -1)[:, :count]
+    return float(np.median(logs[picks], axis=1).std())
+
+
+def repetitions_for(p: float) -> int:
+    """How many repetitions on either side it takes until ranks can be as sure as `p`.
+
+    >>> repetitions_for(0.05), repetitions_for(0.05 / 13)
+    (5, 6)
+    """
+    count = REPETITIONS_LEAST
+    while least_p(count, count) > p:
+        count += 1
+    return count
+
+
+def repetitions_to_settle(found: Estimate, before_count: int, now_count: int) -> int | None:
+    """How many repetitions on either side would get the whole interval onto one side of the limit, if the difference is what it seems.
+
+    Returns: None for more than REPETITIONS_MOST: the difference lies at the limit.
+    """
+    gap = abs(abs(found.difference) - found.limit)
+    half = (found.upper - found.lower) / 2
+    if gap * math.sqrt(REPETITIONS_MOST) <= half:  # keeps what follows finite
+        return None
+    here = 2 / (1 / before_count + 1 / now_count)
+    needed = math.ceil(here * (half / gap) ** 2)
+    return None if needed > REPETITIONS_MOST else max(needed, min(before_count, now_count) + 1)
