@@ -95,7 +95,7 @@ def test_restart_whose_ports_file_is_half_written_at_first_comes_back(monkeypatc
                 assert server.process is not None
                 killed = server.process
                 killed.kill()
-                await until(lambda: server.restart_count == count and server.process is not killed)  # noqa: B023  awaited here
+                await until(lambda: server.restart_count == count and server.process is not killed and bool(broken))  # noqa: B023
             await until(lambda: listens(server.url))
             return before, server.url
 
