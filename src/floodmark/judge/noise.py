@@ -1,14 +1,14 @@
 """How much two sets of repetitions differ, and how sure that is.
 
-Input: the values of one figure before and now, and by how much they may differ (`limit`). Output: an `Estimate`, or None where the values say
-nothing about their own noise. Values are compared as logarithms, so that a difference is a ratio; as they are where one is not above 0.
+Input: the values of one figure before and now, and by how much they may differ (`limit`). Output: an `Estimate`, or None where the values
+say nothing about their own noise. Values are compared as logarithms, so that a difference is a ratio; as they are where one is not above 0.
 Everything is turned so that more is worse.
 
 With five repetitions or more on either side: the medians, a bootstrap interval of their difference (Efron 1979) and Mann-Whitney's test of
 "beyond the limit" (1947), which asks nothing of the noise's shape and, with few values, refuses to be sure: its least p-value with n
-and m of them is 1 / C(n + m, n). With fewer: the spread within each run by a block bootstrap (Künsch 1989), widened by what runs were seen
-to differ beyond it. That may convict and never acquits: a run does not tell how the next one starts, and a factor measured on one machine
-that was too small would call a regression the same without anybody noticing.
+and m of them is 1 / C(n + m, n). With fewer on one side: the spread of the other, doubled. With fewer on both: the spread within each
+run by a block bootstrap (Künsch 1989), widened by what runs were seen to differ beyond it. Borrowed spreads may convict and never acquit:
+one run does not tell how the next one starts, and a spread borrowed too small would call a regression the same without anybody noticing.
 
 Pure and deterministic. Not here: what the limit is, and many comparisons at once (`judge/compare.py`).
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import msgspec
 import numpy as np
@@ -30,17 +31,19 @@ CONFIDENCE = 0.95
 RESAMPLES_COUNT = 2000
 BINS_LEAST = 8
 BETWEEN_FACTOR = 8.0
-"""Runs differ by up to so many times what a single one shows: 2.9 to 6.2 in 30 repetitions on a busy machine, and a third more."""
+"""Runs differ by so many times what one of them shows: 2.7 to 4.8 over 31 repetitions on a busy machine, up to 6.2 among eleven."""
 SPREAD_LEAST = 0.005  # a run without any spread of its own still is one draw
+BORROWED_FACTOR = 2.0  # an outlier among few runs is likelier than their spread says
 _FREEDOM = 4.0  # of Student's t beside a spread that was extrapolated: its tails stand for the runs nobody has seen
+_POWER = 0.8  # the chance that a repetition of the size told settles it
 _SEED = 1
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """A difference, turned so that more is worse, as logarithms where `is_relative`. `error` is its standard error.
 
-    `p_worse`, `p_better`: how likely such values are if the truth is not beyond the limit in that direction. `p_beyond`: how likely they
-    are if the truth is beyond it in any; 1 where that cannot be told.
+    `p_worse`, `p_better`: how likely such values are if the truth is not beyond the limit in that direction. `p_not_worse`,
+    `p_not_better`: how likely they are if it is; 1 where that cannot be told.
     """
 
     is_relative: bool
@@ -52,7 +55,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     error: float
     p_worse: float
     p_better: float
-    p_beyond: float
+    p_not_worse: float = 1.0
+    p_not_better: float = 1.0
 
 
 def estimate(
@@ -87,12 +91,16 @@ def estimate(
         return None
     if min(len(base), len(fresh)) >= REPETITIONS_LEAST:
         return _by_ranks(base, fresh, limit, is_relative=is_relative)
+    least = SPREAD_LEAST if is_relative else limit / 4
+    if max(len(base), len(fresh)) >= REPETITIONS_LEAST:
+        return _by_other_side(base, fresh, limit, least, is_relative=is_relative)
     if not is_relative:
         return None
     errors = _extrapolated(base, spreads_before), _extrapolated(fresh, spreads_now)
     if errors[0] is None or errors[1] is None:
         return None
-    return _by_spread(base, fresh, limit, error=math.hypot(errors[0], errors[1]))
+    error = math.hypot(errors[0], errors[1])
+    return _by_spread(base, fresh, limit, error, freedom=_FREEDOM, method="spread within runs", is_relative=True)
 
 
 def _by_ranks(base: Floats, fresh: Floats, limit: float, *, is_relative: bool) -> Estimate:
@@ -109,7 +117,8 @@ def _by_ranks(base: Floats, fresh: Floats, limit: float, *, is_relative: bool) -
         error=float(drawn.std()),
         p_worse=_p_above(fresh, base + limit),
         p_better=_p_above(base - limit, fresh),
-        p_beyond=max(_p_above(base + limit, fresh), _p_above(fresh, base - limit)),
+        p_not_worse=_p_above(base + limit, fresh),
+        p_not_better=_p_above(fresh, base - limit),
     )
 
 
@@ -149,22 +158,29 @@ def _extrapolated(values: Floats, spreads: Sequence[float | None]) -> float | No
     return each / math.sqrt(len(values))
 
 
-def _by_spread(base: Floats, fresh: Floats, limit: float, *, error: float) -> Estimate:
+def _by_other_side(base: Floats, fresh: Floats, limit: float, least: float, *, is_relative: bool) -> Estimate:
+    """Take the side with few values to vary as the other does, and then some."""
+    many = base if len(base) >= len(fresh) else fresh
+    each = BORROWED_FACTOR * max(least, float(np.std(many, ddof=1)))
+    error = each * math.sqrt(1 / len(base) + 1 / len(fresh))
+    return _by_spread(base, fresh, limit, error, freedom=len(many) - 1.0, method="spread of the other side", is_relative=is_relative)
+
+
+def _by_spread(base: Floats, fresh: Floats, limit: float, error: float, *, freedom: float, method: str, is_relative: bool) -> Estimate:
     from scipy import stats  # here, as above
 
     difference = float(np.median(fresh) - np.median(base))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, _FREEDOM)) * error
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
     return Estimate(
-        is_relative=True,
-        method="spread within runs",
+        is_relative=is_relative,
+        method=method,
         difference=difference,
         lower=difference - half,
         upper=difference + half,
         limit=limit,
         error=error,
-        p_worse=float(stats.t.sf((difference - limit) / error, _FREEDOM)),
-        p_better=float(stats.t.cdf((difference + limit) / error, _FREEDOM)),
-        p_beyond=1.0,
+        p_worse=float(stats.t.sf((difference - limit) / error, freedom)),
+        p_better=float(stats.t.cdf((difference + limit) / error, freedom)),
     )
 
 
@@ -196,15 +212,18 @@ def repetitions_for(p: float) -> int:
     return count
 
 
-def repetitions_to_settle(found: Estimate, before_count: int, now_count: int) -> int | None:
-    """How many repetitions on either side would get the whole interval onto one side of the limit, if the difference is what it seems.
+def repetitions_to_settle(found: Estimate, before_count: int, now_count: int, *, alpha: float) -> int | None:
+    """How many repetitions on either side would, four times of five, get the whole interval onto one side of the limit.
 
+    Args:
+        found: from ranks; its difference is taken for the true one.
+        alpha: how sure it takes to call it worse or better.
     Returns: None for more than REPETITIONS_MOST: the difference lies at the limit.
     """
     gap = abs(abs(found.difference) - found.limit)
-    half = (found.upper - found.lower) / 2
-    if gap * math.sqrt(REPETITIONS_MOST) <= half:  # keeps what follows finite
-        return None
+    sure = alpha if abs(found.difference) > found.limit else (1 - CONFIDENCE) / 2
+    reach = (NormalDist().inv_cdf(1 - sure) + NormalDist().inv_cdf(_POWER)) * found.error
     here = 2 / (1 / before_count + 1 / now_count)
-    needed = math.ceil(here * (half / gap) ** 2)
-    return None if needed > REPETITIONS_MOST else max(needed, min(before_count, now_count) + 1)
+    if gap * math.sqrt(REPETITIONS_MOST) <= reach * math.sqrt(here):
+        return None
+    return max(math.ceil(here * (reach / gap) ** 2), min(before_count, now_count) + 1)
