@@ -16,6 +16,7 @@ import msgspec
 
 from floodmark.core.errors import SystemUnderTestError, UsageError
 from floodmark.ledger.block import Block
+from floodmark.model.shortfall import Shortfall
 
 Encoding = Literal["text", "binary"]
 Options = Mapping[str, str | int | float | bool]
@@ -108,7 +109,7 @@ class Driver(Protocol):
     """Whether the target confirms each publish; if not, what was handed to an open connection counts as acknowledged."""
     resumes: bool
     """Whether a subscription can be resumed after a position."""
-    # Optional: `batches`, see `batches_of`; `tidy`, see `Tidying`.
+    # Optional: `batches`, see `batches_of`; `tidy`, see `Tidying`; `shortfall`, see `Doing`.
 
     async def connect(self, url: str, channel: str, sink: Sink, *, limit_s: float, local_host: str | None = None) -> Connection:
         """Open a connection ready to subscribe and publish. `channel` is the first one it will serve, for URLs that name it.
@@ -131,6 +132,14 @@ class Tidying(Protocol):
 
     async def tidy(self, url: str, channels: Sequence[str]) -> None:
         """Remove what the run with these channels has made; called once, when all agents have ended. Raises: SystemUnderTestError."""
+
+
+@runtime_checkable
+class Doing(Protocol):
+    """A driver that does more to the target than to put load on it, and knows whether it did."""
+
+    shortfall: Shortfall | None
+    """What was not done; known once `statistics` was asked, until then None."""
 
 
 class BaseDriver:

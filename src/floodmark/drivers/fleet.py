@@ -23,11 +23,13 @@ from floodmark.drivers.fleet_play import Play
 from floodmark.drivers.fleet_probes import Probes
 from floodmark.drivers.fleet_reading import READ_LIMIT_S, read_record
 from floodmark.drivers.fleet_script import parse_script
+from floodmark.drivers.fleet_undone import shortfall_of
 from floodmark.drivers.nats_address import ADDRESS_DEFAULTS, ADDRESS_MEANINGS, Address, address_of
 from floodmark.drivers.nats_desk import consume
 from floodmark.drivers.nats_place import place_of_reply
 from floodmark.drivers.nats_socket import Answer, Inlet, NatsSocket, open_nats
 from floodmark.ledger.block import Block
+from floodmark.model.shortfall import Shortfall
 
 NAME = "fleet"
 TIDY_LIMIT_S = 5.0
@@ -201,6 +203,7 @@ class FleetDriver:
             raise UsageError(f"option 'partitions' of driver {NAME!r} must be at least 1, got {self._partitions_count}")
         if not 0 < self._settle_s < float("inf"):
             raise UsageError(f"option 'settle_s' of driver {NAME!r} must be above 0, got {self._settle_s!r}")
+        self.shortfall: Shortfall | None = None
         self.probes = Probes()
         self._play: Play | None = None
         self._playing: asyncio.Task[None] | None = None
@@ -238,7 +241,8 @@ class FleetDriver:
     def load_begins(self) -> None:
         """HOT: once per message; the first one starts the script."""
         if self._playing is None and self._play is not None:
-            self._playing = asyncio.create_task(self._play.play(time.monotonic_ns()))  # its parent: this driver; see `left`
+            # Its parent is this driver; see `left`. What it runs into it notes in the record, where `statistics` finds it.
+            self._playing = asyncio.create_task(self._play.play(time.monotonic_ns()))
 
     def left(self, connection: FleetConnection) -> None:
         """One of its connections was left by us: with the last one the script ends."""
@@ -250,10 +254,12 @@ class FleetDriver:
                 self._play.close()
 
     async def statistics(self, url: str) -> dict[str, float] | None:
-        """The figures of the record; None when there is none, or it cannot be read."""
+        """The figures of the record; None when there is none, or it cannot be read. `shortfall` says what of the script was not done."""
+        self.shortfall = None
         try:
             desk = await open_desk(address_of(NAME, url, self._options), limit_s=READ_LIMIT_S)
-        except SystemUnderTestError:
+        except SystemUnderTestError as exc:
+            self.shortfall = self._unread(str(exc))
             return None
         try:
             record = await read_record(
@@ -262,11 +268,20 @@ class FleetDriver:
                 settle_s=self._settle_s,
                 script_count=sum(line.word != "measure" for line in self._lines),
             )
-        except SystemUnderTestError:
+        except SystemUnderTestError as exc:
+            self.shortfall = self._unread(str(exc))
             return None
         finally:
             desk.abort()
-        return figures_of(record) if record is not None else None
+        if record is None:
+            self.shortfall = self._unread("there is none")
+            return None
+        self.shortfall = shortfall_of(record)
+        return figures_of(record)
+
+    def _unread(self, why: str) -> Shortfall | None:
+        """Without the record nobody knows whether the script was played, if there is one."""
+        return Shortfall(why=f"the record, which says whether the script was played, was not read ({why})") if self._lines else None
 
     async def tidy(self, url: str, channels: Sequence[str]) -> None:
         """Remove the record of the run with these channels; the other streams are the host's. Raises: SystemUnderTestError."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import NamedTuple
 
 from floodmark.drivers import fleet_memory, fleet_owners, fleet_promises, fleet_times
 from floodmark.drivers.fleet_notes import FAILED_MARK, LATE_MARK, MARK, SAID_MARK
@@ -108,11 +109,26 @@ def figures_of(record: Record) -> dict[str, float]:
     return figures | _script(record)
 
 
-def _script(record: Record) -> dict[str, float]:
-    """What became of the script. Empty when nothing of it was tried."""
+class Said(NamedTuple):
+    """What became of the script's words; `unsaid_count` is below 0 for words that are none of it."""
+
+    said_count: int
+    failed_count: int
+    unsaid_count: int
+
+
+def said_of(record: Record) -> Said:
+    """Count the words that were said, that failed, and that are not known to have been done."""
     said_words, failed_words = _words(record, SAID_MARK), _words(record, FAILED_MARK)
     done_words = Counter(word.word for word in record.words)
-    said, failed = said_words.total(), failed_words.total()
+    failed_here_count = failed_words.total() - failed_words["measure"]  # our own look: it is none of the words that the host is to do
+    unsaid_count = (record.script_count or 0) - failed_here_count - (said_words & done_words).total()
+    return Said(said_words.total(), failed_words.total(), unsaid_count)
+
+
+def _script(record: Record) -> dict[str, float]:
+    """What became of the script. Empty when nothing of it was tried."""
+    said, failed, unsaid = said_of(record)
     felt = sum(word.word == FELT for word in record.words)
     figures: dict[str, float] = {"puts_failed": felt} if felt else {}
     if not said and not failed:
@@ -120,8 +136,7 @@ def _script(record: Record) -> dict[str, float]:
     late_s = [float((note.value or {}).get("late_s", 0.0)) for note in record.of(MARK) if note.key == LATE_MARK]
     figures |= {"words_said": said, "words_failed": failed, "words_late_max_s": max(late_s, default=0.0)}
     if record.script_count is not None:
-        failed_here = failed - failed_words["measure"]  # which is our own look: it is none of the words that the host is to do
-        figures["words_unsaid"] = record.script_count - failed_here - (said_words & done_words).total()
+        figures["words_unsaid"] = unsaid
     return figures
 
 

@@ -17,6 +17,8 @@ BUCKETS = {name: f"parti-{name}" for name in (STABLE_ID, ELECTION, HEARTBEAT, AS
 DONE, MARK = "done", "mark"
 BEGIN_MARK = "begin"
 LOAD_MARK, MEMORY_MARK, FAILED_MARK, LATE_MARK, SOURCE_MARK, SAID_MARK = "load", "memory", "failed", "late", "source", "said"
+ENDED_MARK = "ended"
+"""That the script came to no end of its own, and why."""
 _OF_BUCKET = {f"$KV.{bucket}.": name for name, bucket in BUCKETS.items()}
 _DELETED = (b"DEL", b"PURGE", b"MaxAge", b"Purge", b"Remove")
 """The operations of a bucket that end a key, and the reasons that the server gives in a marker of its own for a key that is gone."""

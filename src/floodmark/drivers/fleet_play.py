@@ -1,8 +1,8 @@
 """Says the words of a script to a fleet's host: those at 0 before the load, the others at their times from its beginning.
 
 One agent of a run says them, whichever is first; the others wait until the fleet stands. A word that cannot be done is a note in the
-record, not an exception: it becomes the figure `words_failed`. Its connection is its own and is opened again when it is lost, since a
-script may take the server away.
+record, not an exception: it becomes the figure `words_failed`. So is whatever ends the script early. Its connection is its own and is
+opened again when it is lost, since a script may take the server away.
 """
 
 from __future__ import annotations
@@ -17,7 +17,17 @@ from typing import Any
 from floodmark.core.errors import SystemUnderTestError
 from floodmark.drivers.base import RefusedError
 from floodmark.drivers.fleet_desk import CONTROL, Desk, open_desk, show_played
-from floodmark.drivers.fleet_notes import ASSIGNMENT, FAILED_MARK, LATE_MARK, LOAD_MARK, MEMORY_MARK, SAID_MARK, SOURCE_MARK, Note
+from floodmark.drivers.fleet_notes import (
+    ASSIGNMENT,
+    ENDED_MARK,
+    FAILED_MARK,
+    LATE_MARK,
+    LOAD_MARK,
+    MEMORY_MARK,
+    SAID_MARK,
+    SOURCE_MARK,
+    Note,
+)
 from floodmark.drivers.fleet_owners import Board
 from floodmark.drivers.fleet_script import OPPOSITES, SAME, Line
 from floodmark.drivers.nats_address import Address
@@ -68,8 +78,12 @@ class Play:
 
     async def play(self, start_ns: int) -> None:
         """Say the rest, unless another agent does; `start_ns` is when the load began, by the monotonic clock."""
-        with suppress(SystemUnderTestError):  # a server that stays away: what was not said is counted
+        try:
             await self._play(start_ns)
+        except Exception as exc:  # whatever it is: nobody awaits this, and a script that ended early must not pass for one that was played
+            why = str(exc) if isinstance(exc, SystemUnderTestError) else f"{type(exc).__name__}: {exc}"
+            with suppress(SystemUnderTestError):  # a server that stays away: what was not said is counted
+                await self._note(ENDED_MARK, {"error": why})
 
     async def _play(self, start_ns: int) -> None:
         desk = await self._at_desk()

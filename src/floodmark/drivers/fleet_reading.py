@@ -14,7 +14,7 @@ import msgspec
 
 from floodmark.drivers.base import RefusedError
 from floodmark.drivers.fleet_desk import IN, OUT, RECORD, Desk, note_of
-from floodmark.drivers.fleet_notes import BEGIN_MARK, BUCKETS, FAILED_MARK, HEARTBEAT, MARK, SAID_MARK
+from floodmark.drivers.fleet_notes import BEGIN_MARK, BUCKETS, ENDED_MARK, FAILED_MARK, HEARTBEAT, MARK, SAID_MARK
 from floodmark.drivers.fleet_record import Delivery, Record
 from floodmark.drivers.nats_desk import Message, header_of
 
@@ -99,6 +99,8 @@ def missed(messages: Sequence[Message], newest: Mapping[str, int]) -> int | None
 
 
 def _words_left(record: Record) -> int:
+    if any(note.key == ENDED_MARK for note in record.of(MARK)):
+        return 0  # nobody says the others any more
     told = sum(note.key in (SAID_MARK, FAILED_MARK) for note in record.of(MARK))
     return (record.script_count or 0) - told
 

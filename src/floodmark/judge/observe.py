@@ -13,6 +13,7 @@ import msgspec
 from floodmark.judge.verdict import Observations
 from floodmark.model.metrics import METRICS
 from floodmark.model.result import Delivery, FaultResult, LatencySummary
+from floodmark.model.shortfall import Shortfall
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +94,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     fault_hits: int | None = None
     fault_back: int | None = None
     statistics: dict[str, float] | None = None
+    shortfall: Shortfall | None = None
     statistics_wanted: dict[str, float] = {}
     target_exits: int | None = None
     closed_loop: bool = False
@@ -142,6 +144,7 @@ def observe(record: Record) -> Observations:
         at_least=at_least,
         delivered=record.delivery.delivered,
         statistics=record.statistics,
+        shortfall=record.shortfall,
         phases={
             **{name: _phase(summary) for name, summary in record.phases.items()},
             **{name: _window(record, name, delivery) for name, delivery in record.windows.items()},

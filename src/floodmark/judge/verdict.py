@@ -19,6 +19,7 @@ from floodmark.model.criterion import Criterion, parse
 from floodmark.model.finding import Guarantee, Order
 from floodmark.model.metrics import STATISTIC, Metric
 from floodmark.model.result import CriterionResult
+from floodmark.model.shortfall import Shortfall
 from floodmark.model.verdict import Verdict
 
 # Dividing two counts and reading the limit from text are each off by one bit at most (1.1e-16). One loss in 10^12 must still show.
@@ -36,7 +37,7 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `delivered`: intact deliveries seen. `phases`: the same as `values` for each phase, and each window around the faults, by name; one
     has its own `delivered` in there, without which its delivery metrics prove nothing. `unplaced`: of a phase or window, how many more
     than the count in `phases` may belong to it; a criterion is judged only when that cannot change the answer. `statistics`: the target's
-    own numbers, None where it has none.
+    own numbers, None where it has none. `shortfall`: what was to be done to the target and was not, for which some of them say nothing.
     """
 
     values: dict[str, float] = {}
@@ -44,6 +45,7 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     at_least: dict[str, str] = {}
     delivered: int = 0
     statistics: dict[str, float] | None = None
+    shortfall: Shortfall | None = None
     phases: dict[str, dict[str, float]] = {}
     unplaced: dict[str, dict[str, float]] = {}
 
@@ -127,11 +129,14 @@ def _figure(metric: Metric, phase: str, seen: Observations) -> tuple[float | Non
     if phase and phase not in seen.phases:
         what = f"the time {phase} the faults" if phase in FAULT_WINDOWS else f"the phase {phase!r}"
         return None, f"{what} was not measured"
+    statistic = metric.name.removeprefix(STATISTIC) if metric.name.startswith(STATISTIC) else None
+    if statistic is not None and seen.shortfall is not None and statistic not in seen.shortfall.stands:
+        return None, f"{metric.name} says nothing here: {seen.shortfall.why}"
     value = _there(phase, seen)[0].get(metric.name)
-    if metric.name.startswith(STATISTIC) and not phase and seen.statistics is not None:
-        value = seen.statistics.get(metric.name.removeprefix(STATISTIC))
+    if statistic is not None and not phase and seen.statistics is not None:
+        value = seen.statistics.get(statistic)
     if value is None:
-        reason = _why_no_statistic(seen) if metric.name.startswith(STATISTIC) else seen.missing.get(metric.name)
+        reason = _why_no_statistic(seen) if statistic is not None else seen.missing.get(metric.name)
         return None, f"{metric.name} was not observed{_in_phase(phase)}" + (f": {reason}" if reason else "")
     if math.isnan(value):
         return None, f"{metric.name} came out as no number{_in_phase(phase)}, so it proves nothing"

@@ -12,6 +12,7 @@ import msgspec
 
 from floodmark.ledger.reconcile import Reckoning
 from floodmark.model.result import AgentResult
+from floodmark.model.shortfall import Shortfall
 from floodmark.monitor.watch import Watch
 from floodmark.runner.remains import Remains
 from floodmark.runner.target import RunningTarget
@@ -78,6 +79,8 @@ class Evidence:
         self.target_gone = ""
         """Why the target was not there at the end of the run although nothing was wrong with it: a fault ended it for good."""
         self.statistics: dict[str, float] | None = None
+        self.shortfall: Shortfall | None = None
+        """What the driver was to do to the target and did not."""
         self.reckoning: Reckoning | None = None
         self.outcomes: list[Outcome] = []
         self.target: RunningTarget | None = None

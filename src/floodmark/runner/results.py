@@ -33,6 +33,7 @@ from floodmark.runner.evidence import Evidence
 from floodmark.runner.interrupted import held_back
 from floodmark.runner.leaks import figures_of, leak_of
 from floodmark.runner.remains import at_least, responses, services
+from floodmark.runner.undone import unprovoked
 from floodmark.runner.wire import Outcome
 
 FINDINGS_SHOWN = 50
@@ -54,6 +55,7 @@ def result_of(scenario: Scenario, evidence: Evidence, *, agents: int, seed: int,
         _unproven(result) if late or spoilt_by_lag(criterion, result, record) else result
         for criterion, result in zip(criteria, judged, strict=True)
     )
+    judged = tuple(unprovoked(*pair, evidence.shortfall) for pair in zip(criteria, judged, strict=True))
     judged = tuple(undecided_by_clocks(*pair, evidence.clock_error_ns) for pair in zip(criteria, judged, strict=True))
     if evidence.interrupted or (evidence.broken_off and not evidence.target_exits):
         judged = held_back(judged, evidence.notes[0])
@@ -154,6 +156,7 @@ def record_of(scenario: Scenario, evidence: Evidence, faults: tuple[FaultResult,
         fault_hits=evidence.fault_hits if scenario.faults else None,
         fault_back=evidence.fault_back,
         statistics=evidence.statistics,
+        shortfall=evidence.shortfall,
         statistics_wanted={
             "delivered": figures["frames"],
             "published": figures["published"] + evidence.probes + figures["fault_publishes"],
@@ -209,6 +212,9 @@ def caveats(scenario: Scenario, evidence: Evidence, record: Record) -> list[Crit
     elif idle := _idle(scenario, evidence):
         why = f"of the {len(scenario.faults)} faults these touched nothing, so the run says nothing about them: {idle}"
         note("fault_hits > 0", 0.0, why)
+    if evidence.shortfall is not None:
+        count = evidence.shortfall.count
+        note("undone == 0", float(count) if count is not None else None, evidence.shortfall.why)
     asked_for = any(outcome.figures.get("failed_by_fault") for outcome in evidence.outcomes)
     if record.delivery.dropped_by_us and not (asked_for and all(not outcome.figures["dropped_unasked"] for outcome in evidence.outcomes)):
         why = "the harness had no connection left to send these through, so the load was not the one asked for"

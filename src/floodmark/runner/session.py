@@ -21,6 +21,7 @@ from floodmark import drivers
 from floodmark.core import tasks
 from floodmark.core.errors import FloodmarkError, HarnessBugError, SystemUnderTestError, UsageError
 from floodmark.drivers.asking import asks_of
+from floodmark.drivers.base import Doing
 from floodmark.faults import plan as plan_fault
 from floodmark.judge.verdict import Observations
 from floodmark.ledger.inbox import NEVER_NS
@@ -301,7 +302,9 @@ class Session:
         blows.lift_standing()
         await blows.note_absence()
         if target.starts_count <= 1 and not target.gone:  # one that was started again has counted anew
-            self._evidence.statistics = await drivers.build(scenario.driver, scenario.driver_options).statistics(target.url)
+            driver = drivers.build(scenario.driver, scenario.driver_options)
+            self._evidence.statistics = await driver.statistics(target.url)
+            self._evidence.shortfall = driver.shortfall if isinstance(driver, Doing) else None
 
     async def _load(self, indices: range, first_start_ns: int) -> None:
         """Play the phases of one load, one after the other."""
