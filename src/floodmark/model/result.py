@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from floodmark.model.finding import Finding
+from floodmark.model.mark import Mark
 from floodmark.model.verdict import Verdict
 
 
@@ -168,7 +169,10 @@ class ScenarioResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole run: the one document that `--json` prints."""
+    """A whole run: the one document that `--json` prints.
+
+    With `mark`, of a search for the breaking point, the verdict is that of the search: its scenarios are trials, and some have to break.
+    """
 
     schema: int = 1
     version: str
@@ -179,3 +183,4 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     scenarios: tuple[ScenarioResult, ...] = ()
     interrupted: bool = False
     duration_s: float = 0.0
+    mark: Mark | None = None

@@ -138,6 +138,8 @@ def quantity(value: float, dimension: Dimension) -> str:
 
 def headline(result: RunResult) -> str:
     """One sentence that says what the run showed."""
+    if result.mark is not None:
+        return f"{result.mark.vary}: {result.mark.why}."
     total = len(result.scenarios)
     if not total:
         return "Interrupted before the first scenario ended." if result.interrupted else "No scenario ran, so nothing is proved."

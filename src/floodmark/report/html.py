@@ -14,9 +14,10 @@ from importlib import resources
 from types import MappingProxyType
 
 from floodmark.model.finding import Finding
+from floodmark.model.mark import Mark
 from floodmark.model.result import ScenarioResult
 from floodmark.model.verdict import Verdict
-from floodmark.report import away, faulted, figures, headroom, plots
+from floodmark.report import away, faulted, figures, headroom, mark, mark_plot, plots
 from floodmark.report.document import RunDocument
 from floodmark.report.figures import Row
 from floodmark.report.profiled import Profile, short
@@ -67,6 +68,10 @@ def _opening(document: RunDocument) -> Iterator[str]:
         Row("floodmark", document.version),
     ]
     yield f'<div class="facts">{"".join(f"<span>{fact.name} <b>{_text(fact.figure)}</b></span>" for fact in facts)}</div>'
+    if document.mark is not None:
+        yield _mark(document, document.mark)
+        yield "</header>"
+        return
     found = figures.first_anomaly(document)
     if found is not None:
         scenario, finding = found
@@ -75,6 +80,21 @@ def _opening(document: RunDocument) -> Iterator[str]:
     if document.scenarios:
         yield _overview(document)
     yield "</header>"
+
+
+def _mark(document: RunDocument, found: Mark) -> str:
+    """The mark of a search: its facts, the picture, and a row for each trial that leads to its part of the report."""
+    facts = "".join(f"<span>{fact.name} <b>{_text(fact.figure)}</b></span>" for fact in mark.facts(found))
+    places = {scenario.id: place for place, scenario in enumerate(document.scenarios, start=1)}
+    rows = []
+    for trial in mark.ordered(found):
+        row = mark.cells(found, trial)
+        place = places.get(trial.scenario)
+        name = _text(row.trial) if place is None else f'<a href="#s{place}">{_text(row.trial)}</a>'
+        sign = f'<span class="verdict {mark.LOOKS[trial.outcome].value}">{row.what}</span>'
+        rows.append((sign, name, f"<small>{_text(row.why)}</small>", *map(_text, (row.delivered, row.p99, row.took))))
+    table = _table(mark.HEADS, rows, left=mark.LEFT, name="overview trials") if rows else ""
+    return f'<div class="facts mark">{facts}</div>{mark_plot.draw(found)}{table}'
 
 
 def _overview(document: RunDocument) -> str:

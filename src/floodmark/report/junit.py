@@ -1,4 +1,4 @@
-"""junit.xml: the run for a build server. One testsuite per run, one testcase per scenario.
+"""junit.xml: the run for a build server. One testsuite per run, one testcase per scenario; a search for the mark is one testcase.
 
 FAIL is a `failure` with the criteria that broke, UNKNOWN an `error` with its reason: a build server shows both as not passed, and apart.
 Contract: valid against the common schemas (Apache Ant's and Jenkins's), so only what both allow is written: the figures are properties
@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from xml.etree import ElementTree as ET
 
+from floodmark.model.mark import Mark
 from floodmark.model.result import ScenarioResult
 from floodmark.model.verdict import Verdict
 from floodmark.report import figures
@@ -22,7 +23,8 @@ _FINDINGS_SHOWN = 20
 def render(document: RunDocument) -> str:
     """Render the XML document."""
     root = ET.Element("testsuites")
-    verdicts = [scenario.verdict for scenario in document.scenarios]
+    cases = [_mark(document, document.mark)] if document.mark is not None else list(document.scenarios)
+    verdicts = [scenario.verdict for scenario in cases]
     suite = ET.SubElement(
         root,
         "testsuite",
@@ -39,12 +41,21 @@ def render(document: RunDocument) -> str:
     properties = ET.SubElement(suite, "properties")
     for name, value in _properties(document):
         ET.SubElement(properties, "property", name=figures.clean(name), value=figures.clean(value))
-    for scenario in document.scenarios:
+    for scenario in cases:
         _case(suite, scenario)
     ET.SubElement(suite, "system-out").text = figures.clean(f"{figures.headline(document)}\nRun it again: {document.command}\n")
     ET.SubElement(suite, "system-err")
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=False).join(('<?xml version="1.0" encoding="UTF-8"?>\n', "\n"))
+
+
+def _mark(document: RunDocument, mark: Mark) -> ScenarioResult:
+    """The one test that a search for the mark is: its trials are how it was made, and some have to break."""
+    name = next((trial.scenario.partition("@")[0] for trial in mark.trials), "mark")
+    path = mark.vary.replace(".", "-")  # a dot would end the name of the test's class
+    return ScenarioResult(
+        id=f"{name}@{path}", plan="", verdict=mark.verdict, scale=document.scale, duration_s=document.duration_s, note=mark.why
+    )
 
 
 def _case(suite: ET.Element, scenario: ScenarioResult) -> None:

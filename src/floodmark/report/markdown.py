@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from floodmark.model.mark import Mark
 from floodmark.model.result import ScenarioResult
 from floodmark.model.verdict import Verdict
-from floodmark.report import away, faulted, figures
+from floodmark.report import away, faulted, figures, mark
 from floodmark.report.document import RunDocument
 from floodmark.report.markup import code, fence, rows_table, table, text
 
@@ -28,7 +29,9 @@ def _opening(document: RunDocument) -> Iterator[str]:
     scale = "" if document.scale == 1 else f" · scale {document.scale:g}"
     started = text(figures.started(document.started))
     yield f"floodmark {text(document.version)} · started {started} · seed {document.seed}{scale} · {code(document.run)}"
-    if document.scenarios:
+    if document.mark is not None:
+        yield from _mark(document.mark)
+    elif document.scenarios:
         rows = [
             (
                 f"{figures.MARKS[scenario.verdict]} {scenario.verdict.value}",
@@ -44,6 +47,17 @@ def _opening(document: RunDocument) -> Iterator[str]:
             for scenario in document.scenarios
         ]
         yield table(("verdict", "scenario", "plan", "criteria", "delivered", "lost", "throughput", "p99", "memory, peak"), rows, left=4)
+
+
+def _mark(found: Mark) -> Iterator[str]:
+    """The mark of a search, and every trial."""
+    yield rows_table("mark", mark.facts(found))
+    if found.trials:
+        rows = [
+            (row.what, text(row.trial), text(row.why), row.delivered, row.p99, row.took)
+            for row in (mark.cells(found, trial) for trial in mark.ordered(found))
+        ]
+        yield table(mark.HEADS, rows, left=mark.LEFT)
 
 
 def _scenario(scenario: ScenarioResult) -> Iterator[str]:

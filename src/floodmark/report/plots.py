@@ -22,7 +22,7 @@ from floodmark.report import figures
 from floodmark.report.series import Curve, Mark, Timeline, thin
 
 POINTS = 360
-_WIDTH, _PANEL_HEIGHT, _TOP, _BOTTOM, _LEFT, _RIGHT, _GAP = 920, 118, 52, 34, 66, 128, 34  # units of the viewBox, about pixels
+WIDTH, _PANEL_HEIGHT, _TOP, _BOTTOM, _LEFT, _RIGHT, _GAP = 920, 118, 52, 34, 66, 128, 34  # units of the viewBox, about pixels
 _MARKS_LIMIT = 60
 _MARK_ROWS, _MARK_UNITS = 2, 12  # between the first panel and its title
 _LABEL_UNITS, _CHARACTER_UNITS = 13, 5.6
@@ -30,7 +30,7 @@ _STRIP_LIMIT, _STRIP_UNITS, _BAR_UNITS, _STRIP_FROM = 6, 13, 7, 9  # rows of fau
 _BLOW_UNITS = 3  # how wide a blow without a length is drawn
 
 #: CSS variable of the page, and the colour that stands for it while matplotlib draws; no two alike, none that matplotlib writes by itself.
-_STAND_INS = {
+STAND_INS = {
     "ink": "#010203",
     "muted": "#010204",
     "line": "#010205",
@@ -38,6 +38,8 @@ _STAND_INS = {
     "plot-b": "#010207",
     "plot-c": "#010208",
     "mark": "#010209",
+    "pass": "#01020a",
+    "fail": "#01020b",
 }
 
 
@@ -105,11 +107,11 @@ def draw(seen: Timeline, *, name: str, faults: Sequence[FaultResult] = ()) -> st
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 11, "path.simplify": True, "axes.unicode_minus": False}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # only the reader's browser has to have the letters of a phase's name
-        figure = Figure(figsize=(_WIDTH / 72, height / 72), dpi=72)
+        figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
         _paint(figure, panels, seen.marks, strip, height)
         written = io.StringIO()
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
-    return _inline(written.getvalue(), name)
+    return inline(written.getvalue(), name)
 
 
 def _drawable(panel: _Panel, curves: Mapping[str, Curve]) -> list[tuple[_Stroke, Curve]]:
@@ -151,14 +153,14 @@ def _paint(
     shown = _spaced([mark for mark in marks if first_s <= mark.t_s <= last_s])
     for place, (panel, curves) in enumerate(panels):
         low = height - _TOP - (place + 1) * _PANEL_HEIGHT - place * _GAP - (_room(strip) if place else 0)
-        axes = figure.add_axes((_LEFT / _WIDTH, low / height, (_WIDTH - _LEFT - _RIGHT) / _WIDTH, _PANEL_HEIGHT / height), facecolor="none")
+        axes = figure.add_axes((_LEFT / WIDTH, low / height, (WIDTH - _LEFT - _RIGHT) / WIDTH, _PANEL_HEIGHT / height), facecolor="none")
         axes.set_xlim(first_s, last_s)
         _dress(axes, panel, last=place == len(panels) - 1, lifted=place == 0 and bool(shown))
         for stroke, curve in curves:
             axes.plot(
                 curve.t_s,
                 curve.values,
-                color=_STAND_INS[stroke.colour],
+                color=STAND_INS[stroke.colour],
                 linewidth=stroke.width,
                 linestyle=stroke.dashes,
                 marker="o" if len(curve.t_s) == 1 else "",
@@ -168,10 +170,10 @@ def _paint(
         _scale(axes, panel, [value for _, curve in curves for value in curve.values])
         _band(axes, strip)
         for mark in shown:
-            axes.axvline(mark.t_s, color=_STAND_INS["mark"], linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
+            axes.axvline(mark.t_s, color=STAND_INS["mark"], linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
         _name_curves(axes, curves)
         if place == 0:
-            units_per_s = (_WIDTH - _LEFT - _RIGHT) / (last_s - first_s)
+            units_per_s = (WIDTH - _LEFT - _RIGHT) / (last_s - first_s)
             _name_marks(axes, shown, units_per_s)
             _bars(axes, strip, units_per_s)
 
@@ -188,7 +190,7 @@ def _band(axes: Any, strip: Sequence[Sequence[FaultResult]]) -> None:
     for one in (one for row in strip for one in row if not one.standing):
         struck_s, lifted_s = _span(one, axes)
         if lifted_s > struck_s:
-            axes.axvspan(struck_s, lifted_s, color=_STAND_INS["mark"], alpha=0.09, linewidth=0, zorder=0)
+            axes.axvspan(struck_s, lifted_s, color=STAND_INS["mark"], alpha=0.09, linewidth=0, zorder=0)
 
 
 def _bars(axes: Any, strip: Sequence[Sequence[FaultResult]], units_per_s: float) -> None:
@@ -205,7 +207,7 @@ def _bars(axes: Any, strip: Sequence[Sequence[FaultResult]], units_per_s: float)
                 width,
                 _BAR_UNITS / _PANEL_HEIGHT,
                 transform=axes.get_xaxis_transform(),
-                color=_STAND_INS["mark"],
+                color=STAND_INS["mark"],
                 linewidth=0,
                 clip_on=False,
             )
@@ -215,7 +217,7 @@ def _bars(axes: Any, strip: Sequence[Sequence[FaultResult]], units_per_s: float)
             top - _BAR_UNITS / 2 / _PANEL_HEIGHT,
             _short(row[0].kind),
             transform=axes.transAxes,
-            color=_STAND_INS["mark"],
+            color=STAND_INS["mark"],
             va="center",
             fontsize=10,
             parse_math=False,
@@ -234,12 +236,12 @@ def _dress(axes: Any, panel: _Panel, *, last: bool, lifted: bool) -> None:
 
     for side in ("top", "left", "right"):
         axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set(color=_STAND_INS["muted"], linewidth=0.7)
-    axes.grid(axis="y", color=_STAND_INS["line"], linewidth=0.7)
+    axes.spines["bottom"].set(color=STAND_INS["muted"], linewidth=0.7)
+    axes.grid(axis="y", color=STAND_INS["line"], linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.tick_params(which="both", length=0, labelsize=10.5, labelcolor=_STAND_INS["muted"], labelbottom=last)
+    axes.tick_params(which="both", length=0, labelsize=10.5, labelcolor=STAND_INS["muted"], labelbottom=last)
     title = 1 + (11 + (_MARK_ROWS * _MARK_UNITS if lifted else 0)) / _PANEL_HEIGHT
-    axes.text(-_LEFT / (_WIDTH - _LEFT - _RIGHT), title, panel.title, transform=axes.transAxes, color=_STAND_INS["ink"], weight="bold")
+    axes.text(-_LEFT / (WIDTH - _LEFT - _RIGHT), title, panel.title, transform=axes.transAxes, color=STAND_INS["ink"], weight="bold")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=9, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
 
@@ -298,7 +300,7 @@ def _name_curves(axes: Any, curves: Sequence[tuple[_Stroke, Curve]]) -> None:
             places[index] - excess,
             stroke.label,
             transform=axes.transAxes,
-            color=_STAND_INS[stroke.colour],
+            color=STAND_INS[stroke.colour],
             va="center",
             fontsize=10.5,
         )
@@ -319,7 +321,7 @@ def _name_marks(axes: Any, marks: Sequence[Mark], units_per_s: float) -> None:
                     1.0 + (5 + row * _MARK_UNITS) / _PANEL_HEIGHT,
                     text,
                     transform=axes.get_xaxis_transform(),
-                    color=_STAND_INS["mark"],
+                    color=STAND_INS["mark"],
                     fontsize=10,
                     parse_math=False,
                 )
@@ -331,19 +333,23 @@ def _short(text: str) -> str:
     return plain if len(plain) <= 28 else f"{plain[:27]}…"
 
 
-def _inline(svg: str, name: str) -> str:
-    """Fit matplotlib's document into a page: no prologue, no outside address, the page's colours and letters, ids of its own."""
+def inline(svg: str, name: str, *, over: str = "time") -> str:
+    """Fit matplotlib's document into a page: no prologue, no outside address, the page's colours and letters, ids of its own.
+
+    Args: over: what the picture shows it over, for screen readers.
+    """
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r"font: ([^;\"]*?)(\d[\d.]*)px [^;\"]+", r"font: \1\2px var(--sans)", body)
     body = re.sub(r"font-family: [^;\"]+", "font-family: var(--sans)", body)  # matplotlib 3.11 writes the parts of `font` apart
-    for variable, colour in _STAND_INS.items():
+    for variable, colour in STAND_INS.items():
         body = body.replace(colour, f"var(--{variable})")
     prefix = re.sub(r"[^A-Za-z0-9]+", "-", name)
     body = re.sub(r'\bid="', f'id="{prefix}-', body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", body)
     body = re.sub(r">\s+<", "><", body)
-    opening = f'<svg class="plot" viewBox="0 0 {_WIDTH} {_view_height(body)}" role="img" aria-label="{_attribute(name)} over time">'
+    label = f"{_attribute(name)} over {_attribute(over)}"
+    opening = f'<svg class="plot" viewBox="0 0 {WIDTH} {_view_height(body)}" role="img" aria-label="{label}">'
     return re.sub(r"<svg[^>]*>", lambda _: opening, body, count=1).strip()
 
 
