@@ -19,7 +19,7 @@ import hypothesis
 import psutil
 import pytest
 
-GRACE_S = 2.0
+GRACE_S = 10.0
 POLL_S = 0.01
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  # started once per process by the standard library
 

@@ -68,7 +68,7 @@ def differences(value: Any, shape: Any, place: str = "") -> list[str]:
 def losing(tmp_path_factory: pytest.TempPathFactory) -> Played:
     """One run with findings and `--json`, for all to look at."""
     folder = tmp_path_factory.mktemp("losing")
-    scenario = write_scenario(folder, command=server("loses"), top="warmup = false")
+    scenario = write_scenario(folder, command=server("loses"), top="warmup = false", drain_limit_s=1.0)
     return play(folder, "run", str(scenario), "--json", "--scale", "0.5")
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from floodmark.core.nats_command import main, parser
 
-LIMIT_S = 10.0
+LIMIT_S = 30.0
 
 
 @contextmanager

@@ -26,8 +26,8 @@ from floodmark.ledger.block import Block
 from floodmark.ledger.stamp import Encoding, Stamper
 
 P = ParamSpec("P")
-TEST_LIMIT_S = 20.0
-WAIT_LIMIT_S = 5.0
+TEST_LIMIT_S = 60.0
+WAIT_LIMIT_S = 20.0
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 

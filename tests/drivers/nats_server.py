@@ -51,7 +51,7 @@ class OneByOne(Recorder):
 @asynccontextmanager
 async def joined(driver: Driver, url: str, channel: str, recorder: Recorder) -> AsyncIterator[Connection]:
     """One connection, closed at the end."""
-    connection = await driver.connect(url, channel, recorder, limit_s=3.0)
+    connection = await driver.connect(url, channel, recorder, limit_s=15.0)
     try:
         yield connection
     finally:

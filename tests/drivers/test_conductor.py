@@ -93,7 +93,7 @@ def end(count: int = 2, message: str = "msg_1") -> Json:
 
 
 async def opened(url: str, sink: AskingRecorder, *channels: str, options: Options | None = None) -> ConductorConnection:
-    connection = await ConductorDriver(options or {}).connect(url.replace("ws://", "tcp://"), "a.0", sink, limit_s=2.0)
+    connection = await ConductorDriver(options or {}).connect(url.replace("ws://", "tcp://"), "a.0", sink, limit_s=15.0)
     assert isinstance(connection, ConductorConnection)
     await connection.subscribe([Wanted(slot=slot, channel=channel) for slot, channel in enumerate(channels or ("a.0",))])
     return connection

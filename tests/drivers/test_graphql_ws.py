@@ -14,14 +14,14 @@ from websockets.asyncio.server import ServerConnection
 from floodmark.drivers import build
 from floodmark.drivers.base import Connection, Options, RefusedError, Wanted
 from floodmark.drivers.graphql_ws import GraphQLConnection
-from tests.drivers.harness import GraphQLServer, Recorder, Say, eventually, on_loop, stamped, ws_server
+from tests.drivers.harness import WAIT_LIMIT_S, GraphQLServer, Recorder, Say, eventually, on_loop, stamped, ws_server
 
 
 @asynccontextmanager
 async def connected(server: GraphQLServer, options: Options | None = None) -> AsyncIterator[tuple[Connection, Recorder]]:
     recorder = Recorder()
     async with ws_server(server, subprotocol="graphql-transport-ws") as url:
-        connection = await build("graphql-ws", options or {}).connect(url, "room", recorder, limit_s=2.0)
+        connection = await build("graphql-ws", options or {}).connect(url, "room", recorder, limit_s=15.0)
         try:
             yield connection, recorder
         finally:
@@ -106,7 +106,7 @@ async def test_ping_of_the_server_is_answered_with_pong() -> None:
         await eventually(lambda: bool(server.of("pong")))
 
         pong = await server.sockets[0].ping()
-        await asyncio.wait_for(pong, 2.0)  # and the WebSocket's own ping
+        await asyncio.wait_for(pong, WAIT_LIMIT_S)  # and the WebSocket's own ping
 
 
 @on_loop
@@ -370,7 +370,7 @@ async def test_writable_turns_false_while_the_server_does_not_read() -> None:
                 break
         refused = connection.writable
 
-        server.sockets[0].transport.resume_reading()
         connection.abort()
+        server.sockets[0].transport.abort()  # it does not read, and would wait ten seconds for words of parting
 
     assert not refused

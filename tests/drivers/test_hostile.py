@@ -17,7 +17,7 @@ from floodmark.drivers.base import Driver, RefusedError, Wanted
 from tests.drivers.harness import Behaviour, Recorder, on_loop, raw_frame, read_frame, shake_hands, tcp_server, ws_server
 
 LIMIT_S = 0.5
-SLACK_S = 3.0
+SLACK_S = 15.0
 PROTOCOLS = {"graphql-ws": "graphql-transport-ws", "websocket": "chat"}
 DRIVERS: dict[str, dict[str, Any]] = {
     "graphql-ws": {"frame_limit_bytes": 4096},

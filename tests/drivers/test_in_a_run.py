@@ -66,7 +66,7 @@ async def test_run_no_acknowledgement_is_unknown_in_time(tmp_path: Path) -> None
 
     assert code == 11
     assert "sent no connection_ack within 0.5 s" in result["scenarios"][0]["note"]
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
 
 
 @on_loop

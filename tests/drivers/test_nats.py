@@ -118,7 +118,7 @@ def counting(work_off: object, taken: Counter[int], place: int) -> object:
 async def test_queue_group_that_loses_a_member_is_told_as_lost_once(url: str) -> None:
     channels = a_run()
     driver, recorder = build("nats", {"queue_members": 3}), Recorder()
-    reader = await driver.connect(url, channels[0], recorder, limit_s=2.0)
+    reader = await driver.connect(url, channels[0], recorder, limit_s=15.0)
     await reader.subscribe([want(0, channels[0])])
 
     reader._others[1].abort()  # type: ignore[attr-defined]

@@ -194,7 +194,7 @@ async def test_login_by_user_token_and_nkey_is_taken_and_a_wrong_one_refused(tmp
         async with exchanging(f"nats://me:secret@{place}"):
             pass
         with pytest.raises(RefusedError, match="Authorization Violation") as caught:
-            await build("nats", {}).connect(f"nats://me:wrong@{place}", "fm1.0", Recorder(), limit_s=2.0)
+            await build("nats", {}).connect(f"nats://me:wrong@{place}", "fm1.0", Recorder(), limit_s=15.0)
     by_key = (f'authorization {{ users: [ {{ nkey: "{parse_seed(SEED).public}" }} ] }}',)
     async with EmbeddedNats(lines=by_key) as server, exchanging(server.url, credentials=str(tmp_path / "seed")):
         pass
@@ -216,6 +216,6 @@ async def test_tls_is_spoken_and_a_certificate_that_nobody_trusts_is_refused(tmp
         async with exchanging(url, verify_tls=False):
             pass
         with pytest.raises(RefusedError, match="cannot be trusted"):
-            await build("nats", {}).connect(url, "fm1.0", Recorder(), limit_s=2.0)
+            await build("nats", {}).connect(url, "fm1.0", Recorder(), limit_s=15.0)
         with pytest.raises(RefusedError, match="wants TLS"):
-            await build("nats", {}).connect(url.replace("tls", "nats"), "fm1.0", Recorder(), limit_s=2.0)
+            await build("nats", {}).connect(url.replace("tls", "nats"), "fm1.0", Recorder(), limit_s=15.0)

@@ -54,7 +54,7 @@ class Played:
 
 
 async def drained(url: str, recorder: Recorder, options: Options | None = None) -> BatchConnection:
-    connection = await PulledDriver(options or {}).connect(url.replace("ws://", "tcp://"), "a.0", recorder, limit_s=2.0)
+    connection = await PulledDriver(options or {}).connect(url.replace("ws://", "tcp://"), "a.0", recorder, limit_s=15.0)
     await connection.subscribe([Wanted(slot=9, channel="a.0")])
     return connection  # type: ignore[return-value]
 

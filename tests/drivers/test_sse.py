@@ -20,7 +20,7 @@ from tests.drivers.harness import eventually, on_loop, tcp_server
 
 
 async def opened(url: str, sink: AskingRecorder, options: Options | None = None) -> SSEConnection:
-    connection = await SSEDriver(options or {}).connect(url, "a.0", sink, limit_s=2.0)
+    connection = await SSEDriver(options or {}).connect(url, "a.0", sink, limit_s=15.0)
     await connection.subscribe([Wanted(slot=0, channel="a.0")])
     assert isinstance(connection, SSEConnection)
     return connection
@@ -324,7 +324,7 @@ async def test_server_that_closes_at_once_is_not_called_again_and_again() -> Non
     async with tcp_server(behave) as url:
         driver = SSEDriver({})
         try:
-            await driver.connect(url.replace("ws", "http"), "a", sink, limit_s=2.0)
+            await driver.connect(url.replace("ws", "http"), "a", sink, limit_s=15.0)
         except RefusedError:
             sink.closings.append("refused")
         await eventually(lambda: bool(sink.closings))
@@ -536,7 +536,7 @@ async def test_stream_over_tls_is_read_and_a_certificate_that_nobody_signed_refu
         url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         sink = AskingRecorder()
         with pytest.raises(RefusedError, match="TLS"):
-            await SSEDriver({}).connect(url, "a", sink, limit_s=2.0)
+            await SSEDriver({}).connect(url, "a", sink, limit_s=15.0)
         connection = await opened(url, sink, {"verify_tls": False})
         connection.ask(ask(1))
         await eventually(lambda: sink.of(1).ended)

@@ -21,7 +21,7 @@ def driver() -> Driver:
 
 
 async def connect(url: str, recorder: Recorder) -> Connection:
-    return await driver().connect(url.replace("ws://", "tcp://"), "room", recorder, limit_s=1.0)
+    return await driver().connect(url.replace("ws://", "tcp://"), "room", recorder, limit_s=15.0)
 
 
 def answering(answer: Callable[[bytes], bytes]) -> Behaviour:

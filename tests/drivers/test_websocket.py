@@ -14,7 +14,7 @@ from websockets.asyncio.server import ServerConnection
 from floodmark.core.errors import UsageError
 from floodmark.drivers import build
 from floodmark.drivers.base import Connection, Options, RefusedError, Wanted
-from tests.drivers.harness import Recorder, eventually, on_loop, stamped, ws_server
+from tests.drivers.harness import WAIT_LIMIT_S, Recorder, eventually, on_loop, stamped, ws_server
 from tests.drivers.test_reference import RECIPES
 
 JOIN = '{"do": "join", "room": "$channel"}'
@@ -43,7 +43,7 @@ async def connected(
 ) -> AsyncIterator[tuple[Connection, Recorder]]:
     recorder = Recorder()
     async with ws_server(room) as url:
-        connection = await build("websocket", options or {}).connect(url + path, channel, recorder, limit_s=2.0)
+        connection = await build("websocket", options or {}).connect(url + path, channel, recorder, limit_s=15.0)
         try:
             yield connection, recorder
         finally:
@@ -203,7 +203,7 @@ async def test_subscribed_waits_for_one_confirmation_each() -> None:
         early = not subscribing.done()
 
         await room.sockets[0].send('{"joined": "b"}')
-        await asyncio.wait_for(subscribing, 2.0)
+        await asyncio.wait_for(subscribing, WAIT_LIMIT_S)
 
     assert early
 
@@ -338,7 +338,7 @@ async def test_headers_and_subprotocol_go_with_the_handshake() -> None:
     room, recorder = Room(), Recorder()
     options = {"subprotocol": "chat.v2", "headers": '{"Cookie": "session=1"}'}
     async with ws_server(room, subprotocol="chat.v2") as url:
-        connection = await build("websocket", options).connect(url, "a", recorder, limit_s=2.0)
+        connection = await build("websocket", options).connect(url, "a", recorder, limit_s=15.0)
         await connection.subscribe([want(0, "a")])
         request = room.sockets[0].request
         await connection.close()
@@ -354,7 +354,7 @@ async def test_server_ping_is_answered_and_a_stray_pong_is_ignored() -> None:
         await connection.subscribe([want(0, "a")])
 
         await room.sockets[0].pong(b"unasked")
-        await asyncio.wait_for(await room.sockets[0].ping(), 2.0)
+        await asyncio.wait_for(await room.sockets[0].ping(), WAIT_LIMIT_S)
 
 
 @on_loop

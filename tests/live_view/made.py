@@ -13,7 +13,6 @@ from floodmark.report.display import Planned
 from floodmark.report.live import LIVE, AnyLine, Began, Closed, Done, Figures, Opened
 from tests.report import made
 
-PATIENT = "lag_limit_s = 10.0"  # of a scenario: the machine may be busy, and no test here speaks of the generator
 FINDING = Finding(
     anomaly=Anomaly.LOST, subscription=1, channel=0, publisher=0, count=2, first_seq=5, last_seq=6, violation=True, detail="missing 5, 6"
 )

@@ -40,7 +40,7 @@ def test_watch_without_a_name_takes_the_newest_run(recorded_run: RunFolder) -> N
 
 def test_watch_of_a_run_that_goes_on_ends_with_it(tmp_path: Path) -> None:
     phase = 'arrival = { kind = "constant", rate_hz = 200 }\nduration_s = 3'
-    scenario = write_scenario(tmp_path, command=server(), phase=phase, top=made.PATIENT)
+    scenario = write_scenario(tmp_path, command=server(), phase=phase)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
 

@@ -12,13 +12,12 @@ import polars as pl
 import pytest
 
 from floodmark.report.live import LIVE
-from tests.live_view.made import PATIENT
 from tests.live_view.terminals import ALTERNATE, INTERRUPT, MAIN, terminal
 from tests.runner.played import server, wait_for, write_scenario
 
 LONG = 'arrival = { kind = "constant", rate_hz = 200 }\nduration_s = 30'
 SHORT = 'arrival = { kind = "constant", rate_hz = 200 }\nduration_s = 3'
-UNWARMED = f"warmup = false\n{PATIENT}"
+UNWARMED = "warmup = false"
 
 
 def document(folder: Path) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def document(folder: Path) -> dict[str, Any]:
 
 
 def test_run_on_a_terminal_shows_the_view_and_ends_with_the_table(tmp_path: Path) -> None:
-    scenario = write_scenario(tmp_path, command=server(), phase=SHORT, top=PATIENT)
+    scenario = write_scenario(tmp_path, command=server(), phase=SHORT)
 
     with terminal(tmp_path, "run", str(scenario)) as shown:
         shown.until("offered", "200 /s", "Ctrl-C interrupt the run")
@@ -46,7 +45,7 @@ def test_run_on_a_terminal_shows_the_view_and_ends_with_the_table(tmp_path: Path
 
 
 def test_run_counts_the_view_as_a_tree_of_its_own(tmp_path: Path) -> None:
-    scenario = write_scenario(tmp_path, command=server(), phase=SHORT, top=PATIENT)
+    scenario = write_scenario(tmp_path, command=server(), phase=SHORT)
 
     with terminal(tmp_path, "run", str(scenario)) as shown:
         assert shown.ended() == 0
@@ -60,7 +59,7 @@ def test_run_counts_the_view_as_a_tree_of_its_own(tmp_path: Path) -> None:
 
 
 def test_run_whose_view_the_user_leaves_goes_on_with_plain_lines(tmp_path: Path) -> None:
-    scenario = write_scenario(tmp_path, command=server(), phase=SHORT, top=PATIENT)
+    scenario = write_scenario(tmp_path, command=server(), phase=SHORT)
 
     with terminal(tmp_path, "run", str(scenario)) as shown:
         shown.until("offered", "200 /s")
@@ -101,7 +100,7 @@ def test_run_interrupted_under_the_view_ends_with_130_and_keeps_everything(tmp_p
 
 
 def test_run_whose_view_is_killed_gives_the_terminal_back_and_goes_on(tmp_path: Path) -> None:
-    scenario = write_scenario(tmp_path, command=server(), phase=SHORT, top=PATIENT)
+    scenario = write_scenario(tmp_path, command=server(), phase=SHORT)
 
     with terminal(tmp_path, "run", str(scenario)) as shown:
         shown.until("offered", "200 /s")
@@ -140,7 +139,7 @@ def test_view_of_a_run_that_is_killed_leaves_by_itself(tmp_path: Path) -> None:
 def test_run_where_no_view_fits_is_plain(
     tmp_path: Path, words: tuple[str, ...], size: tuple[int, int], environment: dict[str, str]
 ) -> None:
-    scenario = write_scenario(tmp_path, command=server(), top=PATIENT)
+    scenario = write_scenario(tmp_path, command=server())
 
     with terminal(tmp_path, "run", str(scenario), *words, size=size, **environment) as shown:
         assert shown.ended() == 0
@@ -158,7 +157,7 @@ def test_run_with_a_usage_error_shows_no_view(tmp_path: Path) -> None:
 
 
 def test_watch_of_a_run_in_another_terminal_ends_with_it_and_stays_to_be_read(tmp_path: Path) -> None:
-    scenario = write_scenario(tmp_path, command=server(), phase=SHORT, top=PATIENT)
+    scenario = write_scenario(tmp_path, command=server(), phase=SHORT)
 
     with terminal(tmp_path, "run", str(scenario), "--plain") as running:
         wait_for(lambda: (tmp_path / "runs" / "latest" / LIVE).exists(), "live.jsonl")
@@ -174,7 +173,7 @@ def test_watch_of_a_run_in_another_terminal_ends_with_it_and_stays_to_be_read(tm
 
 
 def test_watch_interrupted_ends_with_130(tmp_path: Path) -> None:
-    scenario = write_scenario(tmp_path, command=server(), top=PATIENT)
+    scenario = write_scenario(tmp_path, command=server())
     with terminal(tmp_path, "run", str(scenario), "--plain") as running:
         assert running.ended() == 0
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
-LIMIT_S = 10.0
+LIMIT_S = 20.0
 
 # Each line on stdin is Python to run; the answer on stdout says that it has run.
 _CHILD = """

@@ -55,7 +55,7 @@ def test_agent_that_crashes_leaves_its_traceback_in_its_log_and_is_quoted(tmp_pa
 
 def test_generator_that_is_late_is_unknown_although_every_criterion_holds(tmp_path: Path) -> None:
     scenario = write_scenario(
-        tmp_path, command=server(), top="lag_limit_s = 0.000001", phase='arrival = { kind = "constant", rate_hz = 2000 }\nmessages = 400'
+        tmp_path, command=server(), lag_limit_s=0.000001, phase='arrival = { kind = "constant", rate_hz = 2000 }\nmessages = 400'
     )
 
     played = play(tmp_path, "run", str(scenario))

@@ -64,7 +64,7 @@ def log_of_py_spy(folder: Path) -> str:
 
 @needs_py_spy
 def test_cpu_profile_of_a_busy_target_names_its_functions(tmp_path: Path) -> None:
-    path = write_scenario(tmp_path, target='system = "hub"\nargs = ["--no-rate-limits"]', phase=BUSY, top="lag_limit_s = 5.0")
+    path = write_scenario(tmp_path, target='system = "hub"\nargs = ["--no-rate-limits"]', phase=BUSY)
 
     played = play(tmp_path, "run", str(path), "--profile", "cpu")
 

@@ -114,7 +114,7 @@ def test_kill_without_restart_fails_with_a_plain_note_and_does_not_hang(reconnec
 
     result = play(tmp_path, scenario(KILL, reconnect=reconnect, criteria=("lost >= 0",), drain_limit_s=1.0))
 
-    assert time.monotonic() - started_s < 20
+    assert time.monotonic() - started_s < 60
     assert result.verdict is Verdict.FAIL
     assert broken(result)["the target is there at the end"] == "FAIL"
     note = next(criterion.note for criterion in result.criteria if criterion.text == "the target is there at the end")

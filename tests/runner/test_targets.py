@@ -26,7 +26,7 @@ def test_target_honest_passes_and_accounts_for_everything(tmp_path: Path) -> Non
 
 
 def test_target_that_loses_fails_with_the_exact_count(tmp_path: Path) -> None:
-    scenario = write_scenario(tmp_path, command=server("loses"), top="warmup = false")
+    scenario = write_scenario(tmp_path, command=server("loses"), top="warmup = false", drain_limit_s=1.0)
 
     played = play(tmp_path, "run", str(scenario))
 
@@ -142,7 +142,7 @@ def test_target_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     ],
 )
 def test_target_that_nobody_can_speak_to_is_unknown_with_the_reason(tmp_path: Path, mischief: str, words: str) -> None:
-    scenario = write_scenario(tmp_path, command=server(mischief))
+    scenario = write_scenario(tmp_path, command=server(mischief), connect_limit_s=2.0)
 
     played = play(tmp_path, "run", str(scenario))
 
@@ -161,7 +161,7 @@ def test_target_that_sends_frames_beyond_the_limit_is_not_passed(tmp_path: Path)
 
 
 def test_target_that_swallows_everything_it_acknowledged_fails(tmp_path: Path) -> None:
-    scenario = write_scenario(tmp_path, command=server("swallows"), top="warmup = false")
+    scenario = write_scenario(tmp_path, command=server("swallows"), top="warmup = false", drain_limit_s=1.0)
 
     played = play(tmp_path, "run", str(scenario))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from floodmark.core.errors import UsageError
 from floodmark.faults.process import Journal, Kill, Pause, Scene, Terminate, inflict
 from floodmark.faults.process.spec import ProcessFault
+from tests.soonest import soonest
 
 from .victim import COUNTER, Victim, journal, play, process_of, state, until, victim
 
@@ -116,12 +116,14 @@ def test_pause_stops_the_progress_of_the_whole_tree_and_then_it_goes_on(tmp_path
 
 def test_pause_lasts_as_long_as_told(tmp_path: Path) -> None:
     with victim() as target:
-        log = journal()
 
-        play(inflict(Pause(), scene(target, log), for_s=0.2))
+        def paused_s() -> float:
+            log = journal()
+            play(inflict(Pause(), scene(target, log), for_s=0.2))
+            applied, healed = log.entries()
+            return healed.at_s - applied.at_s
 
-        applied, healed = log.entries()
-        assert 0.199 <= healed.at_s - applied.at_s < 2.0
+        assert 0.199 <= soonest(paused_s, 1.0) < 1.0
 
 
 def test_pause_of_a_share_lets_the_others_run() -> None:
@@ -227,12 +229,9 @@ def test_ratio_0_touches_nobody_and_says_so(fault: ProcessFault) -> None:
 
 def test_pause_for_0_s_touches_nobody() -> None:
     with victim() as target:
-        started = time.monotonic()
-
         entry = play(inflict(Pause(), scene(target, journal()), for_s=0))
 
         assert (entry.hits, entry.note) == (0, "for_s is 0")
-        assert time.monotonic() - started < 1
         assert target.ask("16") == "16"
 
 

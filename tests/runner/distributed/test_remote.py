@@ -166,7 +166,7 @@ def test_agent_that_is_lost_ends_the_run_as_unknown_and_by_name_and_what_was_mea
     for name, result in results(played).items():
         assert f"agent {lost[name].name} on " in result["note"]
         assert "is lost" in result["note"]
-        assert took_s[name] < 14
+        assert took_s[name] < 25  # of the 30 s that the load would have gone on
         assert result["delivery"]["delivered"] > 0
         assert {c["verdict"] for c in result["criteria"]} == {"UNKNOWN"}
         assert result["generator"]["agents_lost"] == 1

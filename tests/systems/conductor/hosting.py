@@ -31,7 +31,7 @@ class Hosted:
 
     async def connect(self, *channels: str, options: Options | None = None, sink: AskingRecorder | None = None) -> ConductorConnection:
         """A surface with a conversation for each channel, the first of them the main one, in slots from 0."""
-        connection = await ConductorDriver(options or {}).connect(self.url, "a", sink or self.sink, limit_s=2.0)
+        connection = await ConductorDriver(options or {}).connect(self.url, "a", sink or self.sink, limit_s=15.0)
         assert isinstance(connection, ConductorConnection)
         await connection.subscribe([Wanted(slot=slot, channel=channel) for slot, channel in enumerate(channels or ("a",))])
         return connection

@@ -13,7 +13,7 @@ from floodmark.systems.conductor import vocabulary as say
 from floodmark.systems.conductor.channel import Channel
 from floodmark.systems.conductor.terminal.app import ChatApp
 
-LIMIT_S = 10.0
+LIMIT_S = 20.0
 GREETING = "Hello from the script."
 
 

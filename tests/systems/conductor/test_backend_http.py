@@ -206,7 +206,7 @@ async def test_openai_cancelled_stream_closes_its_connection_at_once() -> None:
         started_s = asyncio.get_running_loop().time()
         await eventually(lambda: server.statistics.abandoned == 1)
 
-        assert asyncio.get_running_loop().time() - started_s < 1
+        assert asyncio.get_running_loop().time() - started_s < 20  # its answer would take 100 s
         assert stream.terminal == Failed(reason="cancelled")
         assert backend.live_count == 0
         await backend.aclose()

@@ -525,7 +525,7 @@ def test_statistics_are_reported_by_name() -> None:
         assert isinstance(report, v.StatisticsReport)
         expected = {"published": 1, "tokens_sent": 2, "tokens_polled": 2, "tokens_emitted": 2, "streams_completed": 1, "streams_live": 0}
         assert {name: report.figures[name] for name in expected} == expected
-        assert 0 < report.figures["poll_max_s"] < 1
+        assert 0 < report.figures["poll_max_s"] < 20
 
     talk(scenario, Scripted(says(["a", "b"])))
 

@@ -222,7 +222,7 @@ def test_command_on_a_terminal_ends_in_mid_stream_and_leaves_it_as_it_was(how: b
             shown.process.send_signal(how)
 
         assert shown.ended() == code
-        assert time.monotonic() - before_s < 5.0  # the quitting itself is measured elsewhere; here Python ends too
+        assert time.monotonic() - before_s < 25.0  # the quitting itself is measured elsewhere; here Python ends too
         assert b"\x1b[?1049l" in shown.seen  # the screen that was there before is back
         assert b"\x1b[?25h" in shown.seen  # and the cursor
         assert b"Traceback" not in shown.seen

@@ -28,12 +28,12 @@ P = ParamSpec("P")
 
 
 def scenario(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Run a coroutine as a test: in a loop of its own, within 30 s."""
+    """Run a coroutine as a test: in a loop of its own, within 60 s."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         async def limited() -> None:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await test(*args, **kwargs)
 
         asyncio.run(limited())
@@ -41,7 +41,7 @@ def scenario(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     return run
 
 
-async def eventually(condition: Callable[[], bool], limit_s: float = 5.0) -> None:
+async def eventually(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
     """Wait until something holds that no event announces.
 
     Raises: TimeoutError.
@@ -101,7 +101,7 @@ class HubClient(picows.WSListener):
         """Send any text."""
         self.transport.send(picows.WSMsgType.TEXT, text)
 
-    async def recv(self, limit_s: float = 5.0) -> dict[str, Any]:
+    async def recv(self, limit_s: float = 20.0) -> dict[str, Any]:
         """Give the next message.
 
         Raises: Gone when the connection ended; TimeoutError.
@@ -144,7 +144,7 @@ class HubClient(picows.WSListener):
         while (message := await self.recv()) != {"type": "pong", "payload": {"sync": True}}:
             raise AssertionError(f"unexpected while waiting for the pong: {message}")
 
-    async def closed(self, limit_s: float = 5.0) -> int | None:
+    async def closed(self, limit_s: float = 20.0) -> int | None:
         """Wait for the end of the connection; gives the close code of the hub."""
         async with asyncio.timeout(limit_s):
             await self.gone.wait()
@@ -195,5 +195,5 @@ async def connected(
         yield client
     finally:
         client.transport.disconnect(False)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await client.gone.wait()

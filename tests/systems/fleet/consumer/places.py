@@ -18,7 +18,7 @@ from floodmark.systems.fleet.consumer import ConsumerSettings, DurableConsumer, 
 from floodmark.systems.fleet.metrics import Counters
 from floodmark.systems.fleet.partition import Partition
 
-LIMIT_S = 15.0
+LIMIT_S = 30.0
 STREAM = "FM_IN"
 
 

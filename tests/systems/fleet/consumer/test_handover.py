@@ -287,7 +287,7 @@ def test_messages_in_hand_of_a_worker_that_vanished_come_to_the_next_one_without
             await fleet.cut_off("dead")
             pending = (await here.js.consumer_info(STREAM, "fleet-dead")).num_ack_pending
 
-            async with asyncio.timeout(2):  # the time to acknowledge is 30 s
+            async with asyncio.timeout(15):  # the time to acknowledge is 30 s
                 await fleet.consumers["heir"].update("heir", parts("p0"), epoch=1, version=2)
                 await here.until_empty()
 

@@ -16,7 +16,7 @@ from floodmark.systems.fleet.store import watch as watch_store
 from floodmark.systems.fleet.store.nats import NatsStore
 from floodmark.systems.fleet.store.watch import NatsWatch
 
-LIMIT_S = 20.0
+LIMIT_S = 30.0
 
 
 async def until(condition: Callable[[], bool]) -> None:

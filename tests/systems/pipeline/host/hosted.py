@@ -28,7 +28,7 @@ class Hosted:
     async def connect(self, options: Options, *, channel: str = CHANNEL, recorder: Recorder | None = None) -> BatchConnection:
         """Connect and drain a channel, in slot 3."""
         driver = PulledDriver(options)
-        connection = await driver.connect(self.url, channel, recorder or self.recorder, limit_s=2.0)
+        connection = await driver.connect(self.url, channel, recorder or self.recorder, limit_s=15.0)
         await connection.subscribe([Wanted(slot=3, channel=channel)])
         return connection  # type: ignore[return-value]  # every connection of this driver batches
 
