@@ -22,8 +22,9 @@ import pytest
 
 from floodmark import cli
 from floodmark.core.errors import UsageError
+from floodmark.model.result import AgentResult
 from floodmark.model.verdict import Verdict
-from floodmark.report import RunFolder, pdf, plots, render
+from floodmark.report import RunFolder, away, pdf, plots, render
 from floodmark.systems.pipeline.report.render import typesetter
 from tests.report import made
 from tests.systems.pipeline.report.render.pdf_text import pages_of
@@ -185,6 +186,29 @@ def test_content_figures_are_those_of_the_markdown_report(written: Write) -> Non
             figures = [cell for row in sheet["rows"] for cell in row[1:]]
             assert figures
             assert all((cell["bad"] if isinstance(cell, dict) else cell) in markdown for cell in figures)
+
+
+def test_render_run_over_several_machines_has_the_table_of_its_agents_and_foreign_names_stay_text(written: Write) -> None:
+    away_one = AgentResult(
+        name="agent-0", host="m1", offset_ns=-1_500_000, uncertainty_ns=371_416, slices=(0, 2), rss_bytes_peak=178 << 20, cpu_s=1.5
+    )
+    lost_one = AgentResult(name="#a|<b>" + "x" * 60, host="*m2*", offset_ns=10**12, uncertainty_ns=2_000_000, slices=(1,), lost=(1,))
+    folder = written(made.passed(agents=(away_one, lost_one)))
+
+    pages = pages_of_bytes(pdf.render(folder))
+
+    words = "".join(text for page in pages for text in page).replace(" ", "").replace("\u200b", "")
+    assert "Agentsonothermachines" in words
+    for row in away.rows(folder.result().scenarios[0]):
+        assert all(cell.replace(" ", "") in words for cell in row)
+
+
+def test_content_run_beside_the_runner_has_no_table_of_agents(written: Write) -> None:
+    (told,) = pdf.content(made.document_of(made.passed()), {})["scenarios"]
+    words = " ".join(text for page in pages_of_bytes(pdf.render(written(made.passed()))) for text in page)
+
+    assert told["agents"] is None
+    assert "other machines" not in words
 
 
 def test_content_scenario_without_evidence_says_so() -> None:

@@ -27,7 +27,7 @@ from floodmark.core.errors import FloodmarkError, UsageError
 from floodmark.model.finding import Finding
 from floodmark.model.result import FaultResult, ScenarioResult
 from floodmark.model.verdict import Verdict
-from floodmark.report import FILES, faulted, figures, html, plots
+from floodmark.report import FILES, away, faulted, figures, html, plots
 from floodmark.report.document import RunDocument
 from floodmark.report.figures import Row
 from floodmark.report.folder import RunFolder
@@ -229,6 +229,7 @@ def _scenario(scenario: ScenarioResult, plot: str | None) -> dict[str, Any]:
         "latencies": _latencies(scenario),
         "target": _rows(figures.target_cost(scenario) or [Row("its processes could not be seen", "")]),
         "generator": _rows(figures.generator_cost(scenario)),
+        "agents": _agents(scenario),
         "plot": plot,
         "faults": _faults(scenario.faults),
         "fault_words": _fault_words(scenario.faults),
@@ -248,6 +249,13 @@ def _account(scenario: ScenarioResult) -> dict[str, Any]:
 def _latencies(scenario: ScenarioResult) -> dict[str, Any]:
     both = zip(figures.latencies(scenario.latency_ns.response), figures.latencies(scenario.latency_ns.service), strict=True)
     return _sheet(("", "response", "service"), [(one.name, one.figure, other.figure) for one, other in both], left=1, widths=(1, 0, 0))
+
+
+def _agents(scenario: ScenarioResult) -> dict[str, Any] | None:
+    """The agents on other machines, the two columns with foreign names as wide as the page lets them; None where there were none."""
+    rows = [tuple(map(_text, row)) for row in away.rows(scenario)]
+    widths = (1, 1, *(0 for _ in away.HEADS[2:]))
+    return _sheet(away.HEADS, rows, left=away.LEFT, widths=widths, size_pt=7.5) if rows else None
 
 
 def _faults(faults: Sequence[FaultResult]) -> list[dict[str, Any]]:
