@@ -23,7 +23,7 @@ def test_render_of_a_document_leaves_out_what_is_not_the_result() -> None:
 
     plain = msgspec.json.decode(json.render(document))
 
-    assert set(plain) == {"schema", "version", "seed", "scale", "verdict", "run", "scenarios", "interrupted", "duration_s"}
+    assert set(plain) == {"schema", "version", "seed", "scale", "verdict", "run", "scenarios", "interrupted", "duration_s", "mark"}
     assert plain["scenarios"][0]["latency_ns"]["response"]["p99"] == document.scenarios[0].latency_ns.response.p99
     assert plain["verdict"] == "PASS"
 

@@ -146,8 +146,16 @@ class Progress:
 
     def done(self, result: ScenarioResult) -> None:
         """A scenario ended: one line about it stays."""
+        line = self.line_of(result)
+        self._seen = {}
+        if self._live is not None:
+            self._live.update(Text(""), refresh=True)
+        self._stay(line)
+
+    def line_of(self, result: ScenarioResult) -> Text:
+        """What stays of a scenario."""
         line = Text.assemble(
-            _verdict(result.verdict),
+            verdict_text(result.verdict),
             f"  {figures.clean(result.id)}  ",
             (
                 f"{figures.time_s(result.duration_s)} · {figures.count(result.delivery.delivered)} delivered"
@@ -157,10 +165,7 @@ class Progress:
         )
         if result.verdict is not Verdict.PASS:
             line.append(f"\n           {_why(result)}", style="yellow")
-        self._seen = {}
-        if self._live is not None:
-            self._live.update(Text(""), refresh=True)
-        self._stay(line)
+        return line
 
     def mark(self, text: str) -> None:
         """Something happened; the line in place has no room for it, and the report tells it."""
@@ -203,7 +208,7 @@ def summary(result: RunResult, *, command: str, columns: int) -> Group:
     """What `show_result` prints on a terminal that is `columns` wide."""
     parts: list[Rule | Table | Text] = [
         Rule(style="dim"),
-        Text.assemble(_verdict(result.verdict), "  ", (figures.headline(result), "bold")),
+        Text.assemble(verdict_text(result.verdict), "  ", (figures.headline(result), "bold")),
     ]
     if result.scenarios:
         parts += [Text(""), _table(result, memory=columns >= _WIDE_COLUMNS, throughput=columns >= _MIDDLE_COLUMNS), Text("")]
@@ -244,9 +249,10 @@ def _table(result: RunResult, *, memory: bool, throughput: bool) -> Table:
         ]
         if memory:
             cells.append(figures.size(scenario.target.rss_bytes_peak))
-        table.add_row(_verdict(scenario.verdict), what, *cells)
+        table.add_row(verdict_text(scenario.verdict), what, *cells)
     return table
 
 
-def _verdict(verdict: Verdict) -> Text:
+def verdict_text(verdict: Verdict) -> Text:
+    """A verdict with its sign, in its colour, as wide as any other."""
     return Text(f"{figures.MARKS[verdict]} {verdict.value:<7}", style=_STYLES[verdict])
