@@ -13,6 +13,7 @@ from typing import NamedTuple
 from floodmark.core import units
 from floodmark.core.errors import UsageError
 from floodmark.core.units import Dimension
+from floodmark.judge.mark_trial import CARRIED
 from floodmark.model import criterion
 from floodmark.model.finding import Finding
 from floodmark.model.metrics import METRICS, metric_of
@@ -114,6 +115,8 @@ def observed(result: CriterionResult) -> str:
     """What was seen, in the unit of the criterion's metric; a dash without evidence."""
     if result.observed is None:
         return NONE
+    if result.text == CARRIED:  # no metric: a trial of a search for the mark is judged by it, beside its criteria
+        return time_s(result.observed)
     try:
         dimension = criterion.parse(result.text).known.dimension
     except UsageError:  # a metric of another version of floodmark

@@ -59,7 +59,7 @@ def render(document: RunDocument, timelines: Mapping[str, Timeline], profiles: M
 
 def _opening(document: RunDocument) -> Iterator[str]:
     yield f'<div class="brand">floodmark<span>{_text(document.run)}</span></div>'
-    yield f'<header id="top"><h1>{_verdict(document.verdict)}{_text(figures.headline(document))}</h1>'
+    yield f'<header id="top"><h1>{_verdict(document.verdict)}{_headline(document)}</h1>'
     facts = [
         Row("started", figures.started(document.started)),
         Row("took", figures.time_s(document.duration_s)),
@@ -82,6 +82,12 @@ def _opening(document: RunDocument) -> Iterator[str]:
     yield "</header>"
 
 
+def _headline(document: RunDocument) -> str:
+    """The sentence of the run; a search names what broke as code."""
+    text = _text(figures.headline(document))
+    return re.sub("`(.+?)`", r"<code>\1</code>", text) if document.mark is not None else text
+
+
 def _mark(document: RunDocument, found: Mark) -> str:
     """The mark of a search: its facts, the picture, and a row for each trial that leads to its part of the report."""
     facts = "".join(f"<span>{fact.name} <b>{_text(fact.figure)}</b></span>" for fact in mark.facts(found))
@@ -93,7 +99,7 @@ def _mark(document: RunDocument, found: Mark) -> str:
         name = _text(row.trial) if place is None else f'<a href="#s{place}">{_text(row.trial)}</a>'
         sign = f'<span class="verdict {mark.LOOKS[trial.outcome].value}">{row.what}</span>'
         rows.append((sign, name, f"<small>{_text(row.why)}</small>", *map(_text, (row.delivered, row.p99, row.took))))
-    table = _table(mark.HEADS, rows, left=mark.LEFT, name="overview trials") if rows else ""
+    table = _table(mark.HEADS, rows, left=mark.LEFT, name="trials") if rows else ""
     return f'<div class="facts mark">{facts}</div>{mark_plot.draw(found)}{table}'
 
 

@@ -50,11 +50,10 @@ def ordered(mark: Mark) -> list[MarkTrial]:
 
 def cells(mark: Mark, trial: MarkTrial) -> Cells:
     """One row of the table of trials."""
-    reason = f"{trial.by}: {trial.why}" if trial.by and trial.why else trial.by or trial.why
     return Cells(
         what=f"{SIGNS[trial.outcome]} {trial.outcome.value}",
         trial=amount(trial.value, mark.unit),
-        why=" ".join(figures.clean(reason).split()),
+        why=" ".join(figures.clean(trial.why or trial.by).split()),
         delivered=figures.rate(trial.throughput_hz),
         p99=figures.latency(trial.p99_ns),
         took=figures.time_s(trial.duration_s),

@@ -25,7 +25,7 @@ def render(document: RunDocument) -> str:
 
 
 def _opening(document: RunDocument) -> Iterator[str]:
-    yield f"# {figures.MARKS[document.verdict]} {document.verdict.value}: {text(figures.headline(document))}"
+    yield f"# {figures.MARKS[document.verdict]} {document.verdict.value}: {_headline(document)}"
     scale = "" if document.scale == 1 else f" · scale {document.scale:g}"
     started = text(figures.started(document.started))
     yield f"floodmark {text(document.version)} · started {started} · seed {document.seed}{scale} · {code(document.run)}"
@@ -47,6 +47,19 @@ def _opening(document: RunDocument) -> Iterator[str]:
             for scenario in document.scenarios
         ]
         yield table(("verdict", "scenario", "plan", "criteria", "delivered", "lost", "throughput", "p99", "memory, peak"), rows, left=4)
+
+
+def _headline(document: RunDocument) -> str:
+    """The sentence of the run; a search names what broke as code."""
+    sentence = figures.headline(document)
+    if document.mark is None:
+        return text(sentence)
+    return "".join(code(part) if place % 2 else _kept(part) for place, part in enumerate(sentence.split("`")))
+
+
+def _kept(part: str) -> str:
+    """Foreign text with the spaces at its ends."""
+    return f"{' ' * part.startswith(' ')}{text(part)}{' ' * part.endswith(' ')}"
 
 
 def _mark(found: Mark) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Play the trials of a search for the mark: one scenario again and again, with another value each time, in one run folder.
 
 Each trial is a whole run of the scenario: a target started anew, ledger, verdict. A target given by URL is used as it is, once it has
-calmed down (`runner/calm.py`). The folder, `mark.json` in it too, is brought up to date after each trial; an interrupt ends the trial that is
+calmed down (`runner/calm.py`). The folder, `mark.json` in it too, is brought up to date after each trial; an interrupt ends the one that is
 running, keeps what was measured, and the mark is as far as the search had come.
 Not here: which value is next (`judge/mark.py`), and what a trial has found (`judge/mark_trial.py`).
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from floodmark import __version__
-from floodmark.core.errors import HarnessBugError
+from floodmark.core.errors import HarnessBugError, UsageError
 from floodmark.judge.mark import Search, next_value
 from floodmark.judge.mark_trial import trial_of, with_carried
 from floodmark.judge.mark_words import conclude
@@ -71,7 +71,10 @@ class MarkRun:
         self._stopped = ""
         self._interrupted = False
         for value in (order.search.lo, order.search.hi):
-            self._session(checked(varied(order.scenario, order.vary, value)), None).check_feasible()
+            try:
+                self._session(checked(varied(order.scenario, order.vary, value)), None).check_feasible()
+            except UsageError as error:
+                raise UsageError(f"--vary {order.vary.name}={value:.12g}: {error}") from None
         url = order.scenario.target.command is None and order.scenario.target.system is None
         self._calm = Calm(order.scenario, order.settings) if url else None
         require_writable(order.out)
