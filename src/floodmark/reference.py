@@ -67,26 +67,24 @@ def renew(folder: Path) -> None:
 
 def _commands() -> list[str]:
     parts = ["## Commands\n"]
-    for words, registered, command in sorted(_leaves(app, ("floodmark",)), key=lambda leaf: leaf[0]):
-        hints = typing.get_type_hints(registered)
+    for words, command in sorted(_leaves(typer.main.get_command(app), ("floodmark",)), key=lambda leaf: leaf[0]):
+        hints = typing.get_type_hints(command.callback)
         takes = [_parameter(parameter, hints[parameter.name]) for parameter in command.params]
         rows = [[f"`{shown}`", kind, _default(default), text] for shown, kind, default, text in takes]
         # The first paragraph of a docstring is the command's help; what follows is for whoever reads the code.
-        summary = (inspect.getdoc(registered) or "").split("\n\n")[0].replace("\n", " ")
+        summary = (inspect.getdoc(command.callback) or "").split("\n\n")[0].replace("\n", " ")
         parts += [f"### `{' '.join(words)}`\n", f"{summary}\n", *_table(["parameter", "takes", "default", "what it does"], rows)]
     return parts
 
 
-def _leaves(group: typer.Typer, words: tuple[str, ...]) -> Iterable[tuple[tuple[str, ...], Callable[..., Any], Any]]:
-    """Every command with its full name, its function and what typer made of it."""
-    made: Any = typer.main.get_group(group)
-    for entry in group.registered_commands:
-        assert entry.callback is not None
-        name = entry.name or entry.callback.__name__
-        yield (*words, name), entry.callback, made.commands[name]
-    for inner in group.registered_groups:
-        assert inner.typer_instance is not None
-        yield from _leaves(inner.typer_instance, (*words, str(inner.name)))
+def _leaves(command: Any, words: tuple[str, ...]) -> Iterable[tuple[tuple[str, ...], Any]]:
+    """Every command with its full name, as typer made it."""
+    if not hasattr(command, "list_commands"):
+        yield words, command
+        return
+    context = typer.Context(command)
+    for name in command.list_commands(context):
+        yield from _leaves(command.get_command(context, name), (*words, name))
 
 
 def _parameter(parameter: Any, hint: object) -> tuple[str, str, object, str]:

@@ -34,7 +34,7 @@ def test_agent_loads_none_of_the_rest_of_the_command_line() -> None:
 
 
 def test_other_commands_load_all_of_it() -> None:
-    code, modules = loaded_by("run", "agent", "--agents", "0")
+    code, modules = loaded_by("serve", "hub", "--port", "none")
 
     assert code == 2
     assert modules > HEAVY

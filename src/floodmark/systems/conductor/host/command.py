@@ -66,7 +66,7 @@ def host(
     socket_send_bytes: Annotated[int, typer.Option(min=0, help="SO_SNDBUF of each surface's socket; 0: the kernel's choice.")] = 0,
     lie: Annotated[list[str] | None, typer.Option(help=f"Break a promise, NAME=K with one of: {', '.join(LIES)}; repeatable.")] = None,
 ) -> None:
-    """Give every surface that connects a conductor of its own, until SIGTERM or SIGINT."""
+    """Give every surface that connects a conductor of its own, for the driver `conductor`, until SIGTERM or SIGINT."""
     try:
         settings = ConductorSettings(
             model=model,

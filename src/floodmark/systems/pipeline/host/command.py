@@ -29,7 +29,7 @@ def host(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 lets the OS choose.")] = 0,
     lie: Annotated[list[str] | None, typer.Option(help="Break a promise, such as skip=1 or miscount=3; repeatable.")] = None,
 ) -> None:
-    """Host the pipeline until SIGTERM or SIGINT."""
+    """Host the pipeline, for the driver `pulled`, until SIGTERM or SIGINT."""
     try:
         lies = Lies(lie or ())
         uvloop.run(_serve(address, port, lies))
