@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Callable
@@ -21,7 +22,7 @@ import msgspec
 import psutil
 import pytest
 
-from floodmark import own_process
+from floodmark import own_process, pytest_plugin
 from floodmark.model.arrival import Constant
 from floodmark.model.criterion import parse
 from floodmark.model.finding import Anomaly, Finding
@@ -35,6 +36,7 @@ pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples/test_hub.py"
+GUIDE = (ROOT / "docs/pytest.md").read_text(encoding="utf-8")
 NOBODY = "ws://127.0.0.1:1/"  # port 1: nothing listens there
 #: Loaded by its name where it is installed as a plugin: given twice, pytest would refuse it.
 INSTALLED = any(entry.value == "floodmark.pytest_plugin" for entry in importlib.metadata.entry_points(group="pytest11"))
@@ -103,7 +105,7 @@ def test_runs_that_do_not_pass_fail_their_tests_with_figures_on_xdist_too(
             floodmark.run("empty.toml")
     """)
 
-    result = user("-n2", "--floodmark-seed=7", "--show-capture=no")
+    result = user("-n1", "--floodmark-seed=7", "--show-capture=no")
 
     result.assert_outcomes(failed=3)
     result.stdout.fnmatch_lines_random(
@@ -178,19 +180,41 @@ def test_plugin_that_is_not_used_loads_nothing_of_floodmark(pytester: pytest.Pyt
     result.stdout.fnmatch_lines([f"floodmark *, scale 0.5, runs in {pytester.path}/kept"])
 
 
-@pytest.mark.parametrize(
-    ("option", "said"),
-    [
-        ("--floodmark-scale=nan", "--floodmark-scale must be a number greater than 0, got 'nan'"),
-        ("--floodmark-seed=-1", "--floodmark-seed must be a whole number between 0 and 2^63 - 1, got '-1'"),
-        ("--floodmark-unknown=pass", "--floodmark-unknown must be fail or skip, got 'pass'"),
-    ],
-)
-def test_option_that_cannot_be_is_one_sentence(user: Callable[..., pytest.RunResult], option: str, said: str) -> None:
-    result = user("--co", option)
+def test_option_that_cannot_be_ends_pytest_with_one_sentence(user: Callable[..., pytest.RunResult]) -> None:
+    result = user("--co", "--floodmark-seed=-1")
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert [line for line in result.errlines if line] == [f"ERROR: {said}"]
+    assert [line for line in result.errlines if line] == ["ERROR: --floodmark-seed must be a whole number between 0 and 2^63 - 1, got '-1'"]
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1e400", "much", ""])
+def test_scale_that_is_no_number_above_0_is_refused(text: str) -> None:
+    with pytest.raises(pytest.UsageError, match=f"--floodmark-scale must be a number greater than 0, got {text!r}"):
+        pytest_plugin._scale(text)
+
+
+@pytest.mark.parametrize("text", ["pass", "SKIP", ""])
+def test_fate_of_unknown_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(pytest.UsageError, match=f"--floodmark-unknown must be fail or skip, got {text!r}"):
+        pytest_plugin._unknown(text)
+
+
+# -- the guide -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_guide_shows_the_example_as_it_is_played_here() -> None:
+    assert f"```python\n{EXAMPLE.read_text(encoding='utf-8')}```\n" in GUIDE
+
+
+def test_guide_names_every_option_and_no_other() -> None:
+    parser = pytest.Parser(_ispytest=True)
+    pytest_plugin.pytest_addoption(parser)
+    (group,) = [group for group in parser._groups if group.name == "floodmark"]
+
+    options = {name for option in group.options for name in option.names()}
+
+    assert set(re.findall(r"--floodmark-[a-z]+", GUIDE)) == options
+    assert set(re.findall(r"`(floodmark_[a-z]+)`", GUIDE)) == set(parser._inidict)
 
 
 # -- how a result is judged ------------------------------------------------------------------------------------------------------------
