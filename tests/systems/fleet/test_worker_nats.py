@@ -28,6 +28,7 @@ from floodmark.systems.fleet.worker import Worker
 
 ROOT = Path(__file__).parents[3]
 FAST = profile("fast")
+PATIENT = profile("fast", heartbeat_ttl_s=4.0, election_timeout_s=4.0, startup_limit_s=30.0)  # the machine may stand still for 2 s
 
 
 P = ParamSpec("P")
@@ -99,7 +100,7 @@ async def test_first_worker_with_the_defaults_has_work_within_a_second() -> None
 async def test_three_workers_settle_and_leave_nothing_but_their_records() -> None:
     async with EmbeddedNats() as server, await NatsStore.connect(server.url) as store:
         async with workers_on(store, 3, FAST) as workers:
-            await until(lambda: is_settled(workers), 10.0)
+            await until(lambda: is_settled(workers), 30.0)
             assert sum(worker.is_leader for worker in workers) == 1
 
         left = [entry.key for name in (FAST.id_bucket, FAST.election_bucket, FAST.heartbeat_bucket) for entry in await listed(store, name)]
@@ -116,18 +117,18 @@ async def test_b32_workers_keep_their_ids_over_a_restart_of_a_server_that_keeps_
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(EmbeddedNats(keep=True, store=str(tmp_path)))
         stores = [await stack.enter_async_context(await NatsStore.connect(server.url)) for _ in range(3)]
-        workers = [make(store, FAST, number) for number, store in enumerate(stores)]
+        workers = [make(store, PATIENT, number) for number, store in enumerate(stores)]
         try:
             for worker in workers:
                 await worker.start()
-            await until(lambda: is_settled(workers), 10.0)
+            await until(lambda: is_settled(workers), 30.0)
             before = [(worker.worker_id, frozenset(held(worker))) for worker in workers]
 
             assert server.process is not None
             server.process.send_signal(signal.SIGKILL)
-            await until(lambda: server.restart_count == 1, 5.0)
-            await until(lambda: all(store.connected for store in stores), 10.0)
-            await until(lambda: is_settled(workers), 10.0)
+            await until(lambda: server.restart_count == 1, 20.0)
+            await until(lambda: all(store.connected for store in stores), 30.0)
+            await until(lambda: is_settled(workers), 30.0)
 
             assert [(worker.worker_id, frozenset(held(worker))) for worker in workers] == before
         finally:

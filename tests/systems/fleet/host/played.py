@@ -95,7 +95,7 @@ async def until(look: Callable[[], Awaitable[Any]], limit_s: float = LIMIT_S) ->
     return found
 
 
-async def gone(pids: list[int], limit_s: float = 5.0) -> bool:
+async def gone(pids: list[int], limit_s: float = LIMIT_S) -> bool:
     """Whether these processes end in time."""
 
     async def look() -> bool:
