@@ -24,7 +24,7 @@ POLL_S = 0.01
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  # started once per process by the standard library
 
 hypothesis.settings.register_profile("dev", deadline=None, print_blob=True)
-hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, max_examples=500, derandomize=True)
+hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, max_examples=200, derandomize=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 

@@ -46,12 +46,12 @@ def test_host_signalled_ends_all_gently_with_code_zero(number: int, server: str)
             pids = tree(host)
 
             host.process.send_signal(number)
-            async with asyncio.timeout(10.0):
+            async with asyncio.timeout(30.0):
                 code = await host.process.wait()
 
             assert code == 0
             assert len(pids) >= 5
-            assert await gone(pids, 1.0)
+            assert await gone(pids)
 
     asyncio.run(main())
 
@@ -70,7 +70,7 @@ def test_host_killed_takes_workers_network_and_server_with_it(server: str) -> No
             await host.process.wait()
 
             assert len(mine) == 1
-            assert await gone(sorted(pids), 10.0), [pid for pid in pids if alive(pid)]
+            assert await gone(sorted(pids)), [pid for pid in pids if alive(pid)]
 
     asyncio.run(main())
 
