@@ -70,8 +70,9 @@ class GeneratorUsage(msgspec.Struct, frozen=True, kw_only=True):
 class AgentResult(msgspec.Struct, frozen=True, kw_only=True):
     """An agent on another machine: its clock is `offset_ns` ahead of the runner's, give or take `uncertainty_ns`, drift included.
 
-    `slices` are those that it played, `lost` those of them that were lost with it. `rss_bytes_peak` and `cpu_s` are what it cost in this
-    scenario, its slices' processes included; `GeneratorUsage` has the runner alone.
+    One that came by the name of a lost one is another, with a row of its own. `slices` are those that it played, `lost` those of them that
+    were lost with it. `rss_bytes_peak` and `cpu_s` are what it cost in this scenario, its slices' processes included; `GeneratorUsage` has
+    the runner alone.
     """
 
     name: str

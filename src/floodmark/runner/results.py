@@ -48,7 +48,7 @@ def result_of(scenario: Scenario, evidence: Evidence, *, agents: int, seed: int,
     """
     record = record_of(scenario, evidence, fault_results(scenario, evidence, seed=seed, now_ns=now_ns))
     criteria = _criteria(scenario, evidence)
-    observations = at_least(observe(record), len(evidence.remains)) if evidence.loaded else _nothing(criteria, evidence)
+    observations = at_least(observe(record), evidence.agents_lost) if evidence.loaded else _nothing(criteria, evidence)
     judged = judge(criteria, observations)
     late = _late(scenario, record)
     judged = tuple(

@@ -12,15 +12,15 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from floodmark.core.errors import HarnessBugError
+from floodmark.core.errors import HarnessBugError, SystemUnderTestError
 from floodmark.runner import wire
 from floodmark.runner.distributed import slice as slice_module
-from floodmark.runner.distributed.agents import RemoteAgents
+from floodmark.runner.distributed.agents import RemoteAgents, _require_connected
 from floodmark.runner.distributed.line import Away
 from floodmark.runner.distributed.slice import Slice
 from floodmark.runner.distributed.stream import Stream
 from floodmark.runner.distributed.words import SILENT_ROLLS, Answer, Claim, Here, pack, unpack, up_subject
-from floodmark.runner.wire import Do
+from floodmark.runner.wire import Did, Do
 
 
 def here(token: str) -> Here:
@@ -150,6 +150,46 @@ def test_claim_is_taken_once_the_old_one_of_that_name_was_told_lost_and_its_cloc
     with_run(check)
 
 
+def test_results_of_a_lost_agent_and_of_its_namesake_are_two_rows_each_with_its_own_clock_and_slices() -> None:
+    def check(agents: Patient) -> None:
+        agents._roll.hear(msgspec.structs.replace(here("one"), rss_bytes=100))
+        for index in (0, 1):
+            agents._judged(claim("one", index))
+        agents._roll.hear(here("two"))
+        agents.fall_silent()
+        agents._roll.hear(msgspec.structs.replace(here("two"), rss_bytes=7))
+        assert agents._judged(claim("two", 0)) == Answer()
+
+        first, second = agents.results()
+
+        assert (first.name, first.host, first.slices, first.lost, first.rss_bytes_peak) == ("a", "host of one", (0, 1), (0, 1), 100)
+        assert (second.name, second.host, second.slices, second.lost, second.rss_bytes_peak) == ("a", "host of two", (0,), (), 7)
+
+    with_run(check)
+
+
+def test_results_name_nobody_who_played_nothing() -> None:
+    def check(agents: Patient) -> None:
+        agents._roll.hear(here("one"))
+
+        assert agents.results() == ()
+
+    with_run(check)
+
+
+@pytest.mark.parametrize(("connected", "refused"), [(4.0, ""), (3.0, "opened 3 of its 4 connections: no room")])
+def test_newcomer_that_does_not_get_all_connections_ends_the_run(connected: float, refused: str) -> None:
+    answer = Did(number=1, figures={"connected": connected, "asked": 4.0}, reasons={"no room": 1})
+
+    said = ""
+    try:
+        _require_connected(answer, name="a", index=2)
+    except SystemUnderTestError as exc:
+        said = str(exc)
+
+    assert said == (f"agent a, which took slice 2 over, {refused}" if refused else "")
+
+
 def test_slice_of_a_silent_one_in_whose_place_nobody_came_is_not_waited_for() -> None:
     def check(agents: Patient) -> None:
         line = agents._agents[0]
@@ -208,7 +248,7 @@ def test_claim_in_whose_place_another_is_heard_is_lost_by_its_name() -> None:
 
         assert line.between
         assert agents.notes == [
-            "agent a on ?, which played slice 0, is lost: nothing was heard of it for 4 s; the connection to NATS is lost"
+            "agent a on host of one, which played slice 0, is lost: nothing was heard of it for 4 s; the connection to NATS is lost"
         ]
 
     with_run(check)

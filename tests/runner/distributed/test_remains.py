@@ -24,7 +24,15 @@ from floodmark.runner.results import record_of
 from floodmark.runner.wire import Progress
 
 MS = 1_000_000
-SEEN = Observations(values={"published": 1000, "throughput": 500.0, "lost": 0}, delivered=4000)
+SEEN = Observations(
+    values={
+        **{"published": 1000, "throughput": 500.0, "lost": 0, "duplicated": 3, "disconnects": 0, "unexpected": 0, "corrupted": 0},
+        **{"delivery_ratio": 1.0, "stats_error": 0.2, "recovery": 9.0, "degraded": 1.0, "latency_p99": 0.2, "latency_max": 0.5},
+    },
+    delivered=4000,
+    statistics={"delivered": 5000.0},
+    phases={"during": {"delivered": 100, "lost": 0, "duplicated": 2, "delivery_ratio": 1.0, "latency_p99": 0.1}},
+)
 NOTHING = Histogram().to_wire()
 
 
@@ -44,7 +52,25 @@ def judged(text: str, lost_count: int) -> Verdict:
         ("published == 1000", Verdict.PASS, Verdict.UNKNOWN),
         ("published == 900", Verdict.FAIL, Verdict.FAIL),
         ("published >= 1000", Verdict.PASS, Verdict.PASS),
-        ("lost == 0", Verdict.PASS, Verdict.PASS),
+        ("lost == 0", Verdict.PASS, Verdict.UNKNOWN),  # nobody knows what its subscriptions had missed
+        ("lost <= 10", Verdict.PASS, Verdict.UNKNOWN),
+        ("unexpected == 0", Verdict.PASS, Verdict.UNKNOWN),
+        ("corrupted == 0", Verdict.PASS, Verdict.UNKNOWN),
+        ("disconnects == 0", Verdict.PASS, Verdict.UNKNOWN),
+        ("duplicated == 0", Verdict.FAIL, Verdict.FAIL),  # those that others saw are seen
+        ("duplicated <= 3", Verdict.PASS, Verdict.UNKNOWN),
+        ("duplicated >= 5", Verdict.FAIL, Verdict.UNKNOWN),
+        ("lost @ during == 0", Verdict.PASS, Verdict.UNKNOWN),
+        ("duplicated @ during == 0", Verdict.FAIL, Verdict.FAIL),
+        ("delivery_ratio @ during >= 99%", Verdict.PASS, Verdict.UNKNOWN),
+        ("latency_p99 @ during < 1s", Verdict.PASS, Verdict.PASS),
+        ("latency_p99 < 1s", Verdict.PASS, Verdict.PASS),
+        ("latency_max < 1s", Verdict.PASS, Verdict.UNKNOWN),
+        ("latency_max < 100ms", Verdict.FAIL, Verdict.FAIL),
+        ("delivery_ratio >= 99%", Verdict.PASS, Verdict.UNKNOWN),
+        ("stats_error <= 1%", Verdict.FAIL, Verdict.UNKNOWN),  # the target counted what the lost one had received, and we do not
+        ("recovery < 5s", Verdict.FAIL, Verdict.UNKNOWN),  # nor does a part of the load that was away come back by the target's doing
+        ("degraded == 0", Verdict.FAIL, Verdict.UNKNOWN),
         ("delivered >= 1", Verdict.UNKNOWN, Verdict.UNKNOWN),  # never observed
     ],
 )

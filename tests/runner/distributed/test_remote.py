@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from floodmark.core.nats_server import find_binary
+from floodmark.runner.remains import SEEN_THERE
 from tests.runner.distributed.away import Away, agents, nats, nats_server
 from tests.runner.played import Played, play, playing, wait_for, write_scenario
 
@@ -196,7 +197,8 @@ def test_agent_that_is_lost_is_taken_over_by_one_with_room_where_the_scenario_sa
 
     taken_over, given_up = results(played)["room"], results(played)["none"]
     verdicts = {one["text"]: one["verdict"] for one in taken_over["criteria"]}
-    open_ = {"throughput > 100k/s", "published < 1M"}
+    open_ = {"throughput > 100k/s", "published < 1M"} | ({f"{name} == 0" for name in SEEN_THERE} & set(verdicts))
+    assert {"lost == 0", "unexpected == 0"} <= open_
     assert {text for text, verdict in verdicts.items() if verdict != "PASS"} == open_, played.stderr
     assert {verdicts[text] for text in open_} == {"UNKNOWN"}  # what the lost ones had counted is gone
     assert all(f"agent {each.name} on " in taken_over["note"] for each in (killed, paused))
@@ -212,7 +214,7 @@ def test_agent_that_is_lost_is_taken_over_by_one_with_room_where_the_scenario_sa
 
 def test_agent_that_came_by_the_name_of_one_that_is_killed_takes_over_on_its_own_clock(tmp_path: Path) -> None:
     words = in_time_namespace(1000)
-    long = hub_scenario(tmp_path, phase=LONG.format(20), top='agent_loss = "take-over"', criteria=("latency_p99 < 2s", "throughput > 1/s"))
+    long = hub_scenario(tmp_path, phase=LONG.format(15), top='agent_loss = "take-over"', criteria=("latency_p99 < 2s", "throughput > 1/s"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
 
@@ -229,7 +231,10 @@ def test_agent_that_came_by_the_name_of_one_that_is_killed_takes_over_on_its_own
     result = played.result
     assert first.name == twin.name
     assert f"agent {twin.name} took slice 0 over" in result["note"], played.stderr
-    assert [round(agent["offset_ns"] / 1e9) for agent in result["agents"]] == [1000 if words else 0]
+    assert [(round(agent["offset_ns"] / 1e9), agent["slices"], agent["lost"]) for agent in result["agents"]] == [
+        (0, [0], [0]),
+        (1000 if words else 0, [0], []),
+    ]
     assert 0 < result["latency_ns"]["response"]["p99"] < 2_000_000_000
 
 

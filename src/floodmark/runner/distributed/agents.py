@@ -27,7 +27,7 @@ from floodmark.runner import wire
 from floodmark.runner.agents import START_LIMIT_S
 from floodmark.runner.distributed.carrier import Carrier
 from floodmark.runner.distributed.line import AgentLostError, Away, how_it_ended, without_connections
-from floodmark.runner.distributed.muster import Muster
+from floodmark.runner.distributed.muster import Muster, Player
 from floodmark.runner.distributed.nats import connect
 from floodmark.runner.distributed.roll import Known
 from floodmark.runner.distributed.stream import END, Heard, PacketError
@@ -45,7 +45,7 @@ from floodmark.runner.distributed.words import (
     up_subject,
 )
 from floodmark.runner.remains import Reported
-from floodmark.runner.wire import Do, Progress, Setup
+from floodmark.runner.wire import Did, Do, Message, Progress, Setup
 
 CLAIM_LIMIT_S = 30.0
 TAKE_OVER_LIMIT_S = 30.0
@@ -139,14 +139,15 @@ class RemoteAgents(Muster):
         if line.error is not None:
             return Answer(refused="the run is over")
         # INVARIANT: who plays is the process that is heard by its name; another one of that name would be given a clock that is not its own
-        if self._roll.holder(claim.name, claim.token) is None:
+        holder = self._roll.holder(claim.name, claim.token)
+        if holder is None:
             return Answer(refused=f"another agent called {claim.name} is not lost yet, or this one was not heard yet", again=True)
         if line.claim is not None and not line.between:
             self._lose(line, f"the fleet gave its slice to agent {claim.name}", room=True)
             if not line.between:
                 return Answer(refused="the run is over")
         line.claim = claim
-        self._played.setdefault(claim.name, []).append(claim.index)
+        self._players.setdefault((claim.name, claim.token), Player(holder)).slices.append(claim.index)
         line.buffer.clear()
         line.ended = False
         link = claim.link
@@ -209,7 +210,8 @@ class RemoteAgents(Muster):
         return agent.room > 0 or agent.here.playing > known
 
     def _lose(self, line: Away, why: str, *, room: bool = False) -> None:
-        known = self._holder(line)
+        player = self._player(line)
+        known = player.known if player is not None else self._holder(line)
         name, host = line.claim.name if line.claim is not None else "?", known.here.host if known is not None else "?"
         error = AgentLostError(name, host, line.index, why)
         if line.error is not None or line.between or self._closing:
@@ -218,9 +220,9 @@ class RemoteAgents(Muster):
         if line.sending is not None:
             line.sending.cancel()
         self.gone.append((line.index, line.life))
-        self._lost.setdefault(name, []).append(line.index)
-        if known is not None:
-            known.offset.unseen(time.monotonic_ns())
+        if player is not None:
+            player.lost.append(line.index)
+            player.known.offset.unseen(time.monotonic_ns())
         room = room or (known is not None and known.replaced)
         room = room or any(self._may_take(agent) for agent in self._roll.known.values() if agent is not known)
         if self._take_over and line.steps.phase is not None and line.life + 1 < LIVES and room:
@@ -252,7 +254,7 @@ class RemoteAgents(Muster):
                     self._next_number += 1
                     answer = self._expect(line, self._next_number)
                     line.tell(msgspec.structs.replace(step, number=self._next_number))
-                    await answer
+                    _require_connected(await answer, name=line.claim.name if line.claim is not None else "?", index=line.index)
             for step in line.steps.pending(resume_ns=time.monotonic_ns()):
                 line.tell(step)
             name = line.claim.name if line.claim is not None else "?"
@@ -304,5 +306,16 @@ class RemoteAgents(Muster):
                 await self._call(Roll(run=self._run, slices=0, number=0, version=__version__))
             for task in list(self._tasks):
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)  # gather: they are cancelled, which is not news
+            await asyncio.gather(*self._tasks, return_exceptions=True)  # gather: cancelled by us; `_finished` told of errors before
             await close_for_good(client)
+
+
+def _require_connected(answer: Message, *, name: str, index: int) -> None:
+    """Whoever takes a slice over has all of its connections, or the load is not the one asked for. Raises: SystemUnderTestError."""
+    if not isinstance(answer, Did) or answer.figures.get("connected", 0) >= answer.figures.get("asked", 0):
+        return
+    why = f": {next(iter(answer.reasons))}" if answer.reasons else ""
+    raise SystemUnderTestError(
+        f"agent {name}, which took slice {index} over, opened {answer.figures['connected']:.0f} of its "
+        f"{answer.figures['asked']:.0f} connections{why}"
+    )

@@ -27,6 +27,15 @@ from floodmark.runner.distributed.words import ROLL, Here, Roll, pack, unpack
 from floodmark.runner.wire import Progress
 
 
+class Player:
+    """An agent that plays, or has played: what is known of it outlasts its place in the roll."""
+
+    def __init__(self, known: Known) -> None:
+        self.known = known
+        self.slices: list[int] = []
+        self.lost: list[int] = []
+
+
 class Muster(Lines[Away]):
     """The agents that answer at the NATS server `url`; for enough of them it waits `wait_limit_s`."""
 
@@ -37,8 +46,8 @@ class Muster(Lines[Away]):
         self._run = secrets.token_hex(8)
         self._client: Client | None = None
         self._roll = RollCall(run=self._run, version=__version__, publish=self._call, on_round=self._look_for_silence)
-        self._played: dict[str, list[int]] = {}
-        self._lost: dict[str, list[int]] = {}
+        self._players: dict[tuple[str, str], Player] = {}
+        """Who ever played, by name and token: one that came by the name of a lost one is another."""
         self._clocks: list[Offset] = []
         """The clock of each agent that ever played; one that came again by its old name has another."""
 
@@ -95,6 +104,10 @@ class Muster(Lines[Away]):
     def _holder(self, line: Away) -> Known | None:
         return self._roll.holder(line.claim.name, line.claim.token) if line.claim is not None else None
 
+    def _player(self, line: Away) -> Player | None:
+        """Who plays a slice, or was to, also when another is heard by its name by now."""
+        return self._players.get((line.claim.name, line.claim.token)) if line.claim is not None else None
+
     # -- clocks, figures ----------------------------------------------------------------------------------------------------------------
 
     async def _ask_all(self, step: str, index: int, at_ns: int, limit_s: float) -> list[wire.Message]:
@@ -115,19 +128,18 @@ class Muster(Lines[Away]):
         return between_agents_ns(clock.uncertainty_ns for clock in self._clocks)
 
     def results(self) -> tuple[AgentResult, ...]:
-        """What is to be said of each agent that played."""
+        """What is to be said of each agent that played, by name; of those of one name, the first to play comes first."""
         return tuple(
             AgentResult(
                 name=name,
-                host=known.here.host,
-                offset_ns=known.offset.offset_ns,
-                uncertainty_ns=known.offset.uncertainty_ns,
-                drift_ppm=round(known.offset.drift_ppm, 3),
-                slices=tuple(sorted(self._played[name])),
-                lost=tuple(sorted(self._lost.get(name, ()))),
-                rss_bytes_peak=known.rss_bytes_peak,
-                cpu_s=round(known.here.cpu_s - known.cpu_s_first, 3),
+                host=player.known.here.host,
+                offset_ns=player.known.offset.offset_ns,
+                uncertainty_ns=player.known.offset.uncertainty_ns,
+                drift_ppm=round(player.known.offset.drift_ppm, 3),
+                slices=tuple(sorted(player.slices)),
+                lost=tuple(sorted(player.lost)),
+                rss_bytes_peak=player.known.rss_bytes_peak,
+                cpu_s=round(player.known.here.cpu_s - player.known.cpu_s_first, 3),
             )
-            for name, known in sorted(self._roll.known.items())
-            if name in self._played
+            for (name, _), player in sorted(self._players.items(), key=lambda entry: entry[0][0])
         )
