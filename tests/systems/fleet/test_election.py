@@ -331,3 +331,21 @@ async def test_key_that_is_no_record_is_told_of_and_waited_out() -> None:
     job.cancel()
     with pytest.raises(asyncio.CancelledError):
         await job
+
+
+@virtual
+async def test_renewal_that_breaks_is_told_and_loses_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with campaign(1) as [candidate]:
+        await until(lambda: candidate.election.lease is not None, 30)
+        update = candidate.election._bucket.update
+
+        async def broken(*_: object, **__: object) -> int:
+            monkeypatch.setattr(candidate.election._bucket, "update", update)
+            raise KeyError("planted")
+
+        monkeypatch.setattr(candidate.election._bucket, "update", broken)
+        await until(lambda: len(candidate.leases) == 2, 30)
+
+    (told,) = candidate.errors
+    assert isinstance(told, ElectionError)
+    assert "the lease could not be renewed: KeyError('planted')" in str(told)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+
+import pytest
 
 from floodmark.systems.fleet.errors import HookError
 from floodmark.systems.fleet.hooks import QUEUE_COUNT, HookQueue, Hooks, StateChange
@@ -69,3 +72,19 @@ async def test_queue_with_a_hook_that_raises_goes_on_and_tells_the_error_hook() 
     assert not running.done()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+@virtual
+async def test_queue_whose_error_hook_raises_leaves_it_in_the_log_with_what_it_was_to_be_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    async def on_error(_error: Exception) -> None:
+        raise KeyError("planted")
+
+    queue = HookQueue(Hooks(on_error=on_error), Counters())
+
+    with caplog.at_level(logging.ERROR, "floodmark.fleet"):
+        queue.tell(ValueError("the news"))
+        await queue.drain()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "the hook on_error failed with KeyError('planted'); what it was to be told of: ValueError('the news')"
+    ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import random
 from typing import Any, cast
 
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from floodmark.core.breaker import BreakerState, CircuitBreaker
-from floodmark.systems.hub.bus.base import Retry
+from floodmark.systems.hub.bus.base import Retry, end, tell_failure
 from floodmark.systems.hub.bus.jetstream import channel_of, subject_of
 from floodmark.systems.hub.errors import OffsetExpired
 from floodmark.systems.hub.event import Event, EventIds
@@ -240,3 +242,27 @@ def test_breaker_half_open_fails_once_and_is_open_again() -> None:
 
     assert breaker.state is BreakerState.OPEN
     assert not breaker.allows(1.9)
+
+
+def test_job_of_a_bus_that_fails_is_told_when_it_does_and_one_that_is_ended_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise KeyError("planted")
+
+    async def wait() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def play() -> list[str]:
+        tasks = [asyncio.create_task(fail()), asyncio.create_task(wait())]
+        for task in tasks:
+            task.add_done_callback(tell_failure)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(0)
+        told = [record.getMessage() for record in caplog.records]
+        await end(tasks)
+        return told
+
+    with caplog.at_level(logging.ERROR, "floodmark.hub.bus"):
+        told = asyncio.run(play())
+
+    assert told == ["a job of the bus has failed, and is not done any more: KeyError: 'planted'"]
+    assert len(caplog.records) == 1

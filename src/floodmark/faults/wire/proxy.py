@@ -75,7 +75,7 @@ class Proxy:
         self._close_listener()
         for task in self._opening:
             task.cancel()
-        await asyncio.gather(*self._opening, return_exceptions=True)  # each ends by its cancellation, nothing to hear from it
+        await asyncio.gather(*self._opening, return_exceptions=True)  # cancelled by us; an error was told by `_opening_over`
         for link in tuple(self._links.values()):
             link.end(How.CLOSE)
         async with asyncio.timeout(_CLOSE_LIMIT_S):

@@ -150,7 +150,10 @@ class Election:
             self._lose()
             work.cancel()
             renewal.cancel()
-            outcome, _ = await asyncio.gather(work, renewal, return_exceptions=True)  # gather: both are to end, however they do
+            # gather: both are to end, however they do; what they raised is told below
+            outcome, renewed = await asyncio.gather(work, renewal, return_exceptions=True)
+        if isinstance(renewed, Exception):
+            self._contact.tell(ElectionError(self._worker_id, f"the lease could not be renewed: {renewed!r}"))
         if isinstance(outcome, Exception):
             self._contact.tell(ElectionError(self._worker_id, repr(outcome)))
             return False

@@ -4,12 +4,13 @@ Contract: each hook is awaited, one call at a time and in order. `on_assignment`
 when it has returned, and a hand-over that asks for the old worker's word waits for it; a worker that must stop calls it with everything
 removed.
 `on_state` and `on_error` stand behind a bounded queue: a slow one misses the oldest, which is counted. What a hook raises goes to
-`on_error` and stops nothing.
+`on_error`, what that one raises to the log, and it stops nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -22,6 +23,7 @@ from floodmark.systems.fleet.partition import Partition
 from floodmark.systems.fleet.states import WorkerState
 
 QUEUE_COUNT: Final = 256
+_log = logging.getLogger("floodmark.fleet")
 
 
 class AssignmentChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,5 +95,7 @@ class HookQueue:
                 elif self._hooks.on_error is not None:
                     await self._hooks.on_error(news)
             except Exception as exc:
-                if isinstance(news, StateChange):  # a failing on_error has nobody left to tell
+                if isinstance(news, StateChange):
                     self.tell(HookError("on_state", repr(exc)))
+                else:  # it would be told of its own failure for ever
+                    _log.error("the hook on_error failed with %r; what it was to be told of: %r", exc, news)

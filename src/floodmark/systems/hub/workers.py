@@ -107,7 +107,7 @@ async def _watch(workers: list[asyncio.subprocess.Process], stop: asyncio.Event)
     finally:
         for task in (stopping, *waits):
             task.cancel()
-        await asyncio.gather(stopping, *waits, return_exceptions=True)  # gather: the cancellation is ours and is not news
+        await asyncio.gather(stopping, *waits, return_exceptions=True)  # gather: waits alone, which raise nothing but our cancellation
 
 
 async def _stop(workers: list[asyncio.subprocess.Process], grace_s: float) -> None:

@@ -132,7 +132,7 @@ class DurableConsumer:
             await self._feed.silence()
             if self._task is not None:
                 self._task.cancel()
-                await asyncio.gather(self._task, return_exceptions=True)  # gather: the cancellation is ours and is not news
+                await asyncio.gather(self._task, return_exceptions=True)  # gather: cancelled by us; errors went to on_error
                 self._task = None
 
     def _checked(self, worker_id: str, partitions: Sequence[Partition], version: Version) -> Wish:

@@ -323,6 +323,7 @@ def _cancel_left(loop: VirtualLoop) -> None:
     for task in left:
         task.cancel()
     with contextlib.suppress(VirtualTimeError):
+        # gather: these hang or are cancelled because the simulation has failed, which is being raised already
         loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
 
 

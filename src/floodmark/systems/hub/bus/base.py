@@ -7,6 +7,7 @@ A bus takes publishes and, sooner or later, hands the events to the dispatcher o
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Iterable, Iterator
 from typing import Protocol
@@ -17,6 +18,7 @@ from floodmark.systems.hub.errors import EventBusError
 from floodmark.systems.hub.intake import PublishJob
 
 _CANCEL_AGAIN_S = 0.1
+_log = logging.getLogger("floodmark.hub.bus")
 
 
 class Bus(Protocol):
@@ -69,7 +71,13 @@ async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
-    await asyncio.gather(*ours, return_exceptions=True)  # gather: the cancellation is ours and is not news
+    await asyncio.gather(*ours, return_exceptions=True)  # gather: cancelled by us, or told by `tell_failure` when it failed
+
+
+def tell_failure(task: asyncio.Task[None]) -> None:
+    """Tell the log of a job that has failed, as its done-callback: nobody awaits it until the bus is stopped, and by then it is no news."""
+    if not task.cancelled() and (failure := task.exception()) is not None:
+        _log.error("a job of the bus has failed, and is not done any more: %s: %s", type(failure).__name__, failure, exc_info=failure)
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):

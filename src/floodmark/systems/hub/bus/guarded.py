@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 
 from floodmark.core.breaker import BreakerState, CircuitBreaker
-from floodmark.systems.hub.bus.base import Bus
+from floodmark.systems.hub.bus.base import Bus, tell_failure
 from floodmark.systems.hub.errors import EventBusError
 from floodmark.systems.hub.intake import PublishJob
 
@@ -90,6 +90,7 @@ class GuardedBus:
             self._first_up = True
         except EventBusError:
             self._starting = asyncio.create_task(self._start_first())  # parent: this bus; stop() cancels and awaits it
+            self._starting.add_done_callback(tell_failure)
 
     async def _start_first(self) -> None:
         while not self._first_up:
@@ -104,7 +105,7 @@ class GuardedBus:
         """Stop both."""
         if self._starting is not None:
             self._starting.cancel()
-            await asyncio.gather(self._starting, return_exceptions=True)  # gather: the cancellation is ours and is not news
+            await asyncio.gather(self._starting, return_exceptions=True)  # gather: cancelled by us, or told by `tell_failure`
         if self._first_up:
             await self._first.stop()
         if self._second is not None:

@@ -33,7 +33,7 @@ from nats.js import errors as js_errors
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
 from floodmark.core.nats_client import close_for_good, connect_for_good
-from floodmark.systems.hub.bus.base import Retry, end
+from floodmark.systems.hub.bus.base import Retry, end, tell_failure
 from floodmark.systems.hub.bus.outbox import EVENTS_PER_MESSAGE, Message, Outbox
 from floodmark.systems.hub.bus.past import cut_past, read_past
 from floodmark.systems.hub.dispatch import Dispatcher
@@ -150,6 +150,8 @@ class JetStreamBus:
         if self._history:
             jobs.append(cut_past(self._js, STREAM))
         self._tasks = [asyncio.create_task(job) for job in jobs]  # parent: this bus; stop() cancels and awaits them
+        for task in self._tasks:
+            task.add_done_callback(tell_failure)
 
     async def _connect(self) -> None:
         address = urlsplit(self._url)
