@@ -21,6 +21,7 @@ from floodmark.core.errors import UsageError
 from floodmark.exits import end_with
 from floodmark.faults.wire.parse import is_mapping, parse_fault, parse_mapping
 from floodmark.faults.wire.serve import serve as serve_proxy
+from floodmark.mark_command import mark
 from floodmark.report import APART, FORMATS, RunFolder, render
 from floodmark.report.folder import RUNS
 from floodmark.report.terminal import stderr_console
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(serve, name="serve")
 app.command()(run)
+app.command()(mark)
 
 
 class What(StrEnum):
