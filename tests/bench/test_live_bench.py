@@ -56,9 +56,10 @@ def test_ratio_without_neighbours_is_unknown() -> None:
     assert ratio(turns(0.0, 5.0, 0.0, first=False)) is None
 
 
-def test_play_small_run_gives_every_figure(tmp_path: Path) -> None:
+def test_play_small_run_gives_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.live.TURN_S", 0.5)
     scenario = tmp_path / "live.toml"
-    scenario.write_text(SCENARIO.format(rate_hz=100.0, seconds=8.0))
+    scenario.write_text(SCENARIO.format(rate_hz=100.0, seconds=4.0))
 
     measured = play(tmp_path, scenario)
 

@@ -97,7 +97,7 @@ def built(name: str, *more: str, scale: float = 0.2, connect_limit_s: float = 15
     assert isinstance(scenario, Scenario)
     target = msgspec.structs.replace(scenario.target, args=(*scenario.target.args, *more))
     drain_limit_s = 2.0 if more else scenario.drain_limit_s
-    return msgspec.structs.replace(scenario, target=target, drain_limit_s=drain_limit_s, connect_limit_s=connect_limit_s)
+    return msgspec.structs.replace(scenario, target=target, drain_limit_s=drain_limit_s, connect_limit_s=connect_limit_s, lag_limit_s=10.0)
 
 
 def play(folder: Path, scenario: Scenario) -> ScenarioResult:
