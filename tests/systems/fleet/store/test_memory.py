@@ -6,8 +6,7 @@ import asyncio
 
 import pytest
 
-from floodmark.systems.fleet.store import Entry, MemoryBackend, MemoryStore, StoreUnavailableError
-from floodmark.systems.fleet.store import memory as memory_store
+from floodmark.systems.fleet.store import Entry, MemoryBackend, MemoryStore, StoreUnavailableError, queued
 
 
 def test_backend_outlives_its_stores_and_is_shared_by_them() -> None:
@@ -44,7 +43,7 @@ def test_observers_see_every_write_and_no_other() -> None:
 
 def test_watch_that_is_left_unread_is_bounded_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        monkeypatch.setattr(memory_store, "WATCH_LIMIT", 10)
+        monkeypatch.setattr(queued, "WATCH_LIMIT", 10)
         bucket = await MemoryStore().bucket("b")
         watch = await bucket.watch()
         for number in range(50):

@@ -11,8 +11,7 @@ from nats.aio.client import Client
 
 from floodmark.core.errors import UsageError
 from floodmark.core.nats_server import EmbeddedNats
-from floodmark.systems.fleet.store import StoreUnavailableError
-from floodmark.systems.fleet.store import watch as watch_store
+from floodmark.systems.fleet.store import StoreUnavailableError, queued
 from floodmark.systems.fleet.store.nats import NatsStore
 from floodmark.systems.fleet.store.watch import NatsWatch
 
@@ -179,7 +178,7 @@ def test_watch_that_lost_a_change_on_the_way_raises() -> None:
 
 def test_watch_that_is_left_unread_is_bounded_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        monkeypatch.setattr(watch_store, "WATCH_LIMIT", 10)
+        monkeypatch.setattr(queued, "WATCH_LIMIT", 10)
         async with asyncio.timeout(LIMIT_S), EmbeddedNats() as server, await NatsStore.connect(server.url) as store:
             bucket = await store.bucket("b")
             watch = await bucket.watch()

@@ -6,14 +6,12 @@ opens another: that is the re-listing.
 
 from __future__ import annotations
 
-import asyncio
 import functools
-from collections import deque
-from collections.abc import AsyncIterator
 
 from floodmark.systems.fleet.simulation.network import Act, Link, T
-from floodmark.systems.fleet.store.base import Entry, StoreUnavailableError
+from floodmark.systems.fleet.store.base import Entry
 from floodmark.systems.fleet.store.memory import MemoryBucket
+from floodmark.systems.fleet.store.queued import QueuedWatch
 
 
 class SimulatedStore:
@@ -101,17 +99,14 @@ class SimulatedBucket:
         return await self._link.ask(operation, act, bucket=self.name)
 
 
-class SimulatedWatch:
+class SimulatedWatch(QueuedWatch):
     """What one reader has not taken yet, and what is on its way to it."""
 
     def __init__(self, link: Link, bucket: str, prefix: str) -> None:
+        super().__init__(bucket)
         self.link = link
         self._bucket = bucket
         self._prefix = prefix
-        self._waiting: deque[Entry | None] = deque()
-        self._wake: asyncio.Future[None] | None = None
-        self._closed = False
-        self._lost = ""
         self._last_s = 0.0  # when the last event on its way arrives
         self._last_s_by_key: dict[str, float] = {}
 
@@ -119,8 +114,7 @@ class SimulatedWatch:
         """Listen from now on; at the server."""
         if self._closed:  # its reader gave up while the request was on its way
             return
-        self._waiting.extend(self.link.seen(entry) for entry in alive)
-        self._waiting.append(None)
+        self._list(self.link.seen(entry) for entry in alive)
         self.link.watches[self] = None
         self.link.server.listen(self._bucket, self._prefix, self)
 
@@ -135,45 +129,10 @@ class SimulatedWatch:
             at_s = self._last_s_by_key[entry.key] = max(at_s, self._last_s_by_key.get(entry.key, 0.0))
         loop.call_when(link.node, at_s, self._arrive, entry)
 
-    def lose(self, reason: str) -> None:
-        """Break: what has arrived is still read, then the reader is told."""
-        if not self._lost:
-            self._lost = reason
-            self._leave()
-            self._ring()
-
-    async def aclose(self) -> None:
-        """Stop; a reader that waits ends its loop."""
-        self._closed = True
-        self._waiting.clear()
-        self._leave()
-        self._ring()
-
-    def __aiter__(self) -> AsyncIterator[Entry | None]:
-        return self
-
-    async def __anext__(self) -> Entry | None:
-        while not self._waiting:
-            if self._closed:
-                raise StopAsyncIteration
-            if self._lost:
-                raise StoreUnavailableError(f"watch {self._bucket}", self._lost)
-            self._wake = asyncio.get_running_loop().create_future()
-            try:
-                await self._wake
-            finally:
-                self._wake = None
-        return self._waiting.popleft()
-
     def _arrive(self, entry: Entry) -> None:
         if not (self._closed or self._lost or self.link.holds(self, entry)):
-            self._waiting.append(self.link.seen(entry))
-            self._ring()
+            self.tell(self.link.seen(entry))
 
     def _leave(self) -> None:
         self.link.watches.pop(self, None)
         self.link.server.forget(self._bucket, self._prefix, self)
-
-    def _ring(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)

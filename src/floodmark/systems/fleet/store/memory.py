@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Self
 
 from floodmark.systems.fleet.store.base import (
@@ -21,8 +21,7 @@ from floodmark.systems.fleet.store.base import (
     WrongRevisionError,
     is_below,
 )
-
-WATCH_LIMIT = 65_536  # what one reader may leave untaken, in entries
+from floodmark.systems.fleet.store.queued import QueuedWatch
 
 
 class MemoryBackend:
@@ -176,14 +175,14 @@ class MemoryBucket:
         """Hand an entry to whoever watches it: looked up by each prefix of the key, as there may be a watch per worker."""
         watches = self._watches
         for watch in watches.get("", ()):
-            watch._feed(entry)
+            watch.tell(entry)
         for watch in watches.get(key, ()):
-            watch._feed(entry)
+            watch.tell(entry)
         at = key.find(".")
         while at >= 0:
             for prefix in (key[:at], key[: at + 1]):
                 for watch in watches.get(prefix, ()):
-                    watch._feed(entry)
+                    watch.tell(entry)
             at = key.find(".", at + 1)
 
     def _forget(self, watch: MemoryWatch, prefix: str) -> None:
@@ -194,46 +193,14 @@ class MemoryBucket:
             self._watches.pop(prefix, None)
 
 
-class MemoryWatch:
+class MemoryWatch(QueuedWatch):
     """What one reader has not taken yet."""
 
     def __init__(self, bucket: MemoryBucket, prefix: str, alive: list[Entry]) -> None:
+        super().__init__(bucket.name)
         self._bucket = bucket
         self._prefix = prefix
-        self._waiting: deque[Entry | None] = deque(alive)
-        self._waiting.append(None)
-        self._wake: asyncio.Future[None] | None = None
-        self._closed = False
-        self._lost = ""
-
-    def __aiter__(self) -> AsyncIterator[Entry | None]:
-        return self
-
-    async def __anext__(self) -> Entry | None:
-        while not self._waiting:
-            if self._closed:
-                raise StopAsyncIteration
-            if self._lost:
-                raise StoreUnavailableError(f"watch {self._bucket.name}", self._lost)
-            self._wake = asyncio.get_running_loop().create_future()
-            try:
-                await self._wake
-            finally:
-                self._wake = None
-        return self._waiting.popleft()
-
-    async def aclose(self) -> None:
-        """Stop, and let a reader that waits go."""
-        self._closed = True
-        self._waiting.clear()
-        self._bucket._forget(self, self._prefix)
-        self._ring()
-
-    def lose(self, reason: str) -> None:
-        """End it as a lost connection would: what was told is still read, then the reader is told so."""
-        self._lost = reason
-        self._bucket._forget(self, self._prefix)
-        self._ring()
+        self._list(alive)
 
     async def __aenter__(self) -> Self:
         return self
@@ -241,14 +208,5 @@ class MemoryWatch:
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
 
-    def _feed(self, entry: Entry) -> None:
-        if len(self._waiting) >= WATCH_LIMIT:
-            self._waiting.clear()
-            self.lose(f"its reader left more than {WATCH_LIMIT} changes untaken")
-            return
-        self._waiting.append(entry)
-        self._ring()
-
-    def _ring(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+    def _leave(self) -> None:
+        self._bucket._forget(self, self._prefix)

@@ -27,6 +27,7 @@ from floodmark.systems.fleet.store.base import (
     WrongRevisionError,
 )
 from floodmark.systems.fleet.store.link import ApiError, Link
+from floodmark.systems.fleet.store.versions import DELETE, entry_of, names_of
 from floodmark.systems.fleet.store.watch import NatsWatch
 
 KEY = re.compile(r"[-/_=a-zA-Z0-9]+(\.[-/_=a-zA-Z0-9]+)*")
@@ -35,7 +36,6 @@ WRONG_SEQUENCE = (10071, 10164)
 _LATE_S = 0.1  # so near to its end, a key is looked at by the server's clock
 _CREATE_TRIES = 5
 _LISTING_IDLE_S = 1.0
-_END = {"KV-Operation": "DEL"}
 
 
 class _Config(msgspec.Struct, frozen=True):
@@ -200,7 +200,7 @@ class NatsBucket:
 
     async def delete(self, key: str, revision: int | None = None) -> None:
         """End a key. A watch may be told twice of one end."""
-        if await self._write("delete", key, b"", revision, _END):
+        if await self._write("delete", key, b"", revision, DELETE):
             return
         if await self.get(key) is not None:
             raise WrongRevisionError(self.name, key, revision or 0)
@@ -259,9 +259,8 @@ class NatsBucket:
             raise StoreUnavailableError(operation, told.error.description)
         assert told.message is not None
         message = told.message
-        deleted = b"KV-Operation:" in message.hdrs or b"Nats-Marker-Reason:" in message.hdrs
         written_s = message.time.timestamp() - self._link.offset_s
-        return Entry(key=key, value=b"" if deleted else message.data, revision=message.seq, deleted=deleted, written_s=written_s)
+        return entry_of(key, message.data, names_of(message.hdrs), revision=message.seq, written_s=written_s)
 
     async def _alive(self, entries: list[Entry]) -> list[Entry]:
         """Those whose time is not over, by the server's clock: it is asked only where ours says that an end is near."""

@@ -7,8 +7,7 @@ connection ends the watch with an error at its reader; nothing is resumed, since
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
@@ -17,11 +16,11 @@ from nats.aio.subscription import Subscription
 
 from floodmark.systems.fleet.store.base import Entry, StoreUnavailableError
 from floodmark.systems.fleet.store.link import ApiError, Link
+from floodmark.systems.fleet.store.queued import WATCH_LIMIT, QueuedWatch
+from floodmark.systems.fleet.store.versions import entry_of
 
-WATCH_LIMIT = 65_536  # what one reader may leave untaken, in entries
 _LOST_AFTER = 2.5  # periods of the idle heartbeat
 _SETTLE_S = 0.2  # in the first listing: so long without a message, and we ask whether there is another
-_ENDS = ("KV-Operation", "Nats-Marker-Reason")  # headers of what ends a key
 _ACK_TOKENS = 9  # of the plain form; the longer one has two more in front
 
 
@@ -31,10 +30,11 @@ class _Consumer(msgspec.Struct, frozen=True):
     error: ApiError | None = None
 
 
-class NatsWatch:
+class NatsWatch(QueuedWatch):
     """One reader's view of some keys."""
 
     def __init__(self, link: Link, stream: str, start: str, *, idle_s: float, all_versions: bool = False) -> None:
+        super().__init__(stream)
         self._link = link
         self._stream = stream
         self._start = len(start)  # of the subjects: what stands before the key
@@ -42,20 +42,16 @@ class NatsWatch:
         self._all_versions = all_versions  # a listing of every version that is kept, deletions too, instead of what is alive
         self._consumer = ""
         self._subscription: Subscription | None = None
-        self._waiting: deque[Entry | None] = deque()
-        self._wake: asyncio.Future[None] | None = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._heard_s = 0.0
         self._count = 0  # of the messages that came: the server's own number of the last one
         self._first: list[Entry] | None = []  # the listing under way; None once it was told
-        self._closed = False
-        self._lost = ""
 
     async def open(self, filters: list[str]) -> None:
         """Begin. Raises: StoreUnavailableError; nothing is left on the server then."""
         operation = f"watch {self._stream}"
         inbox = self._link.client.new_inbox()
-        self._link.on_lost.add(self._lose)
+        self._link.on_lost.add(self.lose)
         try:
             self._subscription = await self._link.client.subscribe(inbox, cb=self._take, pending_msgs_limit=WATCH_LIMIT)
             config: dict[str, Any] = {
@@ -82,31 +78,13 @@ class NatsWatch:
         self._heard_s = loop.time()
         self._watchdog = loop.call_later(_LOST_AFTER * self._idle_s, self._check)
 
-    def __aiter__(self) -> AsyncIterator[Entry | None]:
-        return self
-
-    async def __anext__(self) -> Entry | None:
-        while not self._waiting:
-            if self._closed:
-                raise StopAsyncIteration
-            if self._lost:
-                raise StoreUnavailableError(f"watch {self._stream}", self._lost)
-            self._wake = asyncio.get_running_loop().create_future()
-            try:
-                if self._first is None:
-                    await self._wake
-                else:
-                    await self._wait_for_listing(self._wake)
-            finally:
-                self._wake = None
-        return self._waiting.popleft()
-
     async def aclose(self) -> None:
         """Stop; the server forgets the consumer."""
-        self._closed = True
-        self._waiting.clear()
-        self._ring()
+        await super().aclose()
         await self._drop()
+
+    def _woken(self, wake: asyncio.Future[None]) -> Awaitable[None]:
+        return wake if self._first is None else self._wait_for_listing(wake)
 
     async def _wait_for_listing(self, wake: asyncio.Future[None]) -> None:
         """The last message of the first listing says so; but a key that expired before its turn never comes, so ask after a pause."""
@@ -116,10 +94,10 @@ class NatsWatch:
         try:
             told = await self._link.call(f"watch {self._stream}", f"CONSUMER.INFO.{self._stream}.{self._consumer}", None, _Consumer)
         except StoreUnavailableError as exc:
-            self._lose(exc.reason)
+            self.lose(exc.reason)
             return
         if told.error is not None:
-            self._lose(told.error.description)
+            self.lose(told.error.description)
         elif told.num_pending == 0 and not self._waiting:
             self._end_listing()
 
@@ -129,64 +107,47 @@ class NatsWatch:
         headers = message.headers
         if not message.reply:
             if headers is not None and headers.get("Nats-Last-Consumer", "") not in ("", str(self._count)):
-                self._lose("changes were lost on the way")
+                self.lose("changes were lost on the way")
             return
         tokens = message.reply.split(".")
         shift = 0 if len(tokens) == _ACK_TOKENS else 2
         revision, count, written_ns, pending = (int(token) for token in tokens[5 + shift : 9 + shift])
         if count != self._count + 1:
-            self._lose("changes were lost on the way")
+            self.lose("changes were lost on the way")
             return
         self._count = count
-        deleted = headers is not None and any(name in headers for name in _ENDS)
-        entry = Entry(
-            key=message.subject[self._start :],
-            value=b"" if deleted else message.data,
-            revision=revision,
-            deleted=deleted,
-            written_s=written_ns / 1e9 - self._link.offset_s,
-        )
+        key = message.subject[self._start :]
+        written_s = written_ns / 1e9 - self._link.offset_s
+        entry = entry_of(key, message.data, headers or (), revision=revision, written_s=written_s)
         if self._first is not None:
             self._first.append(entry)
             if pending == 0:
                 self._end_listing()
-        elif len(self._waiting) >= WATCH_LIMIT:
-            self._lose(f"its reader left more than {WATCH_LIMIT} changes untaken")
+            else:
+                self._ring()  # the pause after which we ask begins anew
         else:
-            self._waiting.append(entry)
-        self._ring()
+            self.tell(entry)
 
     def _end_listing(self) -> None:
         assert self._first is not None
-        if self._all_versions:
-            self._waiting.extend(self._first)
-        else:
-            latest = {entry.key: entry for entry in self._first}  # a key may have changed while the listing was under way
-            self._waiting.extend(latest[key] for key in sorted(latest) if not latest[key].deleted)
-        self._waiting.append(None)
-        self._first = None
-        self._ring()
+        found, self._first = self._first, None
+        if not self._all_versions:
+            latest = {entry.key: entry for entry in found}  # a key may have changed while the listing was under way
+            found = [latest[key] for key in sorted(latest) if not latest[key].deleted]
+        self._list(found)
 
     def _check(self) -> None:
         loop = asyncio.get_running_loop()
         due_s = self._heard_s + _LOST_AFTER * self._idle_s
         if loop.time() >= due_s:
-            self._lose("NATS has stopped to send its idle heartbeats")
+            self.lose("NATS has stopped to send its idle heartbeats")
         else:
             self._watchdog = loop.call_at(due_s, self._check)
 
-    def _lose(self, reason: str) -> None:
-        if not self._lost:
-            self._lost = reason
-            self._link.on_lost.discard(self._lose)
-            self._ring()
-
-    def _ring(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+    def _leave(self) -> None:
+        self._link.on_lost.discard(self.lose)
 
     async def _drop(self) -> None:
-        self._link.on_lost.discard(self._lose)
         if self._watchdog is not None:
             self._watchdog.cancel()
         client, subscription, self._subscription = self._link.client, self._subscription, None
