@@ -218,7 +218,7 @@ async def test_leak_keeps_its_bytes_per_delivery() -> None:
 
 @scenario
 async def test_stall_stops_every_delivery_for_its_time_and_loses_none() -> None:
-    async with Hub(liar("stall=500ms@50")) as hub, connected(hub.url) as client, connected(hub.url) as publisher:
+    async with Hub(liar("stall=2s@50")) as hub, connected(hub.url) as client, connected(hub.url) as publisher:
         await client.subscribe("s", "x")
         started_s = time.monotonic()
         task = asyncio.create_task(publish_all(hub, 100, publisher))
@@ -230,7 +230,7 @@ async def test_stall_stops_every_delivery_for_its_time_and_loses_none() -> None:
         await task
 
         assert [m["payload"]["data"]["events"]["data"]["n"] for m in before + after] == list(range(100))
-        assert took_s > 0.499
+        assert took_s > 1.999
         assert hub.planted() == {"stall": {"planted": 1}}
 
 

@@ -6,11 +6,15 @@ import asyncio
 import itertools
 import statistics
 import time
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psutil
 import pytest
 
+from floodmark.systems.fleet.host.crew import Crew
+from floodmark.systems.fleet.host.wire import ProcessEndedError
+from floodmark.systems.fleet.host.words import Words
 from floodmark.systems.fleet.store.nats import NatsStore
 
 from .played import ANSWER_LIMIT_S, LIMIT_S, Host, alive, gone, hosted, until
@@ -118,7 +122,11 @@ def test_pause_stops_a_process_and_resume_lets_it_go_on() -> None:
 
             [paused] = (await host.do("pause", worker="follower"))["workers"]
             process = psutil.Process(paused["pid"])
-            stood_still = process.status() == psutil.STATUS_STOPPED
+
+            async def stands_still() -> bool:  # the signal is sent; the kernel says so once the process would have had its turn
+                return process.status() == psutil.STATUS_STOPPED
+
+            stood_still = await until(stands_still)
             told = await host.worker(paused["number"])
             await host.settled(2, PARTITIONS)
             await host.do("resume", worker=paused["number"])
@@ -126,7 +134,7 @@ def test_pause_stops_a_process_and_resume_lets_it_go_on() -> None:
 
             assert stood_still
             assert told["paused"]
-            assert process.status() != psutil.STATUS_STOPPED
+            assert not await stands_still()
             assert paused["pid"] in [one["pid"] for one in workers]
 
     asyncio.run(main())
@@ -302,6 +310,56 @@ def test_workers_of_one_process_share_its_fate() -> None:
             assert workers[0]["number"] == 4
 
     asyncio.run(main())
+
+
+def test_start_takes_a_free_place_in_a_process_that_runs_before_a_new_one() -> None:
+    async def main() -> None:
+        async with hosted("--partitions", str(PARTITIONS), "--per-process", "3") as host:
+            first = started(await host.do("start", count=3))
+            await host.settled(3, PARTITIONS)
+
+            await host.do("stop", worker=2)
+            await host.do("stop", worker="leader")
+            back = (await host.do("start", count=3))["workers"]
+            workers = await host.settled(4, PARTITIONS)
+            gone = [one["state"] for one in await host.workers() if one["number"] in (1, 2, 3)]
+            await host.do("pause", worker=4)
+            while_paused = started(await host.do("start", count=1))
+            await host.do("stop", worker=7)
+
+            assert len(set(first)) == 1
+            assert [one["number"] for one in back] == [4, 5, 6]
+            assert [one["pid"] for one in back[:2]] == first[:2]
+            assert back[2]["pid"] not in first
+            assert sum(one["pid"] == first[0] for one in workers) == 3
+            assert sorted(gone) == ["Shutdown", "Shutdown", "Stable"]
+            assert while_paused == [back[2]["pid"]]
+
+    asyncio.run(main())
+
+
+class _Crew:
+    """A crew whose one process answers with an error."""
+
+    partitions = ()
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def order(self, squad: object, do: str, *, limit_s: float) -> object:
+        raise self.error
+
+
+def test_status_of_a_process_that_does_not_answer_counts_no_tasks_and_a_bug_is_raised() -> None:
+    squad = cast("Any", SimpleNamespace(paused=False, ended=asyncio.Event()))
+    nobody = cast("Any", None)
+
+    async def look(error: Exception) -> int:
+        return await Words(cast("Crew", _Crew(error)), nobody, nobody, nobody)._look(squad)
+
+    assert asyncio.run(look(ProcessEndedError("it has ended"))) == 0
+    with pytest.raises(TypeError, match="a bug"):
+        asyncio.run(look(TypeError("a bug")))
 
 
 def test_words_that_cannot_be_done_get_one_clear_sentence() -> None:
