@@ -13,7 +13,7 @@ import msgspec
 from floodmark.model.arrival import Constant
 from floodmark.model.criterion import parse
 from floodmark.model.scenario import Phase, Population, Scenario, Target
-from floodmark.pytest_plugin import Floodmark
+from floodmark.pytest_fixture import Floodmark
 
 HUB = Target(system="hub", args=("--no-rate-limits",))
 LYING_HUB = Target(system="hub", args=("--no-rate-limits", "--lie", "drop=1/100"))
