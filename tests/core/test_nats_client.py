@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import pytest
 from nats.aio.client import Client
 from nats.errors import Error, NoServersError
 
-from floodmark.core.nats_client import close_for_good, connect_for_good, without_login
+from floodmark.core.nats_client import ask, close_for_good, connect_for_good, without_login
 from floodmark.core.nats_server import EmbeddedNats
 
 LIMIT_S = 30.0
@@ -148,3 +149,36 @@ def test_close_for_good_of_a_client_that_never_began_is_no_error() -> None:
 )
 def test_login_is_taken_out_of_what_is_shown(url: str, shown: str) -> None:
     assert without_login(url) == shown
+
+
+class Answering:
+    """A client that waits for an answer as nats-py does, and whose answer comes when it is asked to."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.asked = asyncio.Event()
+
+    async def request(self, subject: str, payload: bytes, *, timeout: float | None, headers: object) -> str:
+        self.asked.set()
+        return await asyncio.wait_for(self.answer, timeout)
+
+
+def test_ask_cancelled_at_the_moment_of_its_answer_is_cancelled() -> None:
+    async def main() -> bool:
+        client = Answering()
+        asking = asyncio.create_task(ask(cast("Client", client), "there", limit_s=LIMIT_S))
+        await client.asked.wait()
+        client.answer.set_result("yes")
+        asking.cancel()
+        await asyncio.wait({asking})
+        return asking.cancelled()
+
+    assert asyncio.run(main())
+
+
+def test_ask_without_an_answer_ends_at_its_limit() -> None:
+    async def main() -> None:
+        await ask(cast("Client", Answering()), "nowhere", limit_s=0.01)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(main())

@@ -1,8 +1,9 @@
-"""A connection to NATS that comes back for ever, and that begins and ends within a limit all the same.
+"""A connection to NATS that comes back for ever, and that begins, is asked and ends within a limit all the same.
 
-`asyncio.wait_for` can lose a cancellation to an error of the same moment (CPython 3.11). nats-py waits with it while it connects: told to
-try for ever, it would survive a limit on its connecting, and its own close, and hold up the end of the program. So its tries are few
-while it begins and when it ends, and without end only in between.
+`asyncio.wait_for` can lose a cancellation to an error, or to a result, of the same moment (CPython 3.11). nats-py waits with it while it
+connects: told to try for ever, it would survive a limit on its connecting, and its own close, and hold up the end of the program. So its
+tries are few while it begins and when it ends, and without end only in between. It also waits with it for an answer within a limit: so the
+limit of a request is ours.
 Not here: the import of nats-py, which whoever has a client has done.
 """
 
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
+    from nats.aio.msg import Msg
 
 _TRIES_COUNT = 20
 _TRIES = "max_reconnect_attempts"
@@ -46,6 +48,12 @@ async def connect_for_good(client: Client, url: str, *, limit_s: float, tries_co
         await close_for_good(client)
         raise
     client.options[_TRIES] = -1
+
+
+async def ask(client: Client, subject: str, payload: bytes = b"", *, limit_s: float, headers: dict[str, str] | None = None) -> Msg:
+    """One request. Cancelled, it ends, also when its answer comes at that moment. Raises: TimeoutError, nats.errors.Error."""
+    async with asyncio.timeout(limit_s):
+        return await client.request(subject, payload, timeout=None, headers=headers)  # type: ignore[arg-type]  # None: it keeps no limit
 
 
 async def close_for_good(client: Client) -> None:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from floodmark.core.nats_client import ask
 from floodmark.systems.fleet.consumer.claims import Holder, Version, holder_of, metadata_of
 from floodmark.systems.fleet.consumer.errors import NO_ANSWER_CODE, NOT_FOUND, ServerError
 from floodmark.systems.fleet.consumer.settings import ConsumerSettings
@@ -110,10 +111,10 @@ class Control:
 
         subject = f"{_API}.{what}.{self._settings.stream}" + (f".{name}" if name else "")
         try:
-            answer = await self._nc.request(subject, json.dumps(words).encode() if words else b"", timeout=self._settings.operation_s)
+            answer = await ask(self._nc, subject, json.dumps(words).encode() if words else b"", limit_s=self._settings.operation_s)
         except nats.errors.NoRespondersError as exc:
             raise ServerError(what, 503, 0, "nobody answers; is JetStream enabled?") from exc
-        except nats.errors.Error as exc:  # a time-out or a connection that is not there
+        except (TimeoutError, nats.errors.Error) as exc:  # or a connection that is not there
             raise ServerError(what, NO_ANSWER_CODE, 0, f"no answer: {exc!r}") from exc
         said: dict[str, Any] = json.loads(answer.data)
         if "error" in said:

@@ -16,10 +16,11 @@ import uvloop
 
 from floodmark.core.errors import FloodmarkError
 from floodmark.systems.fleet.host.control import Control
-from floodmark.systems.fleet.host.crew import Crew, Squad
+from floodmark.systems.fleet.host.crew import Crew
 from floodmark.systems.fleet.host.network import Network
 from floodmark.systems.fleet.host.options import Options, read_options
 from floodmark.systems.fleet.host.server import serving
+from floodmark.systems.fleet.host.squad import Squad
 from floodmark.systems.fleet.host.streams import make_streams
 from floodmark.systems.fleet.host.words import Words
 from floodmark.systems.fleet.membership import Buckets

@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 
 from floodmark.core.errors import FloodmarkError
 from floodmark.core.tasks import group
-from floodmark.systems.fleet.host.crew import Squad
+from floodmark.systems.fleet.host.squad import Squad
 from floodmark.systems.fleet.host.streams import FM_IN
 from floodmark.systems.fleet.host.words import Struck, Word, Words
 from floodmark.systems.fleet.store.base import StoreError

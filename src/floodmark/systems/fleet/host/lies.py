@@ -1,7 +1,7 @@
 """Promises that workers of this host can be told to break, so that a harness can show that it notices.
 
 Each is NAME=N. `drop` and `twice` act on every N-th message that one worker is handed, counted by that worker from 1, `linger` on each
-partition that is taken from a worker, the others on what a leader writes (`lying.py`).
+partition that is taken from a worker, `keep` on each worker that stops (`office.py`), the others on what a leader writes (`lying.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ LIES = {
     "drop": "acknowledge every N-th message and hand it to nobody",
     "twice": "hand on every N-th message twice",
     "linger": "hand on the last message of a partition N times more, a second after that was taken away",
+    "keep": "leave N bytes of memory behind whenever a worker has stopped",
     "lose": "leave the first N partitions out of every assignment",
     "share": "have the first N partitions in every assignment",
     "stale": "write N assignments once more as of the epoch before",

@@ -14,6 +14,7 @@ import msgspec
 from nats.aio.client import Client
 
 from floodmark.core.errors import FloodmarkError
+from floodmark.core.nats_client import ask
 from floodmark.systems.fleet.consumer.message import Message
 
 IN, OUT = "in.", "out."
@@ -77,7 +78,7 @@ class Relay:
         if not self._stream:
             await self._client.publish(subject, message.data, headers=headers)
             return
-        answer = await self._client.request(subject, message.data, timeout=PUBLISH_LIMIT_S, headers=headers)
+        answer = await ask(self._client, subject, message.data, limit_s=PUBLISH_LIMIT_S, headers=headers)
         error = _acknowledged.decode(answer.data).error
         if error is not None:
             raise NotHandedOnError(f"{subject}: {error.get('description', error)}")

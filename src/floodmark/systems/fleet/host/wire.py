@@ -1,4 +1,7 @@
-"""What the host and a process of workers say to each other: JSON, one line each, over the process's stdin and stdout."""
+"""What the host and a process of workers say to each other: JSON, one line each, over the process's stdin and stdout.
+
+A line that is none of these is an error of whoever said it (`WireError`), never the end of a conversation.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from floodmark.systems.fleet.host.options import Options
 from floodmark.systems.fleet.partition import Partition
 
 LINE_BYTES = 64 * 1024 * 1024  # a line may hold the names of all partitions
+SHOWN_BYTES = 200  # of a line that is none of ours, in the error
 Line = TypeVar("Line")
 
 
@@ -24,11 +28,12 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """A word for one worker, or for all of the process (number 0)."""
+    """A word for one worker, or for all of the process (number 0); `begin` is for workers that are not there yet, `numbers`."""
 
     ask: int
     do: str
     number: int = 0
+    numbers: tuple[int, ...] = ()
     factor: float = 1.0
     partitions: tuple[Partition, ...] = ()
 
@@ -61,12 +66,21 @@ class ProcessEndedError(FloodmarkError):
     """A process of workers ended while it was asked."""
 
 
+class WireError(FloodmarkError):
+    """What came is no line of this conversation."""
+
+
 def write(writer: asyncio.StreamWriter, line: msgspec.Struct) -> None:
     """Send one line."""
     writer.write(msgspec.json.encode(line) + b"\n")
 
 
 async def read(reader: asyncio.StreamReader, kind: type[Line]) -> Line | None:
-    """Take one line; None at the end."""
-    line = await reader.readline()
-    return msgspec.json.decode(line, type=kind) if line.endswith(b"\n") else None
+    """Take one line; None at the end, also in the midst of a line. Raises: WireError."""
+    line = b""
+    try:
+        line = await reader.readline()
+        return msgspec.json.decode(line, type=kind) if line.endswith(b"\n") else None
+    except (msgspec.MsgspecError, ValueError) as exc:  # ValueError: it is longer than LINE_BYTES, or is not UTF-8
+        said = f": {line[:SHOWN_BYTES].decode(errors='replace').strip()!r}" if line else ""
+        raise WireError(f"{exc}{said}") from exc

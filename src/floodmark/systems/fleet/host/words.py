@@ -14,12 +14,13 @@ from typing import Any
 
 import msgspec
 
-from floodmark.core.errors import UsageError
+from floodmark.core.errors import FloodmarkError, UsageError
 from floodmark.core.tasks import group
-from floodmark.systems.fleet.host.crew import Crew, Squad
+from floodmark.systems.fleet.host.crew import Crew
 from floodmark.systems.fleet.host.network import Network
 from floodmark.systems.fleet.host.options import named
 from floodmark.systems.fleet.host.server import Server
+from floodmark.systems.fleet.host.squad import Squad
 from floodmark.systems.fleet.host.wire import Member
 from floodmark.systems.fleet.partition import Partition
 from floodmark.systems.fleet.records import LEADER_KEY, LeaderRecord, decode
@@ -88,28 +89,34 @@ class Words:
         return await act(word)
 
     async def status(self, word: Word) -> list[dict[str, Any]]:
-        """All workers ever started, as they say themselves now; one that is paused or does not answer, as it said last."""
+        """The workers that run, as they say themselves now, and those that ended last; by number.
+
+        One that is paused or does not answer is as it said last.
+        """
         squads = self._crew.squads()
         tasks = dict(zip(map(id, squads), await asyncio.gather(*map(self._look, squads)), strict=True))
-        return [
+        there = [
             {
                 "number": member.number,
                 "worker": member.worker,
                 "pid": squad.pid,
-                "state": member.state if not squad.ended.is_set() else "Shutdown" if member.state == "Shutdown" else "Killed",
+                "state": member.state,
                 "paused": squad.paused,
-                "leader": member.leader and not squad.ended.is_set(),
+                "leader": member.leader,
                 "epoch": member.epoch,
                 "version": member.version,
-                "partitions": len(_held(squad, member)),
-                "tasks": tasks[id(squad)],
+                "partitions": len(member.partitions),
+                "tasks": tasks.get(id(squad), 0),
                 "rss_bytes": squad.rss_bytes(),
                 "error": member.error,
             }
-            | ({"names": _held(squad, member)} if word.names else {})
-            for squad in squads
-            for member in squad.members.values()
+            | ({"names": member.partitions} if word.names else {})
+            for squad, member in self._crew.running()
         ]
+        nothing: dict[str, Any] = {"paused": False, "leader": False, "partitions": 0, "tasks": 0, "rss_bytes": 0}
+        names: dict[str, Any] = {"names": ()} if word.names else {}
+        gone = [msgspec.structs.asdict(last) | nothing | names for last in self._crew.ended]
+        return sorted(there + gone, key=lambda one: int(one["number"]))
 
     async def _look(self, squad: Squad) -> int:
         """Have a process tell of its members; how many tasks it runs, 0 when it does not answer."""
@@ -117,7 +124,7 @@ class Words:
             return 0
         try:
             return (await self._crew.order(squad, "status", limit_s=STATUS_LIMIT_S)).tasks
-        except Exception:  # it may end at any moment: its last word stands
+        except FloodmarkError:  # it may end at any moment, or stand still: its last word stands
             return 0
 
     # --- workers ---
@@ -271,13 +278,8 @@ class Words:
         await self._server.start_again()
 
 
-def _held(squad: Squad, member: Member) -> tuple[str, ...]:
-    """What a worker works on; one that has ended, on nothing."""
-    return () if squad.ended.is_set() or member.state == "Shutdown" else member.partitions
-
-
 def _all_of(squad: Squad) -> Struck:
-    return [(squad, member) for member in squad.members.values() if member.state != "Shutdown"]
+    return [(squad, member) for member in squad.members.values()]
 
 
 def _name(member: Member) -> str:
