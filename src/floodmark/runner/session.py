@@ -11,7 +11,6 @@ import os
 import secrets
 import time
 from collections.abc import Coroutine
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -402,13 +401,21 @@ class Session:
             await asyncio.sleep(POLL_S)
 
     async def _salvage(self) -> None:
-        """After an interrupt: stop publishing and fetch what the agents know, unless they take too long over it."""
+        """After an interrupt: stop publishing and fetch what the agents know, unless they take too long over it.
+
+        What could not be fetched is a note; what cannot be right, by an invariant of ours, is not kept.
+        """
         if not self._evidence.loaded:
             return
-        with suppress(FloodmarkError, TimeoutError):
+        try:
             async with asyncio.timeout(SALVAGE_LIMIT_S):
                 await self._agents.ask("break-off", limit_s=SALVAGE_LIMIT_S)
                 await self._account(final=False)
+        except (FloodmarkError, TimeoutError) as exc:
+            why = str(exc) or f"not within {SALVAGE_LIMIT_S:g} s"
+            self._evidence.notes.append(f"what the agents knew at the end could not be taken ({why})")
+            if isinstance(exc, HarnessBugError):
+                self._evidence.reckoning = None
 
     async def _account(self, *, final: bool) -> None:
         """Fetch what the agents know and reconcile it."""

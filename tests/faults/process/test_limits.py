@@ -147,6 +147,32 @@ def test_limit_refused_by_one_of_the_tree_stays_on_none(monkeypatch: pytest.Monk
         assert target.ask("1") == "1"
 
 
+def test_limit_that_cannot_be_given_back_is_an_error_once_the_others_are_healed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with victim() as target:
+        worker = target.worker()
+        before = limits(target.pid)
+        real = resource.prlimit
+        set_count = 0
+
+        def foreign(pid: int, which: int, wanted: tuple[int, int] | None = None) -> tuple[int, int]:
+            nonlocal set_count
+            if pid == worker and wanted is not None:
+                set_count += 1
+                if set_count > 1:  # it changed its user since
+                    raise PermissionError
+            return real(pid, which) if wanted is None else real(pid, which, wanted)
+
+        log = journal()
+        with monkeypatch.context() as patch:
+            patch.setattr(resource, "prlimit", foreign)
+            with pytest.raises(ForeignProcessError, match=f"process {worker} .* give it back its limits"):
+                play(inflict(Descriptors(), scene(target, log), for_s=0.05))
+
+        assert limits(target.pid) == before
+        assert limits(worker) != before
+        assert [(entry.action, entry.pids) for entry in log.entries()][-1] == ("healed", (target.pid,))
+
+
 def test_limit_that_the_target_changed_itself_is_left_as_it_is() -> None:
     async def job() -> None:
         with victim() as target:

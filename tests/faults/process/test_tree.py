@@ -153,6 +153,29 @@ def test_frozen_with_a_process_that_cannot_be_stopped_lets_the_others_go(monkeyp
     play(job())
 
 
+def test_frozen_with_a_process_that_does_not_let_us_continue_it_is_an_error_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def job() -> None:
+        with victim() as target:
+            worker = target.worker()
+            send = Process.send
+
+            def foreign(process: Process, number: signal.Signals) -> bool:
+                if process.pid == worker and number is signal.SIGCONT:
+                    raise ForeignProcessError(worker, "send it SIGCONT")
+                return send(process, number)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Process, "send", foreign)
+                with pytest.raises(ForeignProcessError, match=f"process {worker} .* does not let us send it SIGCONT"):
+                    async with frozen(target.tree):
+                        pass
+            assert target.ask("1") == "1"
+            assert state(worker) == "T"
+            os.kill(worker, signal.SIGCONT)
+
+    play(job())
+
+
 def test_frozen_that_does_not_come_to_rest_is_an_error_and_lets_everyone_go(monkeypatch: pytest.MonkeyPatch) -> None:
     async def job() -> None:
         with victim() as target:

@@ -2,7 +2,8 @@
 
 A stop takes a moment to arrive, and a process may fork in that moment: the tree is looked at again until a look finds nobody new, and every
 thread rests. This is what makes a fault on many processes one fault. A process that was stopped by somebody else stays stopped.
-Cancelled or failing half-way, everything that was stopped by us goes on.
+Cancelled or failing half-way, everything that was stopped by us goes on; one that does not let us is an error, since it would stand still
+to the end of the run by our doing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from floodmark.core.errors import SystemUnderTestError
 from floodmark.faults.process import procfs
@@ -52,15 +53,24 @@ class Frozen:
         return [process for process in self._ours if process.alive]
 
     def release(self, processes: Iterable[Process]) -> list[Process]:
-        """Let these go on, if they were stopped by us; returns those that are still there. Never awaits."""
+        """Let these go on, if they were stopped by us; returns those that are still there. Never awaits.
+
+        Raises: ForeignProcessError when one of them stays stopped, once all others go on.
+        """
         ours = [process for process in processes if process in self._ours]
         for process in ours:
             del self._ours[process]
         went: list[Process] = []
+        stuck: ForeignProcessError | None = None
         for process in reversed(ours):  # children first: a parent that wakes finds them running
-            with suppress(ForeignProcessError):  # it changed its user since: the others must still go on
+            try:
                 if process.send(signal.SIGCONT):
                     went.append(process)
+            except ForeignProcessError as exc:  # it changed its user since: the others must still go on
+                if (look := process.look()) is not None and look.stopped:
+                    stuck = exc
+        if stuck is not None:
+            raise stuck
         return went[::-1]
 
     def release_all(self) -> list[Process]:

@@ -69,8 +69,10 @@ async def lowered(
             yield entry
         finally:
             if done:
-                healed, kept = restore(scene.tree, which, done)
+                healed, kept, refused = restore(scene.tree, which, done)
                 act.healed(healed, note=f"{kept} had ended or changed the limit themselves" if kept else "")
+                if refused is not None:
+                    raise refused
 
 
 def lower(process: Process, which: int, wanted: Callable[[int], int | None]) -> Lowered | None:
@@ -89,22 +91,40 @@ def lower(process: Process, which: int, wanted: Callable[[int], int | None]) -> 
         raise ForeignProcessError(process.pid, "change its limits") from exc
 
 
-def restore(tree: Tree, which: int, done: list[Lowered]) -> tuple[list[Process], int]:
-    """Give back what each had; its heirs get it as well. Returns who was healed, and how many of `done` were not."""
+def restore(tree: Tree, which: int, done: list[Lowered]) -> tuple[list[Process], int, ForeignProcessError | None]:
+    """Give back what each had; its heirs get it as well.
+
+    Returns: who was healed, how many of `done` had nothing to give back to, and what is to be raised once all that can be is healed: a
+    process that did not let us would have to go on under our limit to the end of the run.
+    """
     before = {change.soft: change.before for change in reversed(done)}
-    first = [change.process for change in done if _give_back(change.process, which, {change.soft: change.before})]
+    first: list[Process] = []
+    refused: list[Process] = []
+    for change in done:
+        try:
+            if _give_back(change.process, which, {change.soft: change.before}):
+                first.append(change.process)
+        except PermissionError:
+            refused.append(change.process)
     healed = list(first)
     for _ in range(HEAL_ROUNDS):
         # A round that finds nobody is the last: all that could still bequeath the limit had theirs back before it.
-        heirs = [process for process in tree.processes() if _give_back(process, which, before)]
+        heirs = [process for process in tree.processes() if _heal_heir(process, which, before)]
         if not heirs:
             break
         healed += heirs
-    return healed, len(done) - len(first)
+    left = ForeignProcessError(refused[0].pid, "give it back its limits") if refused else None
+    return healed, len(done) - len(first) - len(refused), left
+
+
+def _heal_heir(process: Process, which: int, before: dict[int, int]) -> bool:
+    with suppress(PermissionError):  # one of another user, of which we do not know that it has the limit
+        return _give_back(process, which, before)
+    return False
 
 
 def _give_back(process: Process, which: int, before: dict[int, int]) -> bool:
-    with suppress(ProcessLookupError, PermissionError):
+    with suppress(ProcessLookupError):
         if process.alive:
             soft, hard = resource.prlimit(process.pid, which)
             if soft in before:
