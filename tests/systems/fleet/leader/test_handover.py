@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from floodmark.systems.fleet.leader.handover import Handover
+from floodmark.systems.fleet.leader.handover import Releases
 from floodmark.systems.fleet.leader.layout import Layout
 from floodmark.systems.fleet.partition import Partition
 
@@ -26,16 +26,16 @@ class Told:
         return None if worker in self.gone else self.applied.get(worker, (0, 0))
 
 
-def moving(told: Told, *, version: int = 7) -> Handover:
+def moving(told: Told, *, version: int = 7) -> Releases:
     """The first step of B from old to new was published at 0 s under epoch 1."""
-    handover = Handover(LIMIT_S)
+    handover = Releases(LIMIT_S)
     assert handover.hold_back(TARGET, BEFORE, 0.0, epoch=1, applied=told) == WITHOUT_B
     handover.published(version, 0.0)
     return handover
 
 
 def test_handover_of_a_layout_that_moves_nothing_holds_nothing_back() -> None:
-    handover = Handover(LIMIT_S)
+    handover = Releases(LIMIT_S)
 
     assert handover.hold_back(BEFORE, BEFORE, 0.0, epoch=1, applied=Told()) == BEFORE
 
@@ -78,7 +78,7 @@ def test_handover_from_a_worker_that_was_gone_before_holds_nothing_back() -> Non
     told = Told()
     told.gone.add("old")
 
-    assert Handover(LIMIT_S).hold_back(TARGET, BEFORE, 0.0, epoch=1, applied=told) == TARGET
+    assert Releases(LIMIT_S).hold_back(TARGET, BEFORE, 0.0, epoch=1, applied=told) == TARGET
 
 
 def test_handover_back_to_the_old_worker_needs_no_word() -> None:
@@ -102,7 +102,7 @@ def test_handover_to_a_third_worker_waits_for_the_first_one_still() -> None:
 
 def test_handover_whose_first_step_failed_counts_no_word_and_no_time_before_it_is_published() -> None:
     told = Told()
-    handover = Handover(LIMIT_S)
+    handover = Releases(LIMIT_S)
     handover.hold_back(TARGET, BEFORE, 0.0, epoch=1, applied=told)
     told.applied["old"] = (1, 7)
 

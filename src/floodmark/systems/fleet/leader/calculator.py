@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from floodmark.core import tasks
 from floodmark.systems.fleet.errors import NotLeaderError, PublishError, WatcherError
 from floodmark.systems.fleet.leader.decide import Lifecycle, Planner, Step
-from floodmark.systems.fleet.leader.handover import Handover
+from floodmark.systems.fleet.leader.handover import Releases
 from floodmark.systems.fleet.leader.layout import Layout, covered, imbalance_ratio, share
 from floodmark.systems.fleet.leader.listing import Listing
 from floodmark.systems.fleet.leader.publisher import Lease, LeaseLostError, Publisher
@@ -30,8 +30,7 @@ from floodmark.systems.fleet.leader.sight import Sight, follow
 from floodmark.systems.fleet.metrics import Metric, Metrics, NullMetrics
 from floodmark.systems.fleet.partition import Partition, Source
 from floodmark.systems.fleet.records import ASSIGNMENT_PREFIX
-from floodmark.systems.fleet.settings import Handover as HandoverMode
-from floodmark.systems.fleet.settings import Settings
+from floodmark.systems.fleet.settings import Handover, Settings
 from floodmark.systems.fleet.states import CALCULATOR_STEPS, CalculatorState
 from floodmark.systems.fleet.store.base import Bucket, Entry, StoreError, StoreUnavailableError
 
@@ -75,7 +74,7 @@ class Calculator:
         self._sight = Sight(heartbeats, settings, on_news=self._news.set, on_error=on_error, pause_s=self._pause_s)
         self._publisher = Publisher(assignments, lease, settings, pause_s=self._pause_s, on_error=on_error)
         self._planner: Planner | None = None  # from when the published records were read
-        self._handover = Handover(settings.handover_limit_s) if settings.handover == HandoverMode.CONFIRMED else None
+        self._releases = Releases(settings.handover_limit_s) if settings.handover == Handover.CONFIRMED else None
         self._target: Layout = {}  # the last layout that was decided, with what the handover holds back
         self._lifecycle = Lifecycle.COLD_START
         self._begun: frozenset[str] = frozenset()  # the workers of the last round that was begun
@@ -192,7 +191,7 @@ class Calculator:
             if not await self._sight.is_back(step.lost):
                 await self._rebalance(planner, step)
             return now_s
-        handover_s = self._handover.ready_s(now_s, epoch=self._lease.epoch, applied=self._sight.applied) if self._handover else math.inf
+        handover_s = self._releases.ready_s(now_s, epoch=self._lease.epoch, applied=self._sight.applied) if self._releases else math.inf
         if handover_s <= now_s:
             self._enter(CalculatorState.REBALANCING)
             await self._publish(self._lifecycle, self._target)
@@ -256,17 +255,17 @@ class Calculator:
         self._target, self._lifecycle = target, lifecycle
         self._metrics.count(Metric.REBALANCE_ATTEMPTS, label=lifecycle)
         layout = target
-        if self._handover is not None:
-            layout = self._handover.hold_back(target, self._publisher.layout, began_s, epoch=epoch, applied=self._sight.applied)
+        if self._releases is not None:
+            layout = self._releases.hold_back(target, self._publisher.layout, began_s, epoch=epoch, applied=self._sight.applied)
         try:
             version = await self._publisher.publish(lifecycle, layout)
         except StoreError as exc:
             if isinstance(exc, StoreUnavailableError):
                 self._sight.lose()
             raise PublishError(self._publisher.version, str(exc)) from exc
-        if self._handover is not None:
-            self._handover.published(version, loop.time())
-            self._sight.awaited = self._handover.owners
+        if self._releases is not None:
+            self._releases.published(version, loop.time())
+            self._sight.awaited = self._releases.owners
         if self._settings.assignment_ttl_s:
             self._renew_due_s = began_s + self._settings.assignment_ttl_s / RENEWALS_PER_TTL
         self._metrics.duration(Metric.REBALANCE_S, loop.time() - began_s, label=lifecycle)

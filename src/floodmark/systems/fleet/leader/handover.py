@@ -26,7 +26,7 @@ class _Release(msgspec.Struct):
     version: int = 0  # 0: not published yet
 
 
-class Handover:
+class Releases:
     """The partitions on their way, in one leader's term."""
 
     def __init__(self, limit_s: float) -> None:
