@@ -38,6 +38,13 @@ def against(twin: Scenario, title: str, lie: str, caught: tuple[str, ...], *word
     )
 
 
+def trial(
+    name: str, title: str, twin: Callable[[], Scenario], lie: str, caught: tuple[str, ...], *words: str, quick_scale: float | None = None
+) -> Entry:
+    """Make the entry of a lying system beside its twin, which has one size whatever the scale."""
+    return Entry(id=f"liars.{name}", text=title, build=lambda scale: against(twin(), title, lie, caught, *words), quick_scale=quick_scale)
+
+
 def scaled(count: int, scale: float, *, least: int = 1) -> int:
     """A size at a scale: rounded, and never below `least`."""
     return max(least, round(count * scale))

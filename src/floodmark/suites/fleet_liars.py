@@ -8,8 +8,7 @@ from __future__ import annotations
 from floodmark.model.arrival import Constant
 from floodmark.model.finding import Guarantee
 from floodmark.model.scenario import Phase, Population, Scenario, Target
-from floodmark.model.trial import Trial
-from floodmark.suites.entry import Entry, against, criteria
+from floodmark.suites.entry import Entry, criteria, trial
 from floodmark.suites.fleet_common import SOUND
 
 MESSAGES, PARTITIONS = 1_000, 10
@@ -38,10 +37,7 @@ def honest(name: str, workers: int, messages: int, *, joins: bool = False) -> Sc
 def _trial(
     name: str, title: str, lie: str, caught: tuple[str, ...], *, workers: int = 2, messages: int = 100, joins: bool = False
 ) -> Entry:
-    def build(scale: float) -> Trial:
-        return against(honest(name, workers, messages, joins=joins), title, lie, caught)
-
-    return Entry(id=f"liars.{name}", text=title, build=build, quick_scale=None)
+    return trial(name, title, lambda: honest(name, workers, messages, joins=joins), lie, caught)
 
 
 ENTRIES: tuple[Entry, ...] = (

@@ -7,13 +7,10 @@ numbers are exact. Lies about deliveries need no fault; lies about recovery show
 
 from __future__ import annotations
 
-import msgspec
-
 from floodmark.model.arrival import Constant
 from floodmark.model.scenario import Fault, Phase, Population, Scenario, Target
-from floodmark.model.trial import Trial
 from floodmark.suites import fleet_liars, pipeline_liars, token_liars
-from floodmark.suites.entry import Entry, against, criteria
+from floodmark.suites.entry import Entry, criteria, trial
 
 CONNECTIONS = 20
 CHANNELS = 4
@@ -21,6 +18,8 @@ MESSAGES = 1_000
 DELIVERIES = MESSAGES * CONNECTIONS // CHANNELS
 LEAK_BYTES = 20_000
 VICTIMS = CONNECTIONS // 2  # that break off in the trials of recovery
+SEED = ("--seed", "1")
+"""By which a hub plants its lies."""
 
 
 def honest(name: str, *more: str) -> Scenario:
@@ -54,43 +53,31 @@ def breaking(name: str, *, seconds: float = 1.5, more: tuple[str, ...] = ()) -> 
     )
 
 
-def _against(twin: Scenario, title: str, lie: str, caught: tuple[str, ...]) -> Trial:
-    """A hub plants its lies by a seed."""
-    return against(twin, title, lie, caught, "--seed", "1")
-
-
 def _trial(name: str, title: str, lie: str, caught: tuple[str, ...], *more: str) -> Entry:
-    def build(scale: float) -> Trial:
-        return _against(honest(name, *more), title, lie, caught)
-
-    return Entry(id=f"liars.{name}", text=title, build=build, quick_scale=1.0)
+    return trial(name, title, lambda: honest(name, *more), lie, caught, *SEED, quick_scale=1.0)
 
 
 def _recovery(name: str, title: str, lie: str, caught: tuple[str, ...]) -> Entry:
-    def build(scale: float) -> Trial:
-        return _against(breaking(name), title, lie, caught)
-
-    return Entry(id=f"liars.{name}", text=title, build=build, quick_scale=None)
+    return trial(name, title, lambda: breaking(name), lie, caught, *SEED)
 
 
 def slow_after() -> Entry:
     """Metastable: half of the subscribers break off and are back, and the hub does a quarter of its work until the load pauses."""
     title = "a hub that stays slow after a wave of disconnects"
 
-    def build(scale: float) -> Trial:
-        twin = breaking("slow-after", seconds=4.8, more=("degraded == 0", "latency_max < 2s"))
-        return _against(twin, title, f"slow=4@{VICTIMS}", ("degraded == 1", "lost == 0", "recovered_ratio == 100%"))
+    def twin() -> Scenario:
+        return breaking("slow-after", seconds=4.8, more=("degraded == 0", "latency_max < 2s"))
 
-    return Entry(id="liars.slow-after", text=title, build=build, quick_scale=None)
+    return trial("slow-after", title, twin, f"slow=4@{VICTIMS}", ("degraded == 1", "lost == 0", "recovered_ratio == 100%"), *SEED)
 
 
 def unbounded_queue() -> Entry:
     """One of five readers stops for 1.5 s while 48 MB go out to each. The bound of its queue is 1 MB; the kernel holds a little more."""
     title = "a hub that queues without bound for a reader that is stuck"
 
-    def build(scale: float) -> Trial:
+    def twin() -> Scenario:
         bounds = ("--queue-bytes", "1000000", "--write-buffer-bytes", "65536", "--socket-send-bytes", "65536")
-        twin = Scenario(
+        return Scenario(
             id="liars.unbounded-queue",
             target=Target(system="hub", args=("--no-rate-limits", *bounds, "--socket-receive-bytes", "262144")),
             population=Population(connections=5, channels=1, publishers=1),
@@ -99,9 +86,8 @@ def unbounded_queue() -> Entry:
             criteria=criteria("lost == 0", "rss_rise < 20MB"),
             warmup=False,
         )
-        return _against(twin, title, "queue=unbounded", ("rss_rise >= 30MB", "lost == 0"))
 
-    return Entry(id="liars.unbounded-queue", text=title, build=build, quick_scale=None)
+    return trial("unbounded-queue", title, twin, "queue=unbounded", ("rss_rise >= 30MB", "lost == 0"), *SEED)
 
 
 SLOW_LEAK_BYTES = 10
@@ -112,10 +98,9 @@ def slow_leak() -> Entry:
     """A leak too slow to see in a figure before and after: an object of ten bytes for each of a million deliveries."""
     title = f"a hub that keeps {SLOW_LEAK_BYTES} bytes of every delivery"
 
-    def build(scale: float) -> Trial:
-        twin = Scenario(
-            id="liars.slow-leak.honest-twin",
-            title="the honest twin",
+    def twin() -> Scenario:
+        return Scenario(
+            id="liars.slow-leak",
             # No history and small buffers: what piles up when the machine is busy must not pass for growth.
             target=Target(
                 system="hub",
@@ -129,12 +114,9 @@ def slow_leak() -> Entry:
             lag_limit_s=5.0,  # no criterion here speaks of latency
             second_load=True,
         )
-        target = msgspec.structs.replace(twin.target, args=(*twin.target.args, "--lie", f"leak={SLOW_LEAK_BYTES}", "--seed", "1"))
-        lying = msgspec.structs.replace(twin, id="liars.slow-leak", title=title, target=target)
-        caught = criteria(f"leak_bytes_per_message >= {LEAK_LIMIT}", "lost == 0")
-        return Trial(id="liars.slow-leak", title=title, honest=twin, lying=lying, caught=caught)
 
-    return Entry(id="liars.slow-leak", text=title, build=build, quick_scale=None)
+    caught = (f"leak_bytes_per_message >= {LEAK_LIMIT}", "lost == 0")
+    return trial("slow-leak", title, twin, f"leak={SLOW_LEAK_BYTES}", caught, *SEED)
 
 
 SCENARIOS: tuple[Entry, ...] = (

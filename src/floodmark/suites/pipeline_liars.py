@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from floodmark.model.arrival import Constant
 from floodmark.model.scenario import Phase, Population, Scenario, Target
-from floodmark.model.trial import Trial
-from floodmark.suites.entry import Entry, against, criteria
+from floodmark.suites.entry import Entry, criteria, trial
 
 RECORDS, CHUNK, GROUPS = 2_000, 100, 20
 HONEST = ("target.unasked == 0", "target.ahead_max == 0", "target.ahead_seen == 0", "target.groups_wrong == 0")
@@ -37,11 +36,7 @@ def honest(name: str, *, streams: int = 1, own: tuple[str, ...] = ()) -> Scenari
 
 def _trial(name: str, title: str, lie: str, caught: tuple[str, ...], *, streams: int = 1, own: tuple[str, ...] = ()) -> Entry:
     """`own`: what the honest twin has to keep in this trial beside what it has to in all of them."""
-
-    def build(scale: float) -> Trial:
-        return against(honest(name, streams=streams, own=own), title, lie, caught)
-
-    return Entry(id=f"liars.{name}", text=title, build=build, quick_scale=None)
+    return trial(name, title, lambda: honest(name, streams=streams, own=own), lie, caught)
 
 
 ENTRIES: tuple[Entry, ...] = (

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from floodmark.model.arrival import Flood
 from floodmark.model.scenario import Phase, Population, Scenario, Target
-from floodmark.model.trial import Trial
-from floodmark.suites.entry import Entry, against, criteria
+from floodmark.suites.entry import Entry, criteria, trial
 
 SURFACES, CONVERSATIONS, TOKENS = 4, 10, 100
 STREAMS = SURFACES * CONVERSATIONS  # one answer each: behind one that never ends nothing could be asked
@@ -55,11 +54,7 @@ def honest(name: str, system: str, *more: str, apart: bool = False) -> Scenario:
 def _trial(system: str, name: str, count: int, title: str, caught: tuple[str, ...], *more: str, apart: bool = False) -> Entry:
     """`more`: what the honest twin has to keep in this trial beside its account."""
     own = f"{'conductor' if system == 'conductor' else 'sse'}-{name}"
-
-    def build(scale: float) -> Trial:
-        return against(honest(own, system, *more, apart=apart), title, f"{name}={count}", caught)
-
-    return Entry(id=f"liars.{own}", text=title, build=build, quick_scale=None)
+    return trial(own, title, lambda: honest(own, system, *more, apart=apart), f"{name}={count}", caught)
 
 
 HALF = TOKENS // 2
