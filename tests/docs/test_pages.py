@@ -15,7 +15,7 @@ from floodmark.model.result import ScenarioResult
 from floodmark.model.trial import Trial
 from floodmark.model.verdict import Verdict
 from floodmark.reference import EXIT_CODES, PAGE, reference, renew
-from floodmark.runner.results import CALM
+from floodmark.runner.implied import CALM
 
 ROOT = Path(__file__).parents[2]
 GUIDES = ("README.md", "docs/index.md", "docs/design.md", "docs/verdicts.md", "docs/glossary.md", "docs/own-system.md", "docs/reference.md")

@@ -18,7 +18,8 @@ from floodmark.model.result import CriterionResult, Delivery, LatencySummary
 from floodmark.model.scenario import Fault
 from floodmark.model.verdict import Verdict
 from floodmark.runner.evidence import Blow, Evidence
-from floodmark.runner.results import result_of, spoilt_by_lag
+from floodmark.runner.lateness import spoilt_by_lag
+from floodmark.runner.results import result_of
 from floodmark.runner.wire import Outcome
 from tests.runner.lost import scenario
 

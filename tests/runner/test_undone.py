@@ -17,8 +17,9 @@ from floodmark.model.shortfall import Shortfall
 from floodmark.model.verdict import Verdict
 from floodmark.report import RunFolder
 from floodmark.report.terminal import Progress
+from floodmark.runner.caveats import caveats
 from floodmark.runner.evidence import Evidence
-from floodmark.runner.results import caveats, record_of
+from floodmark.runner.gathering import record_of
 from floodmark.runner.session import Session, Settings
 from floodmark.runner.undone import unprovoked
 from tests.runner.test_aftermath import scenario

@@ -14,7 +14,7 @@ from floodmark.model.result import CriterionResult
 from floodmark.model.verdict import Verdict
 from floodmark.runner.agent import clock
 from floodmark.runner.agent.receiving import Intake
-from floodmark.runner.results import undecided_by_clocks
+from floodmark.runner.lateness import undecided_by_clocks
 
 MS = 1_000_000
 

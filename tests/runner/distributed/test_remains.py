@@ -19,8 +19,8 @@ from floodmark.runner.distributed.line import Away
 from floodmark.runner.distributed.roll import Known
 from floodmark.runner.distributed.words import Claim, Here
 from floodmark.runner.evidence import Evidence
+from floodmark.runner.gathering import record_of
 from floodmark.runner.remains import Remains, Reported, at_least, responses
-from floodmark.runner.results import record_of
 from floodmark.runner.wire import Progress
 
 MS = 1_000_000
