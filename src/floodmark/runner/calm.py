@@ -49,10 +49,10 @@ class Calm:
         self._rest_ns = await self._look()
 
     async def wait(self) -> bool:
-        """Wait until it is at rest again, for `LIMIT_S` at most; returns whether that was seen."""
+        """Wait until it is at rest again, for `LIMIT_S` at most; returns False where it was seen not to be."""
         if self._rest_ns is None:
             await asyncio.sleep(PAUSE_S)
-            return False
+            return True
         wanted_ns = max(self._rest_ns * FACTOR, self._rest_ns + ROOM_NS)
         loop = asyncio.get_running_loop()
         until_s = loop.time() + LIMIT_S

@@ -21,7 +21,7 @@ from floodmark.core.errors import HarnessBugError, UsageError
 from floodmark.judge.mark import Search, next_value
 from floodmark.judge.mark_trial import trial_of, with_carried
 from floodmark.judge.mark_words import conclude
-from floodmark.model.mark import Mark, MarkTrial, amount
+from floodmark.model.mark import Mark, MarkTrial, Outcome, amount
 from floodmark.model.read import checked
 from floodmark.model.result import RunResult, ScenarioResult
 from floodmark.model.scenario import Scenario
@@ -133,18 +133,17 @@ class MarkRun:
         if self._calm is not None:
             await self._calm.first()
         while (value := next_value(self._order.search, self._trials)) is not None:
-            if self._calm is not None and self._trials:
-                await self._calm.wait()
+            rested = await self._calm.wait() if self._calm is not None and self._trials else True
             begun_s = time.monotonic()
             if begun_s + self._longest_s > self._started_s + self._order.limit_s:
                 self._stopped = f"another trial would have gone beyond the limit of {self._order.limit_s:g} s"
                 return
-            await self._try(value)
+            await self._try(value, rested=rested)
             self._longest_s = max(self._longest_s, time.monotonic() - begun_s)
             self._keep(GOES_ON)
 
-    async def _try(self, value: float) -> None:
-        """Play one trial; an interrupted one is kept, and counts for nothing."""
+    async def _try(self, value: float, *, rested: bool) -> None:
+        """Play one trial; an interrupted one is kept, and counts for nothing. A target that was not `rested` may have broken before it."""
         order = self._order
         self._times[value] += 1
         title = f"{order.scenario.title or order.scenario.id}, {order.vary.name} {amount(value, order.vary.unit)}"
@@ -161,7 +160,11 @@ class MarkRun:
             self._display.done(partial)
             raise
         self._results.append(result)
-        self._trials.append(trial_of(value, result))
+        trial = trial_of(value, result)
+        if trial.outcome is Outcome.BROKE and not rested:
+            why = f"the target had not come to rest after the trial before, so this says nothing of this value: {trial.by}"
+            trial = msgspec.structs.replace(trial, outcome=Outcome.UNKNOWN, by="", why=why)
+        self._trials.append(trial)
         self._display.done(result)
 
     def _session(self, scenario: Scenario, folder: RunFolder | None) -> Session:
