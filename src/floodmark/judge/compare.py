@@ -16,6 +16,7 @@ A scenario that passed and now FAILs is WORSE whatever the noise. What is not th
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -178,6 +179,7 @@ def _pairs(scenario: str, before: Subject, after: Subject, gauges: Sequence[Gaug
                 sign=1 if gauge.better is Better.LOWER else -1,
                 tolerance_ratio=wish.tolerance_of(gauge),
                 grain=gauge.grain,
+                of_machine=gauge.of_machine,
                 spreads_before=was.spreads,
                 spreads_now=is_.spreads,
             )
@@ -238,15 +240,10 @@ def _medians(test: _Test) -> Comparison:
         scenario=test.scenario,
         metric=test.gauge.name,
         verdict=Change.UNKNOWN,
-        baseline=_median(test.before.values),
-        now=_median(test.now.values),
+        baseline=statistics.median(test.before.values),
+        now=statistics.median(test.now.values),
         repetitions=(len(test.before.values), len(test.now.values)),
     )
-
-
-def _median(values: Sequence[float]) -> float:
-    ordered, half = sorted(values), len(values) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def _row(test: _Test, found: Estimate, worse: bool, better: bool, *, enough: int, at_once: int) -> Comparison:

@@ -5,6 +5,7 @@ Plain data. How it comes about stands in `judge/compare.py`, how it is written i
 
 from __future__ import annotations
 
+import difflib
 import enum
 import math
 from collections.abc import Mapping
@@ -75,7 +76,9 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in (*self.metrics, *self.tolerances):
             if name not in GAUGES:
-                raise UsageError(f"{name!r} is no figure to compare by; there are: {', '.join(GAUGES)}")
+                near = difflib.get_close_matches(name, GAUGES, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(GAUGES)}"
+                raise UsageError(f"{name!r} is no figure to compare by; {hint}")
         for value in (self.tolerance_ratio, *self.tolerances.values()):
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"a tolerance must be finite and greater than 0, got {value:g}; write for example 10%")

@@ -4,11 +4,12 @@ Input: the values of one figure before and now, and by how much they may differ 
 say nothing about their own noise. Values are compared as logarithms, so that a difference is a ratio; as they are where one is not above 0.
 Everything is turned so that more is worse.
 
-With five repetitions or more on either side: the medians, a bootstrap interval of their difference (Efron 1979) and Mann-Whitney's test of
-"beyond the limit" (1947), which asks nothing of the noise's shape and, with few values, refuses to be sure: its least p-value with n
-and m of them is 1 / C(n + m, n). With fewer on one side: the spread of the other, doubled. With fewer on both: the spread within each
-run by a block bootstrap (Künsch 1989), widened by what runs were seen to differ beyond it. Borrowed spreads may convict and never acquit:
-one run does not tell how the next one starts, and a spread borrowed too small would call a regression the same without anybody noticing.
+With five repetitions or more on either side: the medians, a bootstrap interval of their difference (Efron 1979), and two tests of "beyond
+the limit": Mann-Whitney's (1947), which asks nothing of the noise's shape but cannot be surer than 1 / C(n + m, n), and Welch's t (1947),
+which heavy tails make too careful rather than too bold; the smaller p counts twice, since there were two of them. With fewer on one side:
+the spread of the other, doubled, and the mildest of the few. With fewer on both: the spread within each run by a block bootstrap (Künsch
+1989), widened by what runs were seen to differ beyond it. Borrowed spreads may convict and never acquit: one run does not tell how the
+next one starts, and a spread borrowed too small would call a regression the same without anybody noticing.
 
 Pure and deterministic. Not here: what the limit is, and many comparisons at once (`judge/compare.py`).
 """
@@ -35,6 +36,7 @@ BETWEEN_FACTOR = 8.0
 SPREAD_LEAST = 0.005  # a run without any spread of its own still is one draw
 BORROWED_FACTOR = 2.0  # an outlier among few runs is likelier than their spread says
 _FREEDOM = 4.0  # of Student's t beside a spread that was extrapolated: its tails stand for the runs nobody has seen
+LONE_RUN_RATIO = 2.0  # a lone run that takes twice as long may have met a bad moment of the machine
 _POWER = 0.8  # the chance that a repetition of the size told settles it
 _SEED = 1
 
@@ -43,7 +45,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """A difference, turned so that more is worse, as logarithms where `is_relative`. `error` is its standard error.
 
     `p_worse`, `p_better`: how likely such values are if the truth is not beyond the limit in that direction. `p_not_worse`,
-    `p_not_better`: how likely they are if it is; 1 where that cannot be told.
+    `p_not_better`: how likely they are if it is. 1 where the interval rules it out, or it cannot be told.
     """
 
     is_relative: bool
@@ -66,6 +68,7 @@ def estimate(
     sign: int,
     tolerance_ratio: float,
     grain: float,
+    of_machine: bool = False,
     spreads_before: Sequence[float | None] = (),
     spreads_now: Sequence[float | None] = (),
 ) -> Estimate | None:
@@ -76,6 +79,7 @@ def estimate(
         sign: 1 where more is worse, -1 where less is.
         tolerance_ratio: above 0; how much of the middle of `before` is no change yet.
         grain: an absolute change, in the figure's unit, that is none either; the larger holds.
+        of_machine: the machine has its part in the figure, so that a lone run may be a bad one through no fault of the target.
         spreads_before, spreads_now: relative standard errors of the values within their runs, or None for those that have none.
     Returns: None where there are too few values to tell, and no spread within them.
     """
@@ -93,14 +97,16 @@ def estimate(
         return _by_ranks(base, fresh, limit, is_relative=is_relative)
     least = SPREAD_LEAST if is_relative else limit / 4
     if max(len(base), len(fresh)) >= REPETITIONS_LEAST:
-        return _by_other_side(base, fresh, limit, least, is_relative=is_relative)
+        lone = math.log(LONE_RUN_RATIO) if of_machine and is_relative and min(len(base), len(fresh)) == 1 else 0.0
+        return _by_other_side(base, fresh, limit, least, lone, is_relative=is_relative)
     if not is_relative:
         return None
     errors = _extrapolated(base, spreads_before), _extrapolated(fresh, spreads_now)
     if errors[0] is None or errors[1] is None:
         return None
     error = math.hypot(errors[0], errors[1])
-    return _by_spread(base, fresh, limit, error, freedom=_FREEDOM, method="spread within runs", is_relative=True)
+    difference = float(np.median(fresh) - np.median(base))
+    return _by_spread(difference, limit, error, freedom=_FREEDOM, method="spread within runs", is_relative=True)
 
 
 def _by_ranks(base: Floats, fresh: Floats, limit: float, *, is_relative: bool) -> Estimate:
@@ -115,10 +121,11 @@ def _by_ranks(base: Floats, fresh: Floats, limit: float, *, is_relative: bool) -
         upper=upper,
         limit=limit,
         error=float(drawn.std()),
-        p_worse=_p_above(fresh, base + limit),
-        p_better=_p_above(base - limit, fresh),
-        p_not_worse=_p_above(base + limit, fresh),
-        p_not_better=_p_above(fresh, base - limit),
+        # Tested only where the interval leaves room for it: all else is settled, and a test costs as much as the bootstrap.
+        p_worse=_p_either(fresh, base + limit) if lower > limit else 1.0,
+        p_better=_p_either(base - limit, fresh) if upper < -limit else 1.0,
+        p_not_worse=_p_above(base + limit, fresh) if upper < limit else 1.0,
+        p_not_better=_p_above(fresh, base - limit) if lower > -limit else 1.0,
     )
 
 
@@ -129,13 +136,26 @@ def _medians(values: Floats, rng: np.random.Generator) -> Floats:
 
 
 def _p_above(high: Floats, low: Floats) -> float:
-    """How likely `high` would lie above `low` like this if it did not; never less than so few values can say."""
+    """How likely `high` would lie above `low` like this if it did not; never less than so few values can say, 1 where it is not above."""
     from scipy import stats  # here: half a second that only a comparison should pay
 
-    if np.ptp(np.concatenate([high, low])) == 0:
+    if np.median(high) <= np.median(low):
         return 1.0
-    p = float(stats.mannwhitneyu(high, low, alternative="greater").pvalue)
-    return max(p, least_p(len(high), len(low)))
+    least = least_p(len(high), len(low))
+    if high.min() > low.max():
+        return least
+    return max(least, float(stats.mannwhitneyu(high, low, alternative="greater").pvalue))
+
+
+def _p_either(high: Floats, low: Floats) -> float:
+    """The same by the better of two tests, for which it counts twice."""
+    from scipy import stats
+
+    by_ranks = _p_above(high, low)
+    if by_ranks == 1.0 or (np.ptp(high) == 0 and np.ptp(low) == 0):  # without any spread a t is infinite, and ranks are all there is
+        return by_ranks
+    by_t = float(stats.ttest_ind(high, low, equal_var=False, alternative="greater").pvalue)
+    return min(1.0, 2 * min(by_t, by_ranks))
 
 
 def least_p(before_count: int, now_count: int) -> float:
@@ -158,19 +178,31 @@ def _extrapolated(values: Floats, spreads: Sequence[float | None]) -> float | No
     return each / math.sqrt(len(values))
 
 
-def _by_other_side(base: Floats, fresh: Floats, limit: float, least: float, *, is_relative: bool) -> Estimate:
-    """Take the side with few values to vary as the other does, and then some."""
+def _by_other_side(base: Floats, fresh: Floats, limit: float, least: float, lone: float, *, is_relative: bool) -> Estimate:
+    """Take the side with few values to vary as the other does, and then some; where they disagree, the mildest of them speaks."""
     many = base if len(base) >= len(fresh) else fresh
     each = BORROWED_FACTOR * max(least, float(np.std(many, ddof=1)))
     error = each * math.sqrt(1 / len(base) + 1 / len(fresh))
-    return _by_spread(base, fresh, limit, error, freedom=len(many) - 1.0, method="spread of the other side", is_relative=is_relative)
+    differences = fresh - np.median(base) if many is base else np.median(fresh) - base
+    difference = float(np.median(differences))
+    mildest = float(differences[np.argmin(np.abs(differences))]) if np.ptp(np.sign(differences)) == 0 else 0.0
+    return _by_spread(
+        difference,
+        limit,
+        error + abs(difference - mildest),
+        freedom=len(many) - 1.0,
+        lone=lone,
+        method="spread of the other side",
+        is_relative=is_relative,
+    )
 
 
-def _by_spread(base: Floats, fresh: Floats, limit: float, error: float, *, freedom: float, method: str, is_relative: bool) -> Estimate:
+def _by_spread(
+    difference: float, limit: float, error: float, *, freedom: float, lone: float = 0.0, method: str, is_relative: bool
+) -> Estimate:
     from scipy import stats  # here, as above
 
-    difference = float(np.median(fresh) - np.median(base))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error + lone
     return Estimate(
         is_relative=is_relative,
         method=method,
@@ -179,8 +211,8 @@ def _by_spread(base: Floats, fresh: Floats, limit: float, error: float, *, freed
         upper=difference + half,
         limit=limit,
         error=error,
-        p_worse=float(stats.t.sf((difference - limit) / error, freedom)),
-        p_better=float(stats.t.cdf((difference + limit) / error, freedom)),
+        p_worse=float(stats.t.sf((difference - lone - limit) / error, freedom)),
+        p_better=float(stats.t.cdf((difference + lone + limit) / error, freedom)),
     )
 
 

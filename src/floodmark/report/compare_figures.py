@@ -6,18 +6,19 @@ which way is better; what became of it stands beside it.
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from typing import NamedTuple
 
-from floodmark.judge.comparison import Change, Compared, Comparison
-from floodmark.model.baseline import Baseline
+from floodmark.judge.comparison import VERDICT, Change, Compared, Comparison
+from floodmark.model.baseline import Subject
 from floodmark.model.gauges import GAUGES
 from floodmark.model.verdict import Verdict
 from floodmark.report import figures
 
 HEADS = ("scenario", "figure", "baseline", "now", "now / baseline", "lets pass", "runs", "verdict", "why")
 MARKS: dict[Change, str] = {Change.BETTER: "▲", Change.SAME: "=", Change.WORSE: "✗", Change.UNKNOWN: "?"}
-SHOWN = ("scenario", "figure", "middle", "least", "most", "runs", "scale", "seeds")
+SHOWN = ("figure", "median", "least", "most", "runs")
 
 
 class Cells(NamedTuple):
@@ -39,14 +40,22 @@ def cells(row: Comparison) -> Cells:
     return Cells(
         scenario=row.scenario,
         figure=row.metric,
-        baseline=quantity(row.metric, row.baseline),
-        now=quantity(row.metric, row.now),
+        baseline=_passed(row.repetitions[0]) if row.metric == VERDICT else quantity(row.metric, row.baseline),
+        now=_PASSES[row.verdict] if row.metric == VERDICT else quantity(row.metric, row.now),
         change=_change(row),
         tolerance="" if row.tolerance_ratio is None else f"{row.tolerance_ratio * 100:.3g} %",
         runs=f"{row.repetitions[0]} : {row.repetitions[1]}" if any(row.repetitions) else "",
         verdict=f"{MARKS[row.verdict]} {row.verdict.value}",
         why=row.reason,
     )
+
+
+_PASSES = {Change.SAME: Verdict.PASS.value, Change.WORSE: Verdict.FAIL.value, Change.BETTER: figures.NONE, Change.UNKNOWN: figures.NONE}
+
+
+def _passed(count: int) -> str:
+    """What a baseline says of a scenario: only what passed is in it."""
+    return Verdict.PASS.value if count else figures.NONE
 
 
 def quantity(metric: str, value: float | None) -> str:
@@ -93,17 +102,11 @@ def by_weight(compared: Compared) -> list[Comparison]:
     return sorted(compared.comparisons, key=lambda row: weight[row.verdict])
 
 
-def contents(baseline: Baseline) -> list[tuple[str, ...]]:
-    """A baseline as rows in the order of SHOWN."""
-    seeds = {played.run: str(played.seed) for played in baseline.runs}
+def contents(subject: Subject) -> list[tuple[str, ...]]:
+    """What a baseline holds of a scenario, as rows in the order of SHOWN."""
     place = {name: number for number, name in enumerate(GAUGES)}
     rows: list[tuple[str, ...]] = []
-    for scenario, subject in sorted(baseline.scenarios.items()):
-        for name, figure in sorted(subject.figures.items(), key=lambda item: place.get(item[0], len(place))):
-            ordered = sorted(figure.values)
-            half = len(ordered) // 2
-            middle = ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
-            ends = (quantity(name, ordered[0]), quantity(name, ordered[-1]))
-            told = ", ".join(seeds.get(run, figures.NONE) for run in subject.runs)
-            rows.append((scenario, name, quantity(name, middle), *ends, str(len(ordered)), f"{subject.scale:g}", told))
+    for name, figure in sorted(subject.figures.items(), key=lambda item: place.get(item[0], len(place))):
+        told = (quantity(name, value) for value in (statistics.median(figure.values), min(figure.values), max(figure.values)))
+        rows.append((name, *told, str(len(figure.values))))
     return rows

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from rich import box
 from rich.console import Group
-from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
@@ -24,63 +23,66 @@ _STYLES: dict[Change, str] = {
     Change.UNKNOWN: "bold yellow",
 }
 _OVERALL: dict[Verdict, str] = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.UNKNOWN: "bold yellow"}
-_LEFT_OF_SHOWN = 2
+_WIDE_COLUMNS = 100
 
 
-def comparison(compared: Compared) -> Group:
-    """What `floodmark compare` prints: the verdict, one table for each scenario, and what is good to know beside."""
-    parts: list[Rule | Table | Text] = [
+def comparison(compared: Compared, *, columns: int = _WIDE_COLUMNS) -> Group:
+    """What `floodmark compare` prints on a terminal that is `columns` wide: the verdict, a table for each scenario, remarks."""
+    parts: list[Table | Text] = [
         Text.assemble(
             (f"{figures.MARKS[compared.verdict]} {compared.verdict.value}", _OVERALL[compared.verdict]), f"  {headline(compared)}"
         ),
         Text(figures.clean(f"baseline {compared.baseline} · now {', '.join(compared.runs)}"), style="dim"),
     ]
-    scenarios = dict.fromkeys(row.scenario for row in compared.comparisons)
-    for scenario in scenarios:
-        parts += [Text(""), Text(figures.clean(scenario), style="bold")]
-        parts.append(_table([row for row in compared.comparisons if row.scenario == scenario]))
+    for scenario in dict.fromkeys(row.scenario for row in compared.comparisons):
+        rows = [row for row in compared.comparisons if row.scenario == scenario]
+        parts += [Text(""), Text(figures.clean(scenario), style="bold"), _table(rows, wide=columns >= _WIDE_COLUMNS)]
+        parts += [Text(figures.clean(f"{', '.join(names)}: {why}"), style="dim") for why, names in _reasons(rows).items()]
     if compared.remarks:
         parts.append(Text(""))
     parts += [Text(figures.clean(remark), style="dim") for remark in compared.remarks]
     return Group(*parts)
 
 
-def _table(rows: list[Comparison]) -> Table:
+def _table(rows: list[Comparison], *, wide: bool) -> Table:
     table = _plain()
     table.add_column("verdict", no_wrap=True)
-    table.add_column("figure", overflow="fold", ratio=1)
-    for name in ("baseline", "now", "now / baseline, 95 %", "lets pass", "runs"):
+    table.add_column("figure", no_wrap=True)
+    for name in ("baseline", "now", "now / baseline, 95 %", *(("lets pass", "runs") if wide else ())):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         shown = cells(row)
-        what = Text(figures.clean(shown.figure))
-        if shown.why and row.verdict is not Change.SAME:
-            what.append(f"\n{figures.clean(shown.why)}", style="dim")
-        table.add_row(
-            Text(shown.verdict, style=_STYLES[row.verdict]),
-            what,
-            *(Text(figures.clean(cell)) for cell in (shown.baseline, shown.now, shown.change, shown.tolerance, shown.runs)),
-        )
+        told = (shown.figure, shown.baseline, shown.now, shown.change, *((shown.tolerance, shown.runs) if wide else ()))
+        table.add_row(Text(shown.verdict, style=_STYLES[row.verdict]), *(Text(figures.clean(cell)) for cell in told))
     return table
+
+
+def _reasons(rows: list[Comparison]) -> dict[str, list[str]]:
+    """Why a figure is what it is, those with one reason together."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row.reason and row.verdict is not Change.SAME:
+            found.setdefault(row.reason, []).append(row.metric)
+    return found
 
 
 def baseline(shown: Baseline) -> Group:
     """What `floodmark baseline show` prints."""
-    versions = ", ".join(sorted({played.version for played in shown.runs}))
-    table = _plain()
-    for place, name in enumerate(SHOWN):
-        if place < _LEFT_OF_SHOWN:
-            table.add_column(name, overflow="fold")
-        else:
-            table.add_column(name, justify="right", overflow="fold")
-    for row in contents(shown):
-        table.add_row(*(Text(figures.clean(cell)) for cell in row))
-    return Group(
+    parts: list[Table | Text] = [
         Text(figures.clean(f"{shown.name}: {len(shown.runs)} runs, {len(shown.scenarios)} scenarios"), style="bold"),
-        Text(figures.clean(f"{shown.machine.text} · {shown.machine.kernel} · {shown.machine.python} · floodmark {versions}"), style="dim"),
-        Text(""),
-        table,
-    )
+        Text(figures.clean(f"{shown.machine.text} · {shown.machine.kernel} · {shown.machine.python}"), style="dim"),
+    ]
+    for scenario, subject in sorted(shown.scenarios.items()):
+        beside = f"  {subject.target} · scale {subject.scale:g} · load {subject.configuration}"
+        parts += [Text(""), Text.assemble((figures.clean(scenario), "bold"), (figures.clean(beside), "dim"))]
+        table = _plain()
+        for place, name in enumerate(SHOWN):
+            table.add_column(name, no_wrap=True, justify="right" if place else "left")
+        for row in contents(subject):
+            table.add_row(*(Text(figures.clean(cell)) for cell in row))
+        parts.append(table)
+    runs = (f"{one.run} · {figures.started(one.started)} · seed {one.seed} · floodmark {one.version}" for one in shown.runs)
+    return Group(*parts, Text(""), *(Text(figures.clean(run), style="dim") for run in runs))
 
 
 def _plain() -> Table:
