@@ -6,11 +6,9 @@ That real runs end without a trace is in test_pytest_plugin.py.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +30,13 @@ signal.signal(signal.SIGTERM, end)
 {READY}
 signal.pause()
 """
-STUBBORN = f"import signal, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{READY}\ntime.sleep({LIMIT_S})"
+STUBBORN = f"""
+import signal, sys
+signal.signal(signal.SIGTERM, lambda number, frame: print("asked", file=sys.stderr, flush=True))
+{READY}
+while True:
+    signal.pause()
+"""
 
 
 class Heard:
@@ -95,22 +99,16 @@ def test_process_that_will_not_end_is_killed_at_the_limit(plays: Callable[[str],
 
 
 def test_process_that_will_not_end_is_killed_at_the_second_interrupt(plays: Callable[[str], None]) -> None:
-    plays(STUBBORN)
+    plays(STUBBORN.replace('print("asked"', 'os.kill(os.getppid(), signal.SIGINT) or print("asked"').replace("import", "import os,", 1))
+    heard = Heard(at_ready=lambda: signal.raise_signal(signal.SIGINT))
     started_s = time.monotonic()
-    again = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))  # by then it has been asked
 
-    def interrupt() -> None:
-        again.start()
-        signal.raise_signal(signal.SIGINT)
-
-    heard = Heard(at_ready=interrupt)
     own = OwnProcess([], heard)
     with pytest.raises(KeyboardInterrupt), own:
         own.wait()
-    again.join(LIMIT_S)
 
     assert not psutil.pid_exists(pid_of(own))
-    assert time.monotonic() - started_s < LIMIT_S / 2
+    assert time.monotonic() - started_s < own_process.END_LIMIT_S / 2
 
 
 def test_process_whose_caller_is_killed_is_asked_to_end(tmp_path: Path) -> None:
@@ -155,31 +153,36 @@ def test_process_waited_for_on_a_loop_lets_the_loop_go_on(plays: Callable[[str],
     assert turns > 10
 
 
-@pytest.mark.parametrize(("code", "said"), [(ORDERLY, "ready\nended in order\n"), (STUBBORN, "ready\n")])
+@pytest.mark.parametrize(("code", "said"), [(ORDERLY, {"ready\nended in order\n"}), (STUBBORN, {"ready\nasked\n", "ready\n"})])
 def test_process_whose_task_is_cancelled_has_ended_when_the_task_has(
-    plays: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, code: str, said: str
+    plays: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, code: str, said: set[str]
 ) -> None:
-    monkeypatch.setattr(own_process, "END_LIMIT_S", 0.3)
+    monkeypatch.setattr(own_process, "END_LIMIT_S", 0.5 if code is STUBBORN else LIMIT_S)
     plays(code)
 
-    async def main() -> str:
+    async def main() -> tuple[OwnProcess, str, str]:
         ready = asyncio.Event()
         heard = Heard(at_ready=ready.set)
+        own = OwnProcess([], heard)
+        waited = ""
 
         async def play() -> None:
-            with OwnProcess([], heard) as own:
+            nonlocal waited
+            with own:
                 try:
                     await own.wait_beside()
                 finally:
-                    pids.append(pid_of(own))
+                    waited = heard.text  # with the loop going on: outside of the block it would stand still
 
         task = asyncio.create_task(play())
         await asyncio.wait_for(ready.wait(), LIMIT_S)
         task.cancel()
         await asyncio.wait([task], timeout=LIMIT_S)
         assert task.cancelled()
-        return heard.text
+        return own, waited, heard.text
 
-    pids: list[int] = []
-    assert asyncio.run(main()) == said
-    assert not psutil.pid_exists(pids[0])
+    own, waited, whole = asyncio.run(main())
+
+    assert waited == whole
+    assert whole in said  # on a busy machine the stubborn one has no time to say that it was asked; twice it never is
+    assert not psutil.pid_exists(pid_of(own))

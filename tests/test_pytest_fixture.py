@@ -113,17 +113,20 @@ def test_check_lets_nothing_through_but_the_expected_verdict(tmp_path: Path, cam
 def test_check_of_an_interrupted_run_fails_whatever_was_expected(tmp_path: Path, came: Verdict) -> None:
     judge = stress(tmp_path, skips_unknown=True)
 
-    with pytest.raises(Failed, match="and interrupted, not"):
+    with pytest.raises((Failed, Skipped), match="and interrupted, not") as caught:
         judge.check(made(came, interrupted=True), expect=came)
+
+    assert caught.type is Failed
 
 
 @pytest.mark.parametrize(("came", "outcome"), [(Verdict.UNKNOWN, Skipped), (Verdict.FAIL, Failed)])
 def test_check_when_unknown_is_to_be_skipped_skips_that_alone(tmp_path: Path, came: Verdict, outcome: type[BaseException]) -> None:
     judge = stress(tmp_path, skips_unknown=True)
 
-    with pytest.raises(outcome) as caught:
+    with pytest.raises((Failed, Skipped)) as caught:
         judge.check(made(came))
 
+    assert caught.type is outcome
     if came is Verdict.UNKNOWN:
         assert str(caught.value) == "floodmark: UNKNOWN: nobody was there; run folder runs/made"
 
@@ -145,6 +148,27 @@ def test_check_that_fails_says_what_broke_where_it_lies_and_how_to_see_it_again(
         "    and 2 more in findings.jsonl",
         "  run folder     runs/made",
         "  run it again   pytest 'tests/test_it.py::test_it' --floodmark-seed 7 --floodmark-scale 0.5",
+    ]
+
+
+def test_check_of_several_scenarios_tells_of_each_that_did_not_pass(tmp_path: Path) -> None:
+    several = tuple(
+        msgspec.structs.replace(made(verdict).scenarios[0], id=f"it.{verdict.value}", findings=(), log_tail=tuple("abcdefg"))
+        for verdict in Verdict
+    )
+
+    with pytest.raises(Failed) as caught:
+        stress(tmp_path).check(made(Verdict.FAIL, scenarios=several))
+
+    assert str(caught.value).splitlines()[:-2] == [
+        "floodmark: FAIL, not PASS: Of 3 scenarios, 1 failed and 1 could not be judged.",
+        "  FAIL it.FAIL",
+        "    FAIL lost == 0: lost was 2, wanted == 0",
+        *(f"    | {letter}" for letter in "cdefg"),
+        "  UNKNOWN it.UNKNOWN",
+        "    nobody was there",
+        "    so there is no evidence for: lost == 0",
+        *(f"    | {letter}" for letter in "cdefg"),
     ]
 
 
