@@ -55,7 +55,7 @@ def compare(baseline: Baseline, now: Gathered, wish: Wish = Wish()) -> Compared:
     same_machine = baseline.machine.text == fresh.machine.text
     rows: list[Comparison] = []
     tests: list[_Test] = []
-    trials = {one.scenario for one in now.kept_out if one.is_trial}
+    trials = {one.scenario for one in now.kept_out if one.is_trial and one.verdict is Verdict.PASS}
     for scenario in sorted({*baseline.scenarios, *fresh.scenarios, *(one.scenario for one in now.kept_out)} - trials):
         before, after = baseline.scenarios.get(scenario), fresh.scenarios.get(scenario)
         rows.append(_verdict_row(scenario, before, after, [one for one in now.kept_out if one.scenario == scenario]))
@@ -69,6 +69,8 @@ def compare(baseline: Baseline, now: Gathered, wish: Wish = Wish()) -> Compared:
             continue
         gauges = [gauge for gauge in _gauges(wish) if same_machine or not gauge.of_machine]
         missing, known = _pairs(scenario, before, after, gauges, wish)
+        if not missing and not known:
+            missing = [_unknown(scenario, "all figures", "neither side has one of the figures that are compared")]
         rows += missing
         tests += known
     rows += _decided(tests)

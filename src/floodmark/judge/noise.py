@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 REPETITIONS_LEAST = 5
 REPETITIONS_MOST = 200  # a difference that takes more to settle lies at the limit itself
 CONFIDENCE = 0.95
-RESAMPLES_COUNT = 2000
+RESAMPLES_COUNT = 1000
 BINS_LEAST = 8
 BETWEEN_FACTOR = 8.0
 """Runs differ by so many times what one of them shows: 2.7 to 4.8 over 31 repetitions on a busy machine, up to 6.2 among eleven."""
@@ -227,7 +227,7 @@ def within_run(values: Sequence[float]) -> float | None:
     logs = np.log(above)
     count = len(logs)
     block = math.ceil(count ** (1 / 3))
-    starts = np.random.default_rng(_SEED).integers(0, count - block + 1, size=(RESAMPLES_COUNT // 4, math.ceil(count / block)))
+    starts = np.random.default_rng(_SEED).integers(0, count - block + 1, size=(RESAMPLES_COUNT // 2, math.ceil(count / block)))
     picks = (starts[:, :, None] + np.arange(block)).reshape(len(starts), -1)[:, :count]
     return float(np.median(logs[picks], axis=1).std())
 

@@ -55,7 +55,13 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     better: Better
     dimension: Dimension
     values: tuple[float, ...]
-    spreads: tuple[float | None, ...] = ()
+    spreads: tuple[float | None, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values or len(self.values) != len(self.spreads):
+            raise ValueError(
+                f"a figure needs at least one value, and a spread or null for each; got {len(self.values)}, {len(self.spreads)}"
+            )
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
