@@ -20,7 +20,7 @@ from floodmark import own_process
 from floodmark.own_process import OwnProcess
 
 LIMIT_S = 20.0
-READY = "print('ready', file=sys.stderr, flush=True)"
+READY = "signal.alarm(60); print('ready', file=sys.stderr, flush=True)"  # whatever becomes of a test, it ends
 ORDERLY = f"""
 import signal, sys
 def end(number, frame):
