@@ -15,6 +15,7 @@ from websockets.asyncio.server import ServerConnection
 from tests.drivers.harness import GraphQLServer, on_loop, tcp_server, ws_server
 from tests.drivers.test_hostile import echo, plain_page
 
+TRIES_COUNT = 5
 SCENARIO = """
 id = "hostile"
 driver = "{driver}"
@@ -90,13 +91,16 @@ async def test_run_what_the_driver_cannot_tell_apart_gets_no_verdict(tmp_path: P
 
 @on_loop
 async def test_run_example_with_a_driver_of_its_own_passes(tmp_path: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "floodmark", "run", "examples/own.toml", "--json", "--out", str(tmp_path)),
-        cwd=Path(__file__).parents[2],
-        stdout=asyncio.subprocess.PIPE,
-    )
-    out, _ = await process.communicate()
+    for _ in range(TRIES_COUNT):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "floodmark", "run", "examples/own.toml", "--json", "--out", str(tmp_path)),
+            cwd=Path(__file__).parents[2],
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await process.communicate()
+        result = json.loads(out)["scenarios"][0]
+        if result["generator"]["lag_ns_p99"] < 250_000_000:  # else the machine was held up, which is UNKNOWN as it should be
+            break
 
-    result = json.loads(out)["scenarios"][0]
     assert (process.returncode, result["verdict"]) == (0, "PASS"), result
     assert result["delivery"]["delivered"] == result["delivery"]["attempted"] == (2 * 200 + 2 * 200) * 10
