@@ -204,7 +204,7 @@ UNREAD: dict[str, Any] = {"faults": (Fault(kind="reader", at_s=0.1, for_s=0.6, r
 
 def test_asking_gaps_in_which_we_did_not_read_are_no_stalls(tmp_path: Path) -> None:
     long = Fault(kind="reader", at_s=0.1, for_s=2.0, ratio=1.0)  # the machine itself may stand still for a second
-    options = {"rate_hz": 50.0, "stall_s": 1.2}
+    options: dict[str, Any] = {"rate_hz": 50.0, "stall_s": 1.2}
 
     result = play(tmp_path, scenario("", "stalls == 0", "token_gap_max < 1.2s", faults=(long,), options=options))
 
