@@ -85,7 +85,9 @@ def test_mark_of_an_honest_service_without_a_limit_is_at_least_hi_and_accuses_no
 
 
 def test_mark_where_the_generator_is_the_limit_says_so_and_accuses_nobody(tmp_path: Path) -> None:
-    file = write_scenario(tmp_path, command=limited("--messages", "1"), phase=LOAD, criteria=["lost == 0"], lag_limit_s=1e-9)
+    file = write_scenario(
+        tmp_path, command=limited("--messages", "1"), phase=LOAD, criteria=["lost == 0"], lag_limit_s=1e-9, drain_limit_s=1.5
+    )
 
     played = play(tmp_path, "mark", str(file), "--vary", "rate_hz=50..100", "--duration", "300ms", limit_s=110)
 
