@@ -1,4 +1,4 @@
-"""Play one scenario from start to verdict: target, agents, connect, warm up, load, faults, drain, account, judge, clean up.
+"""Play one scenario from start to verdict: target, agents, the course of the run (`course.py`), account, judge, clean up.
 
 Whatever happens, what was measured is kept and nothing is left running. A target that cannot be measured makes the result UNKNOWN with
 the reason; a broken promise is FAIL; a harness that was too late, or a fault that touched nothing, is UNKNOWN.
@@ -20,7 +20,6 @@ from floodmark import drivers
 from floodmark.core import tasks
 from floodmark.core.errors import FloodmarkError, HarnessBugError, SystemUnderTestError, UsageError
 from floodmark.drivers.asking import asks_of
-from floodmark.drivers.base import Doing
 from floodmark.faults import plan as plan_fault
 from floodmark.judge.verdict import Observations
 from floodmark.ledger.inbox import NEVER_NS
@@ -29,29 +28,26 @@ from floodmark.ledger.reconcile import reconcile
 from floodmark.ledger.wire import accounts_from_wire, merge_accounts, merge_publications, publications_from_wire
 from floodmark.model.finding import Anomaly, Finding
 from floodmark.model.result import ScenarioResult
-from floodmark.model.scenario import AgentLoss, Phase, Scenario
+from floodmark.model.scenario import AgentLoss, Scenario
 from floodmark.monitor.watch import Watch
 from floodmark.report.display import Display
 from floodmark.report.folder import RunFolder
 from floodmark.runner import aftermath, journal, leaks, losses, plan, profile, second, usage
 from floodmark.runner.again import LaterStart
 from floodmark.runner.agents import Agents, Lines
-from floodmark.runner.blows import Blows, before, phase_limit_s, windows
+from floodmark.runner.blows import Blows, before, windows
+from floodmark.runner.course import STEP_LIMIT_S, Course
 from floodmark.runner.doctor import require_descriptors
 from floodmark.runner.evidence import Evidence
 from floodmark.runner.interrupted import in_flight
-from floodmark.runner.pace import Pace, rate_at
 from floodmark.runner.possible import require_possible
 from floodmark.runner.results import result_of
+from floodmark.runner.showing import Showing
 from floodmark.runner.target import RunningTarget, require_startable, running
 from floodmark.runner.tidy import tidy
-from floodmark.runner.wire import PROGRESS_S, Progress, Setup
+from floodmark.runner.wire import Setup
 
 WATCH_S = 0.1
-POLL_S = 0.02
-QUIET_NS = 250_000_000
-PROBE_AGAIN_S = 1.0
-STEP_LIMIT_S = 60.0
 COLLECT_LIMIT_S = 120.0
 LOOKED_AT = 1000  # findings, for those to be told at once
 SALVAGE_LIMIT_S = 5.0
@@ -83,26 +79,23 @@ class Session:
         self._run = secrets.randbits(31) | 1
         self._warmup_run = self._run ^ 1
         self._evidence = Evidence()
-        self._blows: Blows | None = None
+        self._shown = Showing(display, self._evidence)
         self.observed = Observations()
         """The figures behind the newest result."""
         self._agents = self._lines()
         self._profiler = profile.profiler(settings.profile, scenario, folder)
-        self._pace = Pace()
-        self._phase_now: tuple[Phase, int] | None = None  # the phase being played, and when it began
-        self._told_marks = 0
         self._asks = False
         """Whether streams are answers to requests."""
         self._agent_count = settings.agents or plan.agents_for(scenario.population, os.cpu_count() or 1)
 
     def _lines(self) -> Lines[Any]:
         if self._settings.nats is None:
-            return Agents(self._on_progress)
+            return Agents(self._shown.heard)
         from floodmark.runner.distributed.agents import RemoteAgents  # here: only a run over several machines speaks to NATS
 
         return RemoteAgents(
             self._settings.nats,
-            self._on_progress,
+            self._shown.heard,
             take_over=self._scenario.agent_loss is AgentLoss.TAKE_OVER,
             wait_limit_s=self._settings.agents_limit_s,
         )
@@ -132,11 +125,11 @@ class Session:
                 self._evidence.target = target
                 plans = [plan_fault(fault) for fault in scenario.faults]
                 async with before(target.url, plans, seed=self._settings.seed) as (url, proxy):
-                    self._blows = Blows(scenario, plans, self._agents, self._evidence, proxy, seed=self._settings.seed)
+                    blows = Blows(scenario, plans, self._agents, self._evidence, proxy, seed=self._settings.seed)
                     try:
-                        await self._play_on(target, url)
+                        await self._play_on(target, url, blows)
                     finally:
-                        self._blows.keep_journals()
+                        blows.keep_journals()
         except SystemUnderTestError as exc:
             self._evidence.notes.insert(0, str(exc))
         finally:
@@ -181,7 +174,7 @@ class Session:
 
     # -- the course of a run ---------------------------------------------------------------------------------------------------
 
-    async def _play_on(self, target: RunningTarget, url: str) -> None:
+    async def _play_on(self, target: RunningTarget, url: str, blows: Blows) -> None:
         scenario = self._scenario
         trees: dict[str, int] = {"harness": os.getpid()}
         if target.pid is not None:
@@ -194,7 +187,7 @@ class Session:
             watching = group.create_task(watch.run())
             try:
                 await self._agents.start(self._setups(url), group)
-                await self._unless_it_dies(self._course(target), target)
+                await self._unless_it_dies(self._course(blows).follow(target), target)
                 await self._account(final=True)
                 await self._come_to_rest(watch)
             except asyncio.CancelledError:
@@ -246,6 +239,19 @@ class Session:
             for agent in range(self._agent_count)
         ]
 
+    def _course(self, blows: Blows) -> Course:
+        return Course(
+            self._scenario,
+            self._evidence,
+            agents=self._agents,
+            blows=blows,
+            profiler=self._profiler,
+            shown=self._shown,
+            account=lambda: self._account(final=False),
+            first_load=self._first_load,
+            asks=self._asks,
+        )
+
     async def _unless_it_dies(self, course: Coroutine[None, None, None], target: RunningTarget) -> None:
         """Follow the course; a target that ends by itself breaks it off. Before the load that is UNKNOWN, during it a FAIL."""
         async with tasks.group() as group:
@@ -263,142 +269,6 @@ class Session:
             raise death
         self._evidence.target_exits = 1
         self._evidence.notes.append(str(death))
-
-    async def _course(self, target: RunningTarget) -> None:
-        scenario = self._scenario
-        watch = self._evidence.watch
-        assert watch is not None
-        self._evidence.where = "while connecting"
-        watch.mark(usage.BEFORE_CONNECT, time.monotonic_ns())
-        blows = self._blows
-        assert blows is not None
-        blows.raise_standing()
-        await self._connect()
-        if scenario.warmup:
-            self._evidence.where = "in the warm-up"
-            await self._warm_up()
-        self._evidence.connect_s = (time.monotonic_ns() - self._evidence.first_connect_ns) / 1e9
-        watch.mark(usage.CONNECTED, time.monotonic_ns())
-        await blows.begin()
-        await self._profiler.begin(target.pid)
-        await self._agents.compare_clocks()
-        async with tasks.group() as group:
-            first_start_ns = time.monotonic_ns() + self._agents.start_ahead_ns
-            for index, fault, plan in blows.timed():
-                group.create_task(blows.strike(index, fault, plan, first_start_ns))
-            await self._load(range(self._first_load), first_start_ns)
-            self._evidence.load_end_ns = time.monotonic_ns()
-        await self._drain()
-        if self._first_load < len(scenario.phases):
-            self._evidence.first_drained_ns = time.monotonic_ns()
-            await second.rest(watch)
-            await self._agents.compare_clocks()
-            self._evidence.second_start_ns = time.monotonic_ns() + self._agents.start_ahead_ns
-            await self._load(range(self._first_load, len(scenario.phases)), self._evidence.second_start_ns)
-            self._evidence.second_end_ns = time.monotonic_ns()
-            await self._drain()
-        self._profiler.end()
-        blows.lift_standing()
-        await blows.note_absence()
-        if target.starts_count <= 1 and not target.gone:  # one that was started again has counted anew
-            driver = drivers.build(scenario.driver, scenario.driver_options)
-            self._evidence.statistics = await driver.statistics(target.url)
-            self._evidence.shortfall = driver.shortfall if isinstance(driver, Doing) else None
-
-    async def _load(self, indices: range, first_start_ns: int) -> None:
-        """Play the phases of one load, one after the other."""
-        for index in indices:
-            phase = self._scenario.phases[index]
-            self._evidence.where = f"in the phase {phase.name!r}"
-            start_ns = first_start_ns
-            if index != indices[0]:
-                await self._agents.compare_clocks()
-                start_ns = time.monotonic_ns() + self._agents.start_ahead_ns
-            self._evidence.first_intended_ns = self._evidence.first_intended_ns or start_ns
-            self._evidence.timeline.mark(phase.name, start_ns)
-            self._display.update(phase=phase.name)
-            self._phase_now = phase, start_ns
-            await self._phase(index, start_ns)
-        self._phase_now = None
-
-    async def _phase(self, index: int, start_ns: int) -> None:
-        """Play one phase. The last one ends also when stuck consumers hold the target up: nobody else would ever let them read again."""
-        phases = self._scenario.phases
-        async with tasks.group() as group:
-            ask = self._agents.ask("phase", index=index, at_ns=start_ns, limit_s=phase_limit_s(phases[index]))
-            playing = group.create_task(ask)
-            calming = group.create_task(self._calm_when_held_up()) if index == len(phases) - 1 else None
-            await asyncio.wait([playing])
-            if calming is not None:
-                calming.cancel()
-
-    async def _calm_when_held_up(self) -> None:
-        while not self._agents.held_up:  # noqa: ASYNC110  # it comes with the agents' reports, which have a beat of their own
-            await asyncio.sleep(PROGRESS_S)
-        await self._agents.ask("settle", limit_s=STEP_LIMIT_S)
-
-    async def _connect(self) -> None:
-        scenario = self._scenario
-        population = scenario.population
-        self._display.update(phase="connecting")
-        self._evidence.first_connect_ns = time.monotonic_ns()
-        for wave in range(population.waves):
-            step = await self._agents.ask("connect", index=wave, limit_s=scenario.connect_limit_s * 2 + population.connections / 200)
-            self._evidence.connected += int(step.figures.get("connected", 0))
-            self._evidence.reasons.update(step.reasons)
-        if not self._evidence.connected:
-            why = self._evidence.reasons.most_common(1)
-            raise SystemUnderTestError(f"not one connection could be opened: {why[0][0] if why else 'no reason was given'}")
-
-    async def _warm_up(self) -> None:
-        """Send probes until every subscription has seen one: the evidence that it is active. Who asks sees that by subscribing."""
-        self._display.update(phase="warming up")
-        wanted = self._evidence.connected * self._scenario.population.subscriptions_per_connection
-        if self._asks:
-            self._evidence.seen = wanted
-            return
-        deadline_ns = time.monotonic_ns() + int(self._scenario.connect_limit_s * 1e9)
-        again_ns = 0
-        while time.monotonic_ns() < deadline_ns:
-            if time.monotonic_ns() >= again_ns:
-                step = await self._agents.ask("probe", limit_s=self._scenario.connect_limit_s)
-                self._evidence.probes += int(step.figures["probes"])
-                again_ns = time.monotonic_ns() + int(PROBE_AGAIN_S * 1e9)
-            step = await self._agents.ask("seen", limit_s=self._scenario.connect_limit_s)
-            self._evidence.seen = int(step.figures["seen"])
-            if self._evidence.seen >= wanted:
-                return
-            await asyncio.sleep(POLL_S)
-        self._evidence.notes.append(f"only {self._evidence.seen:,} of {wanted:,} subscriptions saw a warm-up message")
-
-    async def _drain(self) -> None:
-        """Wait until nothing and nobody is missing, or until the drain limit: what is missing then is lost. Duplicates get a moment.
-
-        Clients on their way back are waited for though nothing be required of the target meanwhile: on a busy machine they take longer.
-
-        Where streams are answers, nothing more can come once all of them have ended.
-        """
-        self._evidence.where = "in the drain"
-        self._evidence.timeline.mark("drain", time.monotonic_ns())
-        self._display.update(phase="drain")
-        limit_ns = time.monotonic_ns() + int(self._scenario.drain_limit_s * 1e9)
-        await self._agents.ask("settle", limit_s=STEP_LIMIT_S)
-        last: tuple[float, ...] = ()
-        changed_ns = time.monotonic_ns()
-        checked: tuple[float, ...] = ()
-        while time.monotonic_ns() < limit_ns:
-            step = await self._agents.ask("seen", limit_s=STEP_LIMIT_S)
-            state = tuple(step.figures[name] for name in ("received", "pending", "returning"))
-            now_ns = time.monotonic_ns()
-            if state != last:
-                last, changed_ns = state, now_ns
-            elif now_ns - changed_ns > QUIET_NS and state != checked:
-                checked = state
-                await self._account(final=False)
-                reckoning = self._evidence.reckoning
-                if reckoning is not None and not any(state[1:]) and (self._asks or not reckoning.delivery.lost):
-                    return
-            await asyncio.sleep(POLL_S)
 
     async def _salvage(self) -> None:
         """After an interrupt: stop publishing and fetch what the agents know, unless they take too long over it.
@@ -441,35 +311,6 @@ class Session:
             windows=[*windows(self._evidence, NEVER_NS), *aftermath.windows(self._evidence, NEVER_NS)],
         )
         self._display.found([one for one in self._evidence.reckoning.findings[:LOOKED_AT] if one.violation and _certain(one, final=final)])
-
-    def _on_progress(self, agent: int, progress: Progress) -> None:
-        timeline, watch = self._evidence.timeline, self._evidence.watch
-        totals = timeline.add(agent, progress)
-        rates = self._pace.add(agent, progress)
-        target = watch.latest("target") if watch is not None else None
-        harness = watch.latest("harness") if watch is not None else None
-        for text in timeline.marks_since(self._told_marks):
-            self._told_marks += 1
-            self._display.mark(text)
-        self._display.update(
-            connections=totals.connections,
-            published=totals.published,
-            delivered=totals.received,
-            offered_hz=self._offered_hz(),
-            published_hz=rates.published_hz,
-            rate_hz=rates.delivered_hz,
-            p50_ns=totals.response_p50_ns or None,
-            p99_ns=totals.response_p99_ns or None,
-            rss_bytes=target.resident_bytes if target is not None else None,
-            harness_rss_bytes=harness.resident_bytes if harness is not None else None,
-        )
-
-    def _offered_hz(self) -> float | None:
-        """What the load asks for at this moment; None for a flood."""
-        if self._phase_now is None:
-            return 0.0
-        phase, start_ns = self._phase_now
-        return rate_at(phase, (time.monotonic_ns() - start_ns) / 1e9)
 
     def result(self) -> ScenarioResult:
         """Judge what there is, and write samples and findings to the run folder."""
