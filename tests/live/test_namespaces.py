@@ -130,8 +130,8 @@ def test_agents_in_two_namespaces_reach_the_target_by_the_network_and_count_ever
             target=f'url = "ws://{ADDRESS}:{hub_port}/graphql"',
             population="connections = 40\nchannels = 8\npublishers = 8",
             phase=phase,
-            drain_limit_s=5.0,
-            criteria=("success_ratio == 100%", "latency_p99 < 2s"),
+            drain_limit_s=15.0,
+            criteria=("success_ratio == 100%", "latency_p99 < 20s"),
         )
         text = scenario.read_text()
         scenario.write_text(re.sub(r'driver = "websocket"\n\[driver_options\]\n.*?(?=\[target\])', "", text, flags=re.DOTALL))

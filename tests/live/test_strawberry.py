@@ -15,7 +15,8 @@ criteria = ["success_ratio == 100%", "lost == 0", "disconnects == 0"]
 phases = [{{ messages = {messages}, duration_s = 5, arrival = {{ kind = "constant", rate_hz = "200/s" }} }}]
 population = {{ connections = {connections}, channels = {channels}, publishers = 2 }}
 target = {{ command = {command}, ready_pattern = '(ws://\\S+)' }}
-drain_limit_s = 2
+drain_limit_s = {drain_s}
+lag_limit_s = 10
 
 [driver_options]
 subscribe = "subscription S($channel: String!) {{ said(room: $channel) {{ text offset }} }}"
@@ -32,7 +33,7 @@ def test_strawberry_honest_passes_with_everything_accounted_for(tmp_path: Path) 
     needs()
     command = server("strawberry_broadcast.py")
 
-    code, result = run(tmp_path, SCENARIO.format(command=command, messages=400, connections=20, channels=4))
+    code, result = run(tmp_path, SCENARIO.format(command=command, messages=400, connections=20, channels=4, drain_s=15))
 
     assert (code, result["verdict"]) == (0, "PASS"), result
     delivery = result["delivery"]
@@ -44,7 +45,7 @@ def test_strawberry_lossy_fails_with_the_exact_count(tmp_path: Path) -> None:
     needs()
     command = server("strawberry_broadcast.py", *map(str, range(30, 180, 10)))  # past what the warm-up may take
 
-    code, result = run(tmp_path, SCENARIO.format(command=command, messages=200, connections=6, channels=1))
+    code, result = run(tmp_path, SCENARIO.format(command=command, messages=200, connections=6, channels=1, drain_s=2))
 
     assert (code, result["verdict"]) == (10, "FAIL"), result
     assert result["delivery"]["lost"] == 15 * 6
