@@ -16,6 +16,7 @@ import uvloop
 from floodmark.core.errors import FloodmarkError, UsageError
 from floodmark.runner import wire
 from floodmark.runner.agent.agent import Agent
+from floodmark.runner.agent.unheard import Unheard
 
 
 async def main(output_fd: int) -> None:
@@ -45,6 +46,7 @@ async def main(output_fd: int) -> None:
         send(wire.Trouble(kind="usage" if isinstance(exc, UsageError) else "bug", text=str(exc)))
         await receive()
         return
+    loop.set_exception_handler(Unheard(send))
     send(wire.Did(number=0))
     gc.freeze()  # what set-up built lives as long as the process; the collector need not look at it again
     await agent.run(receive)
