@@ -13,14 +13,20 @@ import pytest
 
 from floodmark import suites
 from floodmark.drivers.fleet_script import parse_script
+from floodmark.judge.observe import Answers, Record, observe
+from floodmark.judge.verdict import judge
 from floodmark.model.arrival import Constant
 from floodmark.model.result import ScenarioResult
 from floodmark.model.scenario import Scenario
+from floodmark.model.trial import Trial
 from floodmark.model.verdict import Verdict
 from floodmark.report.folder import RunFolder
 from floodmark.report.terminal import Progress
 from floodmark.runner.session import Session, Settings
+from floodmark.runner.trial import verdict_on_trial
 from floodmark.suites.fleet_common import script
+from floodmark.suites.fleet_costs import CHURNING
+from floodmark.suites.fleet_costs import churn as coming_and_going
 from floodmark.suites.fleet_profiles import PROFILES, mishaps
 from floodmark.suites.fleet_sharing import churn, replaced
 
@@ -100,9 +106,12 @@ def built(name: str, *more: str, scale: float = 0.2, connect_limit_s: float = 15
     return msgspec.structs.replace(scenario, target=target, drain_limit_s=drain_limit_s, connect_limit_s=connect_limit_s, lag_limit_s=10.0)
 
 
+def session(folder: Path, scenario: Scenario) -> Session:
+    return Session(scenario, Settings(agents=1, seed=7), RunFolder(folder), Progress(quiet=True))
+
+
 def play(folder: Path, scenario: Scenario) -> ScenarioResult:
-    session = Session(scenario, Settings(agents=1, seed=7), RunFolder(folder), Progress(quiet=True))
-    return asyncio.run(session.play())
+    return asyncio.run(session(folder, scenario).play())
 
 
 def broken(result: ScenarioResult) -> dict[str, str]:
@@ -166,6 +175,66 @@ def test_churn_stays_between_three_and_seven_workers_and_comes_again() -> None:
     assert min(seen) >= 3
     assert max(seen) <= 7
     assert churn(300.0) == churn(300.0)
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.2, 1.0])
+def test_churn_of_memory_has_as_many_come_as_go_and_looks_at_equal_numbers_of_workers(scale: float) -> None:
+    course = coming_and_going(scale)
+    workers, came, seen = 0, 0, []
+    for line in parse_script(course.words):
+        count = int(line.arguments.get("count", 1))
+        if line.word == "measure":
+            seen.append(workers)
+        else:
+            workers += count if line.word == "start" else -count
+            came += count if line.word == "start" and line.at_s else 0
+
+    assert came == course.comings
+    assert seen == [CHURNING] * course.rounds
+    assert course.rounds >= 8  # a rise is told of eight looks
+
+
+@pytest.mark.parametrize(("scale", "found_bytes"), [(1.0, 10_000), (0.5, 20_000), (0.01, 37_500)])
+def test_churn_of_memory_allows_half_of_what_it_is_to_find_of_each_worker(scale: float, found_bytes: int) -> None:
+    scenario, course = built("churn-memory", scale=scale), coming_and_going(scale)
+
+    [limit] = [one.limit for one in scenario.criteria if one.metric == "leak_bytes_per_message"]
+    [phase] = scenario.phases
+    assert isinstance(phase.arrival, Constant)
+    messages = phase.arrival.rate_hz * (phase.duration_s or 0.0)
+
+    assert limit * messages == pytest.approx(found_bytes / 2 * course.comings, rel=0.01)
+
+
+def test_process_that_keeps_memory_of_workers_that_have_gone_is_found_out_and_its_twin_cleared(tmp_path: Path) -> None:
+    trial = suites.entries()["liars.fleet-keep"].build(1.0)
+    assert isinstance(trial, Trial)
+    folders = [tmp_path / "honest", tmp_path / "lying"]
+    for folder in folders:
+        folder.mkdir()
+    twins = [session(folder, scenario) for folder, scenario in zip(folders, (trial.honest, trial.lying), strict=True)]
+
+    async def both() -> list[ScenarioResult]:  # beside each other: each takes the seconds that its samples need
+        async with asyncio.TaskGroup() as tasks:
+            playing = [tasks.create_task(twin.play()) for twin in twins]
+        return [task.result() for task in playing]
+
+    honest, lying = asyncio.run(both())
+    observed = twins[1].observed
+    result = verdict_on_trial(trial.id, trial.title, honest=honest, lying=lying, observed=observed, caught=trial.caught)
+
+    assert broken(result) == {}
+    assert result.verdict is Verdict.PASS
+    assert set(broken(lying)) == {one.text for one in trial.lying.criteria if one.metric == "leak_bytes_per_message"}
+
+
+def test_churn_of_memory_of_which_nothing_is_seen_keeps_no_promise() -> None:
+    nothing = judge(built("churn-memory").criteria, observe(Record(answers=Answers())))
+
+    kept = {criterion.text.split()[0] for criterion in nothing if criterion.verdict is Verdict.PASS}
+    told = {criterion.text.split()[0]: criterion.verdict for criterion in nothing}
+    assert told["leak_bytes_per_message"] is told["target.memory_rise_bytes"] is told["target.looks"] is Verdict.UNKNOWN
+    assert kept <= {"disconnects", "ended", "refused", "unanswered"}  # of what was done to us, and that alone makes no run pass
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)

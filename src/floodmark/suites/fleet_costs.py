@@ -7,16 +7,20 @@ those of another language and are not what is asked here: a Python process begin
 
 from __future__ import annotations
 
-import random
+from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
-from floodmark.suites.fleet_common import Case, chosen, script
+from floodmark.suites.fleet_common import RATE_HZ, RATE_HZ_LEAST, Case, chosen, script
 
 APART = ("--server", "apart")
 LEVEL_S = 6.0
 WORKER_LEVELS = (1, 5, 10, 20, 30)
 PARTITION_LEVELS = (50, 100, 200, 500, 1000)
 CONFIGURATIONS = ((1, 100), (5, 100), (10, 100), (10, 500), (25, 500), (50, 500))
+CHURNING, AWAY, LEAVING, TURNS = 16, 8, 4, 16  # workers, how many stay away for a while, how many leave at once, and how often in a round
+ROUNDS, ROUNDS_LEAST, ROUND_S, TURN_S = 30, 8, 12.0, 0.33
+FOUND_BYTES = 10_000  # of each worker that has gone, at scale 1
 IDS_TTL = chosen(heartbeat_s=0.1, heartbeat_ttl_s=0.25, emergency_grace_s=0.15)
 
 
@@ -70,14 +74,63 @@ def minutes(full_s: float) -> Callable[[float], float]:
     return lambda scale: max(10.0, full_s * scale)
 
 
-def churn_looks(scale: float) -> str:
-    """Two workers come and go again and again, by the seed in good order or by force; a look whenever there are five and all is quiet."""
-    chance, lines = random.Random(11), ["0 start 5"]
-    for number in range(max(4, round(40 * scale))):
-        at_s = number * 9.0 + 1.0
-        leaving = "stop count=2" if chance.random() < 0.5 else "stop count=1"
-        lines += [f"{at_s:g} {leaving}", f"{at_s + 3:g} start {leaving[-1]}", f"{at_s + 8:g} measure"]
-    return script(lines)
+class Churn(NamedTuple):
+    """Workers that come and go in one process, in rounds, and a look at the end of each, when all is quiet.
+
+    At first the youngest stay away until the others have their partitions. Then the oldest leave, some at a time, with them whoever leads,
+    and others are there at once: each works for as long as it takes to replace all. What is asked of the leak verdict is to find
+    `FOUND_BYTES` kept of each worker that has gone, by a load that goes on all the while; a run that is shorter, by the scale, has fewer of
+    them and finds as much more of each.
+    """
+
+    rounds: int
+
+    @property
+    def comings(self) -> int:
+        """How many workers come under load; as many go."""
+        return self.rounds * (AWAY + TURNS * LEAVING)
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes."""
+        return self.rounds * ROUND_S + 1.0
+
+    @property
+    def words(self) -> str:
+        """Its script. Workers are numbered in the order of their start."""
+        here, lines = deque(range(1, CHURNING + 1)), [f"0 start {CHURNING}"]
+        for number in range(self.rounds):
+            at_s = number * ROUND_S + 0.1
+            lines.append(f"{at_s:g} stop count={AWAY}; {at_s + 1.4:g} start {AWAY}")
+            here = deque([*list(here)[:-AWAY], *range(here[-1] + 1, here[-1] + 1 + AWAY)])
+            for turn in range(TURNS):
+                turn_s = at_s + 2.0 + TURN_S * turn
+                lines += [f"{turn_s + 0.04 * place:g} stop {here.popleft()}" for place in range(LEAVING)]
+                lines.append(f"{turn_s + 0.04 * LEAVING:g} start {LEAVING}")
+                here.extend(range(here[-1] + 1, here[-1] + 1 + LEAVING))
+            lines.append(f"{at_s + ROUND_S - 0.3:g} measure")
+        return script(lines)
+
+    def limit_bytes_per_message(self, rate_hz: float) -> float:
+        """The slope that is half of what is to be found, so that it and none are both out of doubt."""
+        found_bytes = FOUND_BYTES * ROUNDS / self.rounds
+        return found_bytes / 2 * self.comings / (rate_hz * self.seconds)
+
+
+def churn(scale: float) -> Churn:
+    """So many rounds as the scale has, and never less than the looks need."""
+    return Churn(max(ROUNDS_LEAST, round(ROUNDS * scale)))
+
+
+def churn_must(scale: float) -> tuple[str, ...]:
+    """What comes of it: nothing is kept, by the leak verdict and by the looks at the same number of workers."""
+    course = churn(scale)
+    return (
+        f"leak_bytes_per_message < {course.limit_bytes_per_message(max(RATE_HZ_LEAST, RATE_HZ * scale)):.0f}B",
+        *("target.memory_rise_bytes < 5MB", "target.tasks_rise < 10", f"target.looks == {course.rounds}"),
+        *(f"target.claims >= {course.comings + CHURNING}", f"target.workers == {CHURNING}", "target.assigned == 50"),
+        f"target.settled_points >= {course.rounds // 2}",
+    )
 
 
 COSTS = (
@@ -196,12 +249,15 @@ COSTS = (
     Case(
         name="churn-memory",
         plan="",
-        text="workers come and go for six minutes: those who stay do not grow, by looks at the same number of them",
-        words=churn_looks,
+        text=f"an hour's comings and goings in six minutes, {Churn(ROUNDS).comings:,} workers in one process, the server apart: nothing is "
+        f"kept of those who have gone ({FOUND_BYTES // 1_000} KB of each would be found; of fewer, at a smaller scale, as much more), and "
+        "those who stay do not grow",
+        words=lambda scale: churn(scale).words,
         partitions=50,
-        seconds=lambda scale: max(4, round(40 * scale)) * 9.0 + 1.0,
+        seconds=lambda scale: churn(scale).seconds,
         profile="test",
-        per_process=3,
-        must=("target.looks >= 4", "target.memory_rise_bytes < 5MB", "target.tasks_rise < 10"),
+        args=APART,
+        per_process=CHURNING,
+        must=churn_must,
     ),
 )

@@ -1,9 +1,12 @@
-"""The harness on trial against the fleet: workers that lose or double messages, leaders that lie about who holds what, and twins.
+"""The harness on trial against the fleet: workers that lose or double messages or leave memory behind, leaders that lie about who holds
+what, and twins.
 
 One worker alone leads and works where messages are counted, so that every N-th of a thousand is exact; two share where owners are.
 """
 
 from __future__ import annotations
+
+import msgspec
 
 from floodmark.model.arrival import Constant
 from floodmark.model.finding import Guarantee
@@ -13,6 +16,10 @@ from floodmark.suites.fleet_common import SOUND
 
 MESSAGES, PARTITIONS = 1_000, 10
 EVERY = 100
+KEPT_BYTES, GONE, CHURN_MESSAGES = 1_000_000, 40, 500  # of each of so many workers that go, while so many messages pass
+CHURNING = 6
+PLANTED = KEPT_BYTES * GONE / CHURN_MESSAGES
+TURN_S = 0.17  # in which one of them goes, and another one comes
 LINGERED, MOVED = 2, 5  # that many of the ten partitions go to a second worker
 
 
@@ -32,6 +39,27 @@ def honest(name: str, workers: int, messages: int, *, joins: bool = False) -> Sc
         warmup=False,
         drain_limit_s=3.0,
     )
+
+
+def churning() -> Scenario:
+    """Workers that come and go in one process, the server apart, and a load that goes on meanwhile."""
+    twin = honest("fleet-keep", CHURNING, CHURN_MESSAGES)
+    words = (f"{TURN_S * turn:g} stop {turn}; {TURN_S * turn + 0.05:g} start 1" for turn in range(1, GONE + 1))  # the oldest leaves
+    seconds = TURN_S * (GONE + 2)
+    return msgspec.structs.replace(
+        twin,
+        target=msgspec.structs.replace(twin.target, args=(*twin.target.args, "--per-process", str(CHURNING), "--server", "apart")),
+        driver_options={**twin.driver_options, "script": "; ".join([f"0 start {CHURNING}", *words])},
+        phases=(Phase(arrival=Constant(rate_hz=CHURN_MESSAGES / seconds), messages=CHURN_MESSAGES, payload_bytes=200),),
+        criteria=criteria(f"leak_bytes_per_message < {PLANTED / 3:.0f}B", "lost == 0", *SOUND),
+    )
+
+
+def keeping() -> Entry:
+    """The leak verdict on trial: a megabyte of each worker that has gone, in the process where it was."""
+    title = f"a process that keeps {KEPT_BYTES:,} bytes of every worker that has gone"
+    caught = (f"leak_bytes_per_message >= {PLANTED / 3:.0f}B", f"leak_slope >= {PLANTED * 0.8:.0f}B", f"leak_slope <= {PLANTED * 1.2:.0f}B")
+    return trial("fleet-keep", title, churning, f"keep={KEPT_BYTES}", (*caught, "lost == 0"))
 
 
 def _trial(
@@ -71,6 +99,7 @@ ENTRIES: tuple[Entry, ...] = (
         joins=True,
         messages=MESSAGES,
     ),
+    keeping(),
     _trial(
         "fleet-lose",
         "a leader that leaves 3 partitions out of every assignment",
