@@ -1,7 +1,7 @@
 """How a comparison is written, whichever the format: each cell as text, and the sentence that opens it.
 
-Input: values in base units. Output: text without markup. A change is told as now / baseline with its interval, so that nobody has to know
-which way is better; what became of it stands beside it.
+Input: values in base units. Output: text without markup. A change is told as now / baseline with its interval (as a signed difference
+where there is no ratio), so that nobody has to know which way is better; what became of it stands beside it.
 """
 
 from __future__ import annotations
@@ -72,8 +72,12 @@ def _change(row: Comparison) -> str:
         return f"{_factor(row.ratio)} [{_factor(low)} … {_factor(high)}]"
     if row.difference is not None and row.difference_interval is not None:
         low, high = row.difference_interval
-        return f"{quantity(row.metric, row.difference)} [{quantity(row.metric, low)} … {quantity(row.metric, high)}] more"
+        return f"{_signed(row, row.difference)} [{_signed(row, low)} … {_signed(row, high)}]"
     return figures.NONE
+
+
+def _signed(row: Comparison, difference: float) -> str:
+    return f"{'+' if difference >= 0 else ''}{quantity(row.metric, difference)}"
 
 
 def _factor(ratio: float) -> str:

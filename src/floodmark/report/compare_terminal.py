@@ -24,6 +24,7 @@ _STYLES: dict[Change, str] = {
 }
 _OVERALL: dict[Verdict, str] = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.UNKNOWN: "bold yellow"}
 _WIDE_COLUMNS = 100
+_CHANGE = "now / baseline, 95 %"
 
 
 def comparison(compared: Compared, *, columns: int = _WIDE_COLUMNS) -> Group:
@@ -47,9 +48,9 @@ def comparison(compared: Compared, *, columns: int = _WIDE_COLUMNS) -> Group:
 def _table(rows: list[Comparison], *, wide: bool) -> Table:
     table = _plain()
     table.add_column("verdict", no_wrap=True)
-    table.add_column("figure", no_wrap=True)
-    for name in ("baseline", "now", "now / baseline, 95 %", *(("lets pass", "runs") if wide else ())):
-        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("figure", no_wrap=True, min_width=max(len(row.metric) for row in rows))
+    for name in ("baseline", "now", _CHANGE, *(("lets pass", "runs") if wide else ())):
+        table.add_column(name, justify="right", no_wrap=name != _CHANGE)
     for row in rows:
         shown = cells(row)
         told = (shown.figure, shown.baseline, shown.now, shown.change, *((shown.tolerance, shown.runs) if wide else ()))
