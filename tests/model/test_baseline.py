@@ -34,15 +34,18 @@ def test_encode_gives_the_same_bytes_in_whatever_order_it_was_gathered() -> None
     assert list(json.loads(encode(baseline("s")))["scenarios"]["s"]["figures"]) == ["a", "b"]
 
 
-def test_encode_writes_six_digits_on_a_line_each_and_ends_the_last() -> None:
-    one = Figure(better=Better.HIGHER, dimension=Dimension.RATE, values=(1234.56789,), spreads=(0.0123456,))
-    subject = Subject(scale=1.0, configuration="c", target="hub", runs=("one",), figures={"throughput": one})
+def test_encode_writes_six_digits_and_a_line_for_each_figure_whatever_a_text_holds() -> None:
+    one = Figure(better=Better.HIGHER, dimension=Dimension.RATE, values=(1234.56789, 2.0), spreads=(0.0123456, None))
+    subject = Subject(scale=1.0, configuration="c", target="a [\n1,   2\n] b", runs=("one",), figures={"throughput": one})
 
-    text = encode(Baseline(name="n", machine=Host(), runs=(), scenarios={"s": subject})).decode()
+    held = Baseline(name="n", machine=Host(), runs=(), scenarios={"s": subject})
 
-    assert "            1234.57\n" in text
-    assert "0.0123\n" in text
+    text = encode(held).decode()
+
+    assert '"values": [1234.57, 2.0],\n' in text
+    assert '"spreads": [0.0123, null]\n' in text
     assert text.endswith("}\n")
+    assert decode(text.encode(), "f.json").scenarios["s"].target == subject.target
 
 
 @pytest.mark.parametrize(

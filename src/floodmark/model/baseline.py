@@ -1,7 +1,8 @@
 """A baseline: what the repetitions of some scenarios measured, kept to hold later runs against.
 
 One JSON file each, in an order that does not change from one save to the next, so that a diff shows what moved. Small: a number per
-repetition and figure, no samples. The figures stand beside their direction and dimension, so that the file explains itself.
+repetition and figure, a line per figure, no samples. The figures stand beside their direction and dimension, so that the file explains
+itself.
 The measurements of runs that are compared with a baseline have the same shape: both are made by `judge/repetitions.py`.
 Limits: `SCHEMA` is written into each file, and another one is not read; fields may be added, never renamed.
 """
@@ -19,6 +20,7 @@ from floodmark.model import checks
 from floodmark.model.gauges import Better
 
 SCHEMA = 1
+_NUMBERS = re.compile(rb"\[\n((?:[-+.,\deE\s]|null)*)\n\s*\]")  # no text has a line end that is not escaped, so no text is hit
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -106,7 +108,8 @@ def encode(baseline: Baseline) -> bytes:
         name: msgspec.structs.replace(subject, figures={one: _short(subject.figures[one]) for one in sorted(subject.figures)})
         for name, subject in sorted(baseline.scenarios.items())
     }
-    return msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(baseline, scenarios=ordered)), indent=2) + b"\n"
+    text = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(baseline, scenarios=ordered)), indent=2)
+    return _NUMBERS.sub(lambda found: b"[" + b" ".join(found[1].split()) + b"]", text) + b"\n"
 
 
 def decode(content: bytes, where: str) -> Baseline:
