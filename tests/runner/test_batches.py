@@ -180,7 +180,7 @@ def test_batches_wait_while_the_connection_takes_no_more() -> None:
             line.writable = True
             await task
 
-    asyncio.run(asyncio.wait_for(play(), 10.0))
+    asyncio.run(asyncio.wait_for(play(), 30.0))
 
     assert len(line.stamps()) == 300
     assert publisher.lag.count == 0  # held up by the target, not late by our doing

@@ -61,7 +61,7 @@ def test_consumer_that_stopped_reading_reads_again_however_it_ends(how: str) -> 
     async def job() -> bool:
         member, line, stop = Member(0, [0]), Line(), asyncio.Event()
         member.connection = cast("Connection", line)
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             reading = group.create_task(consume(Stuck(), [member], start_ns=0, received_bytes=lambda number: 0, stop=stop))
             await line.paused.wait()
             stop.set() if how == "stopped" else reading.cancel()

@@ -100,7 +100,7 @@ def test_end_marked_ends_those_that_carry_the_mark_and_nobody_else() -> None:
 
         leftovers.end_marked(mark)
 
-        assert [process.wait(5) for process in started[:2]] == [-9, -9]
+        assert [process.wait(20) for process in started[:2]] == [-9, -9]
         assert leftovers.marked(other) == [started[2].pid]
     finally:
         for process in started:

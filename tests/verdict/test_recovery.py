@@ -68,10 +68,10 @@ def test_recovery_of_an_honest_system_is_pass_and_told_in_full(driver: str, tmp_
     assert counts(result) == flawless(1.5)
     assert (told.kind, told.index, told.occasion, told.hits, told.back) == ("disconnect", 0, 0, 2, 2)
     assert (told.lost, told.duplicated, told.reordered, told.unplaced) == (0, 0, 0, 0)
-    assert told.struck_s >= 0.5
+    assert told.struck_s > 0.499
     assert told.struck_s + 0.399 <= told.lifted_s
     assert told.recovery_s is not None
-    assert told.recovery_s >= 0.4
+    assert told.recovery_s > 0.399
 
 
 def test_recovery_with_messages_skipped_on_resume_is_fail_by_the_exact_count(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_latency_range_delays_within_it_and_keeps_the_order() -> None:
 
     delays, received = play(job())
 
-    assert min(delays) >= 0.01
+    assert min(delays) > 0.0099
     assert max(delays) - min(delays) > 0.01
     assert received == stream(300_000)
 

@@ -28,7 +28,7 @@ def test_loop_asked_to_sleep_an_hour_takes_no_time() -> None:
     slept_s = run_virtual(sleeper())
 
     assert slept_s == pytest.approx(HOUR_S)
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 20
 
 
 @virtual
