@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,9 @@ def teardown_module():
 def planted(pytester: pytest.Pytester) -> pytest.Pytester:
     """A folder that holds our conftest, with a grace short enough to wait for."""
     text = (Path(__file__).parent / "conftest.py").read_text()
-    pytester.makeconftest(text.replace("GRACE_S = 2.0", "GRACE_S = 0.1"))
+    short = re.sub(r"^GRACE_S = .*$", "GRACE_S = 0.1", text, flags=re.MULTILINE)
+    assert short != text
+    pytester.makeconftest(short)
     return pytester
 
 
