@@ -20,7 +20,7 @@ import pikepdf
 import psutil
 import pytest
 
-from floodmark import cli
+from floodmark import cli, run_command
 from floodmark.core.errors import UsageError
 from floodmark.model.result import AgentResult
 from floodmark.model.verdict import Verdict
@@ -314,7 +314,7 @@ def test_run_command_result_stands_when_the_pdf_cannot_be_made(
     folder = written(made.passed())
     monkeypatch.setattr(pdf, "add_pdf", lambda _: pdf.NoPdf("no report.pdf: the reason", interrupted))
     result = made.run_of(made.failed(), run=str(folder.path))
-    monkeypatch.setattr(cli, "_play", lambda *_, **__: result)
+    monkeypatch.setattr(run_command, "_play", lambda *_, **__: result)
     monkeypatch.setattr(sys, "argv", ["floodmark", "run", "subscriptions.latency-1000ms", "--json"])
 
     with pytest.raises(SystemExit) as ended:
