@@ -1,13 +1,17 @@
-"""The task group whose first real error comes out as itself."""
+"""The task group whose first real error comes out as itself, and the job that signals end in order."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 
 import pytest
 
 from floodmark.core import tasks
 from floodmark.core.errors import SystemUnderTestError, UsageError
+
+LIMIT_S = 10.0
 
 
 async def fails(error: BaseException, *after: asyncio.Event) -> None:
@@ -118,3 +122,34 @@ def test_most_telling_without_an_error_of_ours_is_the_first() -> None:
     first = ValueError("first")
 
     assert tasks.most_telling(ExceptionGroup("all", [first, OSError("second")])) is first
+
+
+def test_job_asked_to_end_twice_is_cancelled_once_and_puts_away_what_it_has() -> None:
+    put_away: list[str] = []
+
+    async def job() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(LIMIT_S)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            async with asyncio.timeout(LIMIT_S):
+                for _ in range(10):
+                    await asyncio.sleep(0)  # the second signal has come by then
+            put_away.append("all")
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(tasks.until_asked_to_end(job()))
+
+    assert put_away == ["all"]
+
+
+def test_job_that_nobody_asks_to_end_gives_what_it_made_and_leaves_signals_as_they_were() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    async def job() -> int:
+        await asyncio.sleep(0)
+        return 7
+
+    assert asyncio.run(tasks.until_asked_to_end(job())) == 7
+    assert signal.getsignal(signal.SIGTERM) == before

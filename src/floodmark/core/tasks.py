@@ -1,12 +1,16 @@
-"""Structured concurrency without wrapped errors: a TaskGroup whose first real error comes out as itself."""
+"""Structured concurrency: a TaskGroup whose first real error comes out as itself, and a job that signals end in order."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import signal
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 from floodmark.core.errors import FloodmarkError
+
+Outcome = TypeVar("Outcome")
 
 
 @asynccontextmanager
@@ -35,3 +39,25 @@ def _leaves(raised: BaseException) -> Iterator[BaseException]:
             yield from _leaves(inner)
     else:
         yield raised
+
+
+async def until_asked_to_end(job: Coroutine[Any, Any, Outcome]) -> Outcome:
+    """Do a job as a task that SIGINT and SIGTERM cancel, once: what is being put away is not disturbed by a second one."""
+    task = asyncio.ensure_future(job)
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def end() -> None:
+        nonlocal asked
+        if not asked:
+            asked = True
+            task.cancel()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, end)
+    try:
+        return await task
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, cast
 from floodmark.drivers.asking import ASKING_DEFAULTS, ASKING_MEANINGS, ERROR_EVENT, REFUSED, Ask, AskingDriver, AskingSink, reason_of
 from floodmark.drivers.base import Connection, Options, RefusedError, Sink, Wanted, take_options
 from floodmark.drivers.conductor_wire import BadFrameError, Event, Frames, frame
-from floodmark.drivers.streams import TcpConnection, open_tcp
+from floodmark.drivers.streams import TcpConnection, open_tcp, statistics_of
 
 ENDED_COUNT = 256
 CLOSE_LIMIT_S = 5.0
@@ -322,11 +322,7 @@ class ConductorConnection(TcpConnection):
             self._leave()
             self._transport.resume_reading()  # a slow reader must hear the answer, too
             self._say("quit_requested", event_id=self._event_id())
-            try:
-                async with asyncio.timeout(CLOSE_LIMIT_S):
-                    await self._lost.wait()
-            except TimeoutError:
-                self.abort()
+            await self._until_lost(CLOSE_LIMIT_S)
 
     def abort(self) -> None:
         """Drop the connection at once."""
@@ -363,15 +359,8 @@ class ConductorDriver(AskingDriver):
 
     async def statistics(self, url: str) -> dict[str, float] | None:
         """The host's figures, over all surfaces."""
-        try:
-            async with asyncio.timeout(STATISTICS_LIMIT_S):
-                connection = await self._connect(url, None, limit_s=STATISTICS_LIMIT_S, local_host=None)
-                try:
-                    return await connection.statistics()
-                finally:
-                    connection.abort()
-        except TimeoutError:
-            return None
+        connecting = self._connect(url, None, limit_s=STATISTICS_LIMIT_S, local_host=None)
+        return await statistics_of(connecting, limit_s=STATISTICS_LIMIT_S)
 
     async def _connect(self, url: str, sink: AskingSink | None, *, limit_s: float, local_host: str | None) -> ConductorConnection:
         coalesce = bool(self.options["coalesce"])

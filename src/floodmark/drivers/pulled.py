@@ -33,7 +33,7 @@ from floodmark.core.errors import UsageError
 from floodmark.drivers.asking import in_turn
 from floodmark.drivers.base import BaseDriver, Connection, Encoding, Options, RefusedError, Sink, Wanted, take_options
 from floodmark.drivers.drained import Groups, Watch, wrong_groups
-from floodmark.drivers.streams import TcpConnection, open_tcp
+from floodmark.drivers.streams import TcpConnection, open_tcp, statistics_of
 from floodmark.ledger.block import Block
 
 FRAME_BYTES_MAX = 64 * 1024 * 1024
@@ -389,15 +389,8 @@ class PulledDriver(BaseDriver):
 
     async def statistics(self, url: str) -> dict[str, float] | None:
         """The host's figures, and what the drains have reported to it."""
-        try:
-            async with asyncio.timeout(STATISTICS_LIMIT_S):
-                connection = await self._connect(url, None, limit_s=STATISTICS_LIMIT_S, local_host=None)
-                try:
-                    return await connection.statistics()
-                finally:
-                    connection.abort()
-        except TimeoutError:
-            return None
+        connecting = self._connect(url, None, limit_s=STATISTICS_LIMIT_S, local_host=None)
+        return await statistics_of(connecting, limit_s=STATISTICS_LIMIT_S)
 
     async def _connect(self, url: str, sink: Sink | None, *, limit_s: float, local_host: str | None) -> PulledConnection:
         return await open_tcp("'pulled'", url, lambda: PulledConnection(self, url, sink), limit_s=limit_s, local_host=local_host)

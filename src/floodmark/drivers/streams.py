@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, TypeVar, cast
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
 from floodmark.core.errors import UsageError
@@ -115,11 +115,15 @@ class TcpConnection(asyncio.Protocol):
         if self._transport is not None:
             self._failure = self._failure or "was left by us"
             self._transport.close()
-            try:
-                async with asyncio.timeout(CLOSE_LIMIT_S):
-                    await self._lost.wait()
-            except TimeoutError:
-                self.abort()
+            await self._until_lost(CLOSE_LIMIT_S)
+
+    async def _until_lost(self, limit_s: float) -> None:
+        """Wait until it is gone; drop it when that takes too long."""
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._lost.wait()
+        except TimeoutError:
+            self.abort()
 
     def abort(self) -> None:
         """Drop the connection at once."""
@@ -132,6 +136,29 @@ class TcpConnection(asyncio.Protocol):
         self.require_open()
         self._handed_over = True
         return self
+
+
+class Telling(Protocol):
+    """A connection by which a target tells its own figures."""
+
+    async def statistics(self) -> dict[str, float]:
+        """Ask for them."""
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+
+
+async def statistics_of(connecting: Awaitable[Telling], *, limit_s: float) -> dict[str, float] | None:
+    """Ask on a connection of its own, which is dropped afterwards; None when it takes too long."""
+    try:
+        async with asyncio.timeout(limit_s):
+            connection = await connecting
+            try:
+                return await connection.statistics()
+            finally:
+                connection.abort()
+    except TimeoutError:
+        return None
 
 
 async def open_tcp(

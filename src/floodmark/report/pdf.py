@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import signal
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from floodmark.core.errors import FloodmarkError, UsageError
+from floodmark.core.tasks import until_asked_to_end
 from floodmark.model.finding import Finding
 from floodmark.model.result import FaultResult, ScenarioResult
 from floodmark.model.verdict import Verdict
@@ -68,7 +68,7 @@ def write_pdf(folder: RunFolder) -> Path:
     """
     out = folder.path / NAME
     try:
-        asyncio.run(_until_asked_to_end(folder, out))
+        asyncio.run(until_asked_to_end(written(folder, out)))
     except OSError as exc:
         raise UsageError(f"cannot write {out}: {exc.strerror or exc}") from exc
     return out
@@ -126,28 +126,6 @@ async def written(folder: RunFolder, out: Path) -> Rendered:
         raise UsageError(f"this run is too long for one PDF ({exc}); take --format html") from exc
     finally:
         await source.close()
-
-
-async def _until_asked_to_end(folder: RunFolder, out: Path) -> None:
-    """Write as a task that signals cancel, once: what is being put away is not disturbed by a second one."""
-    task = asyncio.ensure_future(written(folder, out))
-    loop = asyncio.get_running_loop()
-    asked = False
-
-    def end() -> None:
-        nonlocal asked
-        if not asked:
-            asked = True
-            task.cancel()
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    for number in numbers:
-        loop.add_signal_handler(number, end)
-    try:
-        await task
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
 
 
 def front_of(document: RunDocument, timelines: Mapping[str, Timeline], drawn: Mapping[int, str] | None = None) -> Front:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import IO, Any
 import msgspec
 
 from floodmark.core.errors import UsageError
+from floodmark.core.tasks import until_asked_to_end
 from floodmark.systems.pipeline.errors import PipelineError, StreamFailedError, nearest
 from floodmark.systems.pipeline.pipeline import Pipeline
 from floodmark.systems.pipeline.report.loader import Document, stream_for_typst
@@ -151,7 +151,7 @@ def run(order: Order, *, stdout: IO[bytes], stderr: IO[str]) -> Rendered | None:
     teller = Teller(stderr, on_terminal=stderr.isatty())
     try:
         with teller.logging():
-            rendered, skipped_count, reason = asyncio.run(_until_asked_to_end(job, stdout, teller))
+            rendered, skipped_count, reason = asyncio.run(until_asked_to_end(_make(job, stdout, teller)))
     except BrokenPipeError:
         with Path(os.devnull).open("wb") as nothing:  # what is still in the buffer must not fail once more when Python ends
             os.dup2(nothing.fileno(), stdout.fileno())
@@ -159,28 +159,6 @@ def run(order: Order, *, stdout: IO[bytes], stderr: IO[str]) -> Rendered | None:
     place = "stdout" if job.out is None else str(rendered.files[0]) if rendered.files else str(job.out)
     teller.say(summary(rendered, place, skipped_count, reason))
     return rendered
-
-
-async def _until_asked_to_end(job: Job, stdout: IO[bytes], teller: Teller) -> tuple[Rendered, int, str]:
-    """Make the report as a task that signals cancel, once: what is being put away is not disturbed by a second one."""
-    task = asyncio.ensure_future(_make(job, stdout, teller))
-    loop = asyncio.get_running_loop()
-    asked = False
-
-    def end() -> None:
-        nonlocal asked
-        if not asked:
-            asked = True
-            task.cancel()
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    for number in numbers:
-        loop.add_signal_handler(number, end)
-    try:
-        return await task
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
 
 
 async def _make(job: Job, stdout: IO[bytes], teller: Teller) -> tuple[Rendered, int, str]:
