@@ -84,9 +84,14 @@ def test_varied_connections_are_whole_and_have_no_more_waves_than_connections(na
 
 @pytest.mark.parametrize(
     ("text", "value", "seen"),
-    [("driver_options.batch=1..100", 7.0, 7), ("driver_options.wait_s=0.1..2", 1.0, 1.0), ("driver_options.further=1..9", 2.0, 2)],
+    [
+        ("driver_options.batch=1..100", 7.0, 7),
+        ("driver_options.wait_s=0.1..2", 1.0, 1.0),
+        ("driver_options.wait_s=1..5", 1.5, 1.5),
+        ("driver_options.further=1..9", 2.0, 2),
+    ],
 )
-def test_varied_driver_option_is_whole_where_its_bounds_are(text: str, value: float, seen: float) -> None:
+def test_varied_driver_option_is_whole_where_its_bounds_and_its_value_are(text: str, value: float, seen: float) -> None:
     base = scenario()
     vary = parse(text, base)
 

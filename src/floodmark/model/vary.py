@@ -62,8 +62,10 @@ def parse(text: str, scenario: Scenario) -> Vary:
     field = name.rpartition(".")[2]
     dimension = dimension_of(field)
     lo, hi = (_number(one, dimension, f"--vary {name}") for one in (low, high))
-    option = name.startswith(OPTIONS)
-    whole = float(lo).is_integer() and float(hi).is_integer() if option else dimension is not Dimension.RATE
+    if name.startswith(OPTIONS):
+        whole = lo.is_integer() and hi.is_integer() and not isinstance(scenario.driver_options.get(field), float)
+    else:
+        whole = dimension is not Dimension.RATE
     if whole and not (lo.is_integer() and hi.is_integer()):
         raise UsageError(f"--vary {name} is counted in whole numbers, got {low}..{high}")
     if not 0 < lo < hi:
