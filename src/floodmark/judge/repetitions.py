@@ -69,7 +69,9 @@ def gather(name: str, runs: Sequence[Run], *, onto: Baseline | None = None) -> G
         if run.played in played:
             raise UsageError(f"{run.played.run} is there already: the same run twice is no repetition; leave it out, or run once more")
         if run.machine.text != machine.text:
-            raise UsageError(f"{run.played.run} was played on {run.machine.text}, the others on {machine.text}; save it under another name")
+            raise UsageError(
+                f"{run.played.run} was played on {run.machine.text}, the others on {machine.text}; take those of one machine at a time"
+            )
         played.append(run.played)
         for result in run.results:
             why = why_not(result, run)
