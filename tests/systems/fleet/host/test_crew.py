@@ -9,11 +9,12 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from floodmark.core.errors import FloodmarkError, UsageError
 from floodmark.core.nats_server import EmbeddedNats
@@ -44,6 +45,14 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
 
 def crew_of(per_process: int = 1, felt: Callable[..., None] = lambda *_: None) -> Crew:
     return Crew(read_options(profile_name="fast", per_process=per_process), "nats://127.0.0.1:1", None, felt)
+
+
+async def answer_of(asking: Coroutine[Any, Any, object]) -> object:
+    """What comes of it, an error as well."""
+    try:
+        return await asking
+    except Exception as exc:
+        return exc
 
 
 async def last_words(crew: Crew, count: int) -> list[Ended]:
@@ -207,6 +216,26 @@ def test_place_is_free_only_in_a_process_that_is_up_and_goes_on(tmp_path: Path, 
         assert squad.free_count(3) == 0  # it has ended
 
     asyncio.run(main())
+
+
+def test_order_to_a_process_that_was_killed_is_told_of_its_end_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told(tmp_path, monkeypatch, UP, STAYS)
+
+    async def main() -> list[object]:
+        async with asyncio.timeout(LIMIT_S), crew_of() as crew, asyncio.TaskGroup() as tasks:
+            [(squad, _)] = await crew.start(1)
+            os.kill(squad.pid, signal.SIGKILL)
+            asked = []
+            while not squad.ended.is_set():  # the pipe breaks first, then its end is read, then the process is waited for
+                asked.append(tasks.create_task(answer_of(crew.order(squad, "status"))))
+                await asyncio.sleep(0)
+        return [one.result() for one in asked]
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the host runs: its closed pipe raises what asyncio's does not
+        answers = runner.run(main())
+
+    assert answers
+    assert {type(one) for one in answers} == {ProcessEndedError}
 
 
 def test_process_that_does_not_take_a_worker_in_time_is_an_error_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
