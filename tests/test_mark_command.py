@@ -15,10 +15,15 @@ from typing import Any
 
 import pytest
 
+from floodmark import cli, mark_command
+from floodmark.judge.mark import Search
+from floodmark.judge.mark_words import conclude
+from floodmark.model.mark import MarkTrial, Outcome
+from floodmark.model.result import RunResult
 from tests.runner.played import play, playing, wait_for, write_scenario
 
 LIMITED = Path(__file__).parent / "runner" / "limited.py"
-LOAD = 'arrival = { kind = "constant", rate_hz = 100 }\nduration_s = 1.0'
+LOAD = 'arrival = { kind = "constant", rate_hz = 100 }\nduration_s = 0.5'
 
 
 def limited(*words: str) -> str:
@@ -27,9 +32,9 @@ def limited(*words: str) -> str:
 
 
 def scenario(folder: Path, *words: str, top: str = "") -> Path:
-    """A second of load on it, that must lose nothing."""
+    """Half a second of load on it, that must lose nothing."""
     return write_scenario(
-        folder, command=limited(*words), phase=LOAD, criteria=["lost == 0", "success_ratio == 100%"], drain_limit_s=1.5, top=top
+        folder, command=limited(*words), phase=LOAD, criteria=["lost == 0", "success_ratio == 100%"], drain_limit_s=1.2, top=top
     )
 
 
@@ -40,7 +45,7 @@ def mark_of(folder: Path) -> dict[str, Any]:
 
 
 def test_mark_of_a_known_limit_brackets_it_and_prints_one_document(tmp_path: Path) -> None:
-    file = scenario(tmp_path, "--messages", "230")
+    file = scenario(tmp_path, "--messages", "115")  # 230 a second for half a second
 
     played = play(tmp_path, "mark", str(file), "--vary", "rate_hz=100..800", "--precision", "50%", "--confirm", "1", "--json", limit_s=110)
 
@@ -55,16 +60,16 @@ def test_mark_of_a_known_limit_brackets_it_and_prints_one_document(tmp_path: Pat
     assert [one["id"] for one in document["scenarios"]] == [trial["scenario"] for trial in mark["trials"]]
     assert "✗ broke" in played.stderr
     assert "run it again   floodmark mark" in played.stderr
-    lost = [one["delivery"]["lost"] for one in document["scenarios"] if one["verdict"] == "FAIL"]
-    asked = [trial["value"] for trial in mark["trials"] if trial["outcome"] == "broke"]
-    assert lost == [2 * (round(value) - 230) for value in asked]  # two subscribers a channel, and every message beyond the limit
+    broken = [one["delivery"] for one in document["scenarios"] if one["verdict"] == "FAIL"]
+    assert broken
+    assert all(one["lost"] == one["attempted"] - 2 * 115 for one in broken)  # every message beyond the limit, to two subscribers
 
 
 def test_mark_of_connections_finds_the_exact_number_that_is_taken(tmp_path: Path) -> None:
     file = scenario(tmp_path, "--connections", "4")
 
     played = play(
-        tmp_path, "mark", str(file), "--vary", "connections=2..4", "--confirm", "0", "--until", "success_ratio == 100%", limit_s=110
+        tmp_path, "mark", str(file), "--vary", "connections=3..4", "--confirm", "0", "--until", "success_ratio == 100%", limit_s=110
     )
 
     assert played.code == 0, played.stderr
@@ -75,13 +80,13 @@ def test_mark_of_connections_finds_the_exact_number_that_is_taken(tmp_path: Path
 def test_mark_of_an_honest_service_without_a_limit_is_at_least_hi_and_accuses_nobody(tmp_path: Path) -> None:
     file = scenario(tmp_path)
 
-    played = play(tmp_path, "mark", str(file), "--vary", "rate_hz=50..100", "--confirm", "0", "--duration", "500ms", limit_s=110)
+    played = play(tmp_path, "mark", str(file), "--vary", "rate_hz=50..100", "--confirm", "0", "--duration", "300ms", limit_s=110)
 
     assert played.code == 11, played.stderr
     mark = mark_of(tmp_path)
     assert (mark["held"], mark["broke"], mark["by"]) == (100, None, "")
     assert "held all the way to 100 /s" in played.stderr
-    assert {one["duration_s"] for one in played.document["configuration"][0]["phases"]} == {0.5}
+    assert {one["duration_s"] for one in played.document["configuration"][0]["phases"]} == {0.3}
 
 
 def test_mark_where_the_generator_is_the_limit_says_so_and_accuses_nobody(tmp_path: Path) -> None:
@@ -98,13 +103,41 @@ def test_mark_where_the_generator_is_the_limit_says_so_and_accuses_nobody(tmp_pa
     assert all(trial["generator"] for trial in mark["trials"])
 
 
-def test_mark_that_breaks_at_the_lowest_value_is_exit_code_10(tmp_path: Path) -> None:
-    file = scenario(tmp_path, "--messages", "1")
+@pytest.mark.parametrize(
+    ("outcomes", "interrupted", "code", "said"),
+    [
+        ("hb", False, 0, "held up to 50 /s, broke at 60 /s"),
+        ("b", False, 10, "broke already at 50 /s"),
+        ("h", False, 11, "not found"),
+        ("uu", False, 11, "could not be judged at 50 /s already"),
+        ("hb", True, 130, "held up to 50 /s"),
+    ],
+)
+def test_mark_ends_with_the_exit_code_of_what_was_found(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    outcomes: str,
+    interrupted: bool,
+    code: int,
+    said: str,
+) -> None:
+    values = [50.0, 50.0] if outcomes == "uu" else [50.0, 60.0]
+    kinds = {"h": Outcome.HELD, "b": Outcome.BROKE, "u": Outcome.UNKNOWN}
+    trials = [MarkTrial(value=value, outcome=kinds[letter], by="lost == 0") for value, letter in zip(values, outcomes, strict=False)]
+    found = conclude(Search(lo=50, hi=60, precision=0.5, confirm=0), trials, vary="rate_hz", unit="/s")
+    result = RunResult(version="", seed=7, scale=1.0, verdict=found.verdict, run=str(tmp_path), interrupted=interrupted, mark=found)
+    monkeypatch.setattr(mark_command, "played", lambda *_, **__: result)
+    monkeypatch.setattr(mark_command, "add_pdf", lambda _: False)
+    monkeypatch.setattr(sys, "argv", ["floodmark", "mark", str(scenario(tmp_path)), "--vary", "rate_hz=50..60", "--json"])
 
-    played = play(tmp_path, "mark", str(file), "--vary", "payload_bytes=200..1000", "--confirm", "0", "--plain", limit_s=110)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
 
-    assert played.code == 10, played.stderr
-    assert "broke already at 200 B by `lost == 0`" in (played.run / "report.md").read_text().replace("\\", "")
+    out = capsys.readouterr()
+    assert ended.value.code == code
+    assert said in " ".join(out.err.split())
+    assert json.loads(out.out)["mark"]["why"] == found.why
 
 
 def test_mark_that_is_interrupted_prints_the_bracket_so_far_and_leaves_nothing(tmp_path: Path) -> None:
@@ -144,8 +177,6 @@ def test_mark_that_is_interrupted_prints_the_bracket_so_far_and_leaves_nothing(t
 def test_mark_with_a_wrong_option_is_one_sentence_and_starts_nothing(
     tmp_path: Path, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from floodmark import cli
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["floodmark", "mark", str(scenario(tmp_path)), *arguments])
 
@@ -161,8 +192,6 @@ def test_mark_with_a_wrong_option_is_one_sentence_and_starts_nothing(
 def test_mark_of_what_is_not_one_scenario_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, said: str
 ) -> None:
-    from floodmark import cli
-
     monkeypatch.setattr(sys, "argv", ["floodmark", "mark", name, "--vary", "rate_hz=1..2"])
 
     with pytest.raises(SystemExit) as ended:
