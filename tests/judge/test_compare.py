@@ -132,6 +132,17 @@ def test_compare_of_a_lone_run_with_many_finds_what_is_far_beyond_and_clears_not
     assert row(tenfold, "latency_p50").verdict is Change.WORSE
 
 
+def test_compare_of_a_lone_run_does_not_clear_even_a_figure_that_never_moved() -> None:
+    still, lone = subject({"fds_peak": (60.0,) * 8}), subject({"fds_peak": (60.0,)}, runs="n")
+
+    one = row(compare(held({ONE: still}), measured({ONE: lone})), "fds_peak")
+
+    assert one.ratio_interval is not None
+    assert one.ratio_interval[1] < 1.05  # the borrowed interval lies within what is let pass, and is no evidence
+    assert one.verdict is Change.UNKNOWN
+    assert not one.is_no_worse
+
+
 def test_compare_of_nothing_is_unknown() -> None:
     empty = held({})
 
