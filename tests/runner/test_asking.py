@@ -5,6 +5,7 @@ The load is 8 requests of 50 tokens (asked.py); a fault strikes the 4th and the 
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from floodmark.model.arrival import Constant, Flood, Poisson, Ramp
 from floodmark.model.scenario import Fault, Phase, Population, Reconnect, Slow, Stuck, Target
 from floodmark.model.verdict import Verdict
 from tests.runner.asked import ALL, REQUESTS, TOKENS, account, broken, expected, play, scenario
+from tests.soonest import soonest
 
 # What is planted, the account that follows, metrics that follow, and the criteria that must fail by themselves.
 PLANTED: list[tuple[str, dict[str, int], dict[str, float], set[str]]] = [
@@ -121,13 +123,23 @@ def test_asking_a_second_load_asks_everything_again(tmp_path: Path) -> None:
 
 
 def test_asking_a_pace_that_is_kept_has_little_error_and_one_that_is_not_has_much(tmp_path: Path) -> None:
-    once_each = (Phase(arrival=Constant(rate_hz=100.0), messages=4),)  # of 2.45 s: no busy machine adds 30 % to that
-    kept = play(tmp_path / "kept", scenario(phases=once_each, options={"rate_hz": 20.0}))
-    eager = play(tmp_path / "eager", scenario("eager=4", "pace_error < 30%", phases=once_each, options={"rate_hz": 20.0}))
+    once_each = (Phase(arrival=Constant(rate_hz=100.0), messages=4),)  # of 2.45 s: what adds 30 % to that does so in one try, not in all
+    tries = itertools.count()
 
-    assert kept.metrics["pace_error"] < 0.3
-    assert 0.3 < eager.metrics["pace_error"] < 0.6
-    assert broken(eager) == {"pace_error < 30%": "FAIL"}
+    def kept() -> float:
+        told = play(tmp_path / f"kept-{next(tries)}", scenario(phases=once_each, options={"rate_hz": 20.0}))
+        return float(told.metrics["pace_error"])
+
+    def eager_beside() -> float:
+        """How far its error is from what was planted."""
+        folder = tmp_path / f"eager-{next(tries)}"
+        told = play(folder, scenario("eager=4", "pace_error < 30%", phases=once_each, options={"rate_hz": 20.0}))
+        error = float(told.metrics["pace_error"])
+        assert broken(told) == ({"pace_error < 30%": "FAIL"} if error >= 0.3 else {})
+        return abs(error - 0.45)
+
+    assert soonest(kept, 0.3) < 0.3
+    assert soonest(eager_beside, 0.15) < 0.15
 
 
 def test_asking_answers_of_unknown_text_are_one_message_each(tmp_path: Path) -> None:
