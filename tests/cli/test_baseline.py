@@ -20,6 +20,7 @@ from floodmark.model.verdict import Verdict
 from floodmark.report import RunFolder
 from tests.judge.repeated import CALM
 from tests.report import made
+from tests.runner.played import play, write_scenario
 
 ID = "subscriptions.case-1"
 Typed = Callable[..., tuple[int, str, str]]
@@ -227,3 +228,25 @@ def test_save_to_a_place_that_cannot_be_written_is_told(typed: Typed) -> None:
 
     assert code == 2
     assert "cannot write to taken" in err
+
+
+def test_compare_of_two_real_runs_knows_them_for_the_same_thing_and_for_too_few(tmp_path: Path) -> None:
+    path = write_scenario(
+        tmp_path,
+        target='system = "hub"\nargs = ["--no-rate-limits"]',
+        phase='arrival = { kind = "constant", rate_hz = 200 }\nduration_s = 2.75',
+        criteria=("lost == 0",),
+    )
+
+    codes = [
+        play(tmp_path, *words).code
+        for words in (("run", str(path), "--seed", "1"), ("baseline", "save", "main"), ("run", str(path), "--seed", "2"))
+    ]
+    compared = play(tmp_path, "compare", "main", "--json")
+
+    assert (codes, compared.code) == ([0, 0, 0], 11)
+    rows = {one["metric"]: one for one in json.loads(compared.stdout)["comparisons"]}
+    assert rows["verdict"]["verdict"] == "same"
+    assert rows["throughput"]["method"] == "spread within runs"
+    assert {one["verdict"] for name, one in rows.items() if name != "verdict"} == {"unknown"}
+    assert {"cpu_per_delivery", "rss_peak", "latency_p99", "fds_peak"} <= set(rows)

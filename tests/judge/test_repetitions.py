@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from floodmark.core.errors import UsageError
-from floodmark.judge.repetitions import digest, gather
+from floodmark.judge.repetitions import Run, digest, gather
 from floodmark.model.baseline import Host
 from floodmark.model.verdict import Verdict
 from tests.judge.repeated import HOST, ONE, result, run
@@ -82,6 +82,18 @@ def test_gather_onto_a_baseline_adds_repetitions_and_keeps_what_is_there() -> No
 def test_gather_of_runs_that_are_no_repetitions_of_each_other_is_refused(second: object, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         gather("main", [run(1, result(throughput=1.0)), second])  # type: ignore[list-item]
+
+
+def test_gather_of_runs_against_two_targets_is_refused_unless_both_are_addresses() -> None:
+    def against(number: int, **target: str) -> Run:
+        one = run(number, result(throughput=1.0))
+        return msgspec.structs.replace(one, configuration=({**one.configuration[0], "target": target},))
+
+    moved = gather("main", [against(1, url="ws://127.0.0.1:1"), against(2, url="ws://127.0.0.1:2")])
+
+    assert len(moved.baseline.scenarios[ONE].runs) == 2
+    with pytest.raises(UsageError, match="another target in run-2"):
+        gather("main", [against(1, command="serve"), against(2, command="serve --lie drop=1/2")])
 
 
 def test_gather_of_no_run_is_refused() -> None:

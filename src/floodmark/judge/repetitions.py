@@ -143,10 +143,20 @@ def _target(target: object) -> str:
     return " ".join([where, *map(str, target.get("args") or ())])
 
 
+def _differs(before: Subject, subject: Subject) -> str:
+    """What makes two runs of a scenario no repetitions of each other. An address may change from run to run: ports do."""
+    if before.scale != subject.scale:
+        return "scale"
+    if before.configuration != subject.configuration:
+        return "configuration"
+    at_urls = "://" in before.target and "://" in subject.target
+    return "" if before.target == subject.target or at_urls else "target"
+
+
 def _joined(scenario: str, before: Subject, subject: Subject) -> Subject:
     """One more repetition."""
-    if before.scale != subject.scale or before.configuration != subject.configuration:
-        what = "scale" if before.scale != subject.scale else "configuration"
+    what = _differs(before, subject)
+    if what:
         raise UsageError(
             f"{scenario} has another {what} in {subject.runs[0]} than in {before.runs[-1]}: no repetition; leave one of these runs out"
         )
