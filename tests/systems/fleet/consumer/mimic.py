@@ -227,7 +227,7 @@ class Line:
         else:
             self._there(lambda: self._server.pull(self, subject.rsplit(".", 1)[1], reply, json.loads(payload)))
 
-    async def request(self, subject: str, payload: bytes, *, timeout: float) -> Msg:
+    async def request(self, subject: str, payload: bytes, *, timeout: float | None, headers: object = None) -> Msg:
         if self.closed:
             raise nats.errors.ConnectionClosedError
         came: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
