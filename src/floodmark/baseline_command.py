@@ -18,6 +18,8 @@ from floodmark.core.units import Dimension
 from floodmark.report.folder import RUNS
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from floodmark.judge.comparison import Wish
     from floodmark.judge.repetitions import KeptOut
 
@@ -62,7 +64,7 @@ def show(name: Annotated[str, typer.Argument(help="Which baseline.")], directory
     """Show what a baseline holds: every figure with its middle, its ends and how often it was measured."""
     from floodmark.report import compare_runs, compare_terminal
 
-    _stdout(compare_terminal.baseline(compare_runs.load(directory, name)))
+    _console().print(compare_terminal.baseline(compare_runs.load(directory, name)))
 
 
 @baseline.command("list")
@@ -108,7 +110,8 @@ def compare(
     elif as_markdown:
         print(compare_markdown.render(compared), end="")
     else:
-        _stdout(compare_terminal.comparison(compared))
+        console = _console()
+        console.print(compare_terminal.comparison(compared, columns=console.width))
     raise typer.Exit(compared.verdict.exit_code)
 
 
@@ -119,6 +122,8 @@ def _wish(metrics: list[str], tolerances: list[str], *, across_machines: bool) -
     own: dict[str, float] = {}
     for text in tolerances:
         name, equals, share = text.rpartition("=")
+        if not share.rstrip().endswith("%"):
+            raise UsageError(f"--tolerance {text}: write a share in per cent, such as 10%, or rss_peak=2% for one figure")
         value = units.parse(share, Dimension.RATIO, where=f"--tolerance {text}")
         if equals:
             own[name] = value
@@ -141,7 +146,7 @@ def _spoken(counts: list[int]) -> str:
     return f"{times} repetition{'s' if times != '1' else ''} each"
 
 
-def _stdout(shown: object) -> None:
+def _console() -> Console:
     from rich.console import Console
 
-    Console(highlight=False, markup=False, emoji=False).print(shown)
+    return Console(highlight=False, markup=False, emoji=False)
