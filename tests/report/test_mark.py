@@ -16,6 +16,7 @@ from floodmark.model.mark import Mark, MarkTrial, Outcome
 from floodmark.model.result import RunResult, ScenarioResult
 from floodmark.model.verdict import Verdict
 from floodmark.report import FORMATS, RunFolder, json, mark_plot, render
+from floodmark.report import mark as mark_report
 from floodmark.report.mark_terminal import MarkProgress, show_mark
 from tests.report import made
 
@@ -51,6 +52,18 @@ def test_render_markdown_opens_with_the_mark_and_every_trial(folder: RunFolder) 
         ["| ✗ broke", "1,400 /s"],
         ["| ? unknown", "1,400 /s"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("precision", "confirm", "said"), [(0.1, 2, ["10 %", "2 times"]), (1.0, 1, ["100 %", "once"]), (0.015, 0, ["1.5 %", "0 times"])]
+)
+def test_facts_of_a_mark_say_how_it_was_searched(precision: float, confirm: int, said: list[str]) -> None:
+    search = Search(lo=1000, hi=4000, precision=precision, confirm=confirm)
+
+    facts = {row.name: row.figure for row in mark_report.facts(conclude(search, [], vary="rate_hz", unit="/s"))}
+
+    assert [facts["precision"], facts["confirmed"]] == said
+    assert (facts["held"], facts["broke"], facts["by"], facts["searched"]) == ("–", "–", "–", "1,000 /s to 4,000 /s")
 
 
 def test_render_html_opens_with_the_mark_its_picture_and_links_to_the_trials(folder: RunFolder) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from floodmark.core import units
+from floodmark.core.units import Dimension
 from floodmark.model.mark import Mark, MarkTrial, Outcome, amount
 from floodmark.model.verdict import Verdict
 from floodmark.report import figures
@@ -37,8 +39,8 @@ def facts(mark: Mark) -> list[Row]:
         Row("broke", broke),
         Row("by", mark.by or figures.NONE),
         Row("searched", f"{amount(mark.lo, mark.unit)} to {amount(mark.hi, mark.unit)}"),
-        Row("precision", f"{mark.precision:.3%}".replace(".000%", "%").replace("00%", "%").replace("%", " %")),
-        Row("confirmed", f"{mark.confirm} times"),
+        Row("precision", units.show(mark.precision, Dimension.RATIO)),
+        Row("confirmed", "once" if mark.confirm == 1 else f"{mark.confirm} times"),
         Row("trials", figures.count(len(mark.trials))),
     ]
 
