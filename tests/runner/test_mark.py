@@ -11,6 +11,7 @@ import pytest
 
 from floodmark.core.errors import HarnessBugError, UsageError
 from floodmark.judge.mark import Search
+from floodmark.judge.mark_trial import trial_of
 from floodmark.model.arrival import Constant
 from floodmark.model.criterion import parse as criterion
 from floodmark.model.mark import Mark, Outcome
@@ -23,6 +24,7 @@ from floodmark.report.display import Displays
 from floodmark.runner import calm as calm_room
 from floodmark.runner import mark as mark_room
 from floodmark.runner.calm import Calm
+from floodmark.runner.lateness import unproven
 from floodmark.runner.mark import MarkOrder, MarkRun
 from floodmark.runner.session import Settings
 
@@ -282,6 +284,15 @@ def test_mark_run_does_not_hold_a_break_against_a_target_that_had_not_come_to_re
     assert mark.broke is None
     assert mark.verdict is Verdict.UNKNOWN
     assert "had not come to rest" in mark.why
+
+
+def test_what_a_run_says_of_our_own_lateness_is_read_as_the_generators_limit() -> None:
+    late = unproven(CriterionResult(text="latency_p99 < 100ms", observed=0.2, verdict=Verdict.FAIL, note="latency_p99 was 200 ms"))
+    result = msgspec.structs.replace(made(order(Path()).scenario, Verdict.UNKNOWN), criteria=(late,))
+
+    trial = trial_of(100, result)
+
+    assert (trial.outcome, trial.generator) == (Outcome.UNKNOWN, True)
 
 
 def calm(target: Scenario) -> Calm:
