@@ -211,6 +211,8 @@ class Crew:
             squad.kill()
             raise
         finally:  # whatever happened: somebody may wait for its end
+            while await reader.read(wire.LINE_BYTES):  # what it still says: a pipe that is full has no end, and so has the process
+                pass
             await squad.process.wait()
             self._bury(squad)
         if self._network is not None and squad.relay is not None:
