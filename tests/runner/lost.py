@@ -41,7 +41,7 @@ def scenario(
     criteria: Sequence[str] = ("recovered_ratio == 100%",),
     guarantee: Guarantee = Guarantee.EXACTLY_ONCE,
     load_s: float = 0.8,
-    drain_limit_s: float = 5.0,
+    drain_limit_s: float = 15.0,
 ) -> Scenario:
     """Two channels, two publishers, eight subscribers."""
     return Scenario(
