@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -32,6 +33,11 @@ def servers_at(port: int) -> list[int]:
                 if any(one.laddr.port == port for one in process.net_connections() if one.status == psutil.CONN_LISTEN):
                     found.append(process.pid)
     return found
+
+
+def configuration(command: list[str]) -> str:
+    """What a nats-server was started with."""
+    return Path(command[command.index("-c") + 1]).read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -81,6 +87,19 @@ def test_server_apart_is_not_below_the_host() -> None:
             assert not any("nats-server" in child.name() for child in psutil.Process(apart.process.pid).children(recursive=True))
         async with hosted("--partitions", str(PARTITIONS)) as inside:
             assert any("nats-server" in child.name() for child in psutil.Process(inside.process.pid).children(recursive=True))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("server", ["inside", "apart"])
+@pytest.mark.parametrize(("words", "told"), [((), "sync_interval: always"), (("--sync", "2m"), "sync_interval: 2m")])
+def test_server_of_our_own_syncs_as_it_is_told(server: str, words: tuple[str, ...], told: str) -> None:
+    async def main() -> None:
+        async with hosted("--partitions", str(PARTITIONS), "--server", server, *words) as host:
+            (pid,) = servers_at(int(host.url.rsplit(":", 1)[1]))
+            command = psutil.Process(pid).cmdline()
+
+            assert told in configuration(command)
 
     asyncio.run(main())
 

@@ -19,6 +19,9 @@ from floodmark.systems.fleet.store import MemoryStore, StoreUnavailableError
     [
         ({"server": "far"}, "--server is inside or apart, got 'far'"),
         ({"server": "apart", "nats": "nats://x"}, "leave out --nats or --server"),
+        ({"sync": "sometimes"}, "--sync is always, or how often, such as 10s or 2m; got 'sometimes'"),
+        ({"sync": "2m }"}, "--sync is always"),
+        ({"sync": "2m", "nats": "nats://x"}, "leave out --nats or --sync"),
         ({"strategy": "random"}, "no strategy 'random'; there are: consistent-hash"),
         ({"out": "file"}, "--out is stream or core, got 'file'"),
         ({"per_process": 0}, "--per-process must be 1 or more, got 0"),

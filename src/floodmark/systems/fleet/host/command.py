@@ -34,6 +34,7 @@ def host(
     *,
     nats: Annotated[str, typer.Option(help="URL of a NATS server; without it one is started.")] = "",
     server: Annotated[str, typer.Option(help="Where a server of our own runs: inside our process tree, or apart from it.")] = "inside",
+    sync: Annotated[str, typer.Option(help="When a server of our own syncs to disk: always, or how often (2m).")] = "always",
     profile: Annotated[str, typer.Option(help="Settings by name: default, production, fast, baseline ...")] = "default",
     set_: Annotated[list[str] | None, typer.Option("--set", help="One setting, such as heartbeat_s=0.5; repeatable.")] = None,
     strategy: Annotated[str, typer.Option(help="consistent-hash, weighted or round-robin.")] = "consistent-hash",
@@ -53,6 +54,7 @@ def host(
         options = read_options(
             nats=nats,
             server=server,
+            sync=sync,
             profile_name=profile,
             chosen=set_ or (),
             strategy=strategy,
@@ -80,7 +82,7 @@ async def serve(options: Options) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(serving(options.nats, apart=options.apart))
+        server = await stack.enter_async_context(serving(options.nats, apart=options.apart, sync=options.sync))
         store = await stack.enter_async_context(await NatsStore.connect(server.url, name="fleet host", connect_s=CONNECT_LIMIT_S))
         await make_streams(store.link, out_stream=options.out_stream)
         # Before the first worker: a record can only be fed by streams that are there; with a history, since it is fed a little later.

@@ -1,4 +1,4 @@
-"""`python -m floodmark.systems.fleet.host.keeper`: keeps a NATS server outside of its user's process tree.
+"""`python -m floodmark.systems.fleet.host.keeper SYNC`: keeps a NATS server outside of its user's process tree.
 
 It leaves its parent at once, serves on its stdin the words `kill` and `start-again`, each answered by `ok URL` or `no REASON`, and ends the
 server and itself when stdin ends: whoever holds the other end of that pipe may die in any way it likes.
@@ -21,12 +21,12 @@ def main() -> None:
         os._exit(0)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the pipe tells when to end
-    asyncio.run(_keep())
+    asyncio.run(_keep(sys.argv[1]))
 
 
-async def _keep() -> None:
+async def _keep(sync: str) -> None:
     try:
-        async with OwnServer() as server:
+        async with OwnServer(sync_interval=sync) as server:
             _tell(f"ok {server.url}")
             words = asyncio.StreamReader()
             await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(words), sys.stdin)

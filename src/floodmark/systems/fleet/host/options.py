@@ -17,8 +17,10 @@ from floodmark.systems.fleet.strategy import STRATEGIES
 
 PARTITIONS_COUNT = 100
 MOST_PARTITIONS = 1_000_000
+ALWAYS = "always"
 _GROUP = re.compile(r"(\d+)x(\d+)")
 _SETTING = re.compile(r"([a-z_]+)=(.+)")
+_SYNC = re.compile(rf"{ALWAYS}|[1-9]\d*(ms|s|m|h)")
 _FAIL_PUT = re.compile(r"round=(\d+),k=(\d+)")
 
 
@@ -30,10 +32,11 @@ class FailPut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """One fleet. `nats` empty: a server of our own, `apart` from our process tree or in it."""
+    """One fleet. `nats` empty: a server of our own, `apart` from our process tree or in it, that syncs what it stores by `sync`."""
 
     nats: str = ""
     apart: bool = False
+    sync: str = ALWAYS
     settings: Settings
     strategy: str = "consistent-hash"
     partitions: tuple[Partition, ...]
@@ -50,6 +53,7 @@ def read_options(
     *,
     nats: str = "",
     server: str = "inside",
+    sync: str = ALWAYS,
     profile_name: str = "default",
     chosen: Sequence[str] = (),
     strategy: str = "consistent-hash",
@@ -69,6 +73,10 @@ def read_options(
         raise UsageError(f"--server is inside or apart, got {server!r}")
     if nats and server == "apart":
         raise UsageError("--server apart is for a server of our own; leave out --nats or --server")
+    if _SYNC.fullmatch(sync) is None:
+        raise UsageError(f"--sync is {ALWAYS}, or how often, such as 10s or 2m; got {sync!r}")
+    if nats and sync != ALWAYS:
+        raise UsageError("--sync is for a server of our own; leave out --nats or --sync")
     if strategy not in STRATEGIES:
         raise UsageError(f"no strategy {strategy!r}; there are: {', '.join(STRATEGIES)}")
     if out not in ("stream", "core"):
@@ -81,6 +89,7 @@ def read_options(
     return Options(
         nats=nats,
         apart=server == "apart",
+        sync=sync,
         settings=profile(profile_name, **{"assignment_history_count": assignment_history, **_chosen(chosen)}),
         strategy=strategy,
         partitions=_partitions(partitions, weights),

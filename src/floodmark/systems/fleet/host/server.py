@@ -81,10 +81,11 @@ class GivenServer:
 
 
 class ApartServer:
-    """One that a keeper holds; `async with`."""
+    """One that a keeper holds; `async with`. Args: sync: when it syncs what it stores to disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, sync: str) -> None:
         self.url = ""
+        self._sync = sync
         self._reader = asyncio.StreamReader()
         self._reading: asyncio.ReadTransport | None = None
         self._writing: asyncio.WriteTransport | None = None
@@ -95,7 +96,7 @@ class ApartServer:
         our_answers, its_answers = os.pipe()
         self._writing, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(our_words, "wb", 0))
         self._reading, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(self._reader), os.fdopen(our_answers, "rb", 0))
-        command = (sys.executable, "-m", "floodmark.systems.fleet.host.keeper")
+        command = (sys.executable, "-m", "floodmark.systems.fleet.host.keeper", self._sync)
         try:
             # It ends at once: the keeper it leaves has no parent of ours, so no one who sums up our tree counts its memory.
             process = subprocess.Popen(command, stdin=its_words, stdout=its_answers, start_new_session=True)  # noqa: ASYNC220  a few ms
@@ -150,13 +151,13 @@ class ApartServer:
 
 
 @asynccontextmanager
-async def serving(nats: str, *, apart: bool) -> AsyncIterator[Server]:
+async def serving(nats: str, *, apart: bool, sync: str) -> AsyncIterator[Server]:
     """The server that was asked for, for as long as the block runs."""
     if nats:
         yield GivenServer(nats)
     elif apart:
-        async with ApartServer() as server:
+        async with ApartServer(sync) as server:
             yield server
     else:
-        async with OwnServer() as own:
+        async with OwnServer(sync_interval=sync) as own:
             yield own
