@@ -63,7 +63,7 @@ def write_scenario(
 
     Its limits are for a busy machine: a test that speaks of one of them gives its own.
     """
-    place = target or f'command = {json.dumps(command)}\nready_pattern = "ready (\\\\S+)"\nstart_limit_s = {start_limit_s}'
+    place = target or f'command = {json.dumps(command)}\nready_pattern = "\\\\bready (\\\\S+)"\nstart_limit_s = {start_limit_s}'
     speaks = SPEAKS if "system" not in place else ""
     path = folder / f"{name}.toml"
     path.write_text(
