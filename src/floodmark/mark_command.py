@@ -87,6 +87,7 @@ def mark(
     console.print(f"floodmark {__version__} · seed {chosen_seed} · {base.id}, {what}")
     with MarkProgress(console) as progress, LiveFile() as told:
         result = played(lambda display: MarkRun(order, display).play(), progress, told, view=not (plain or as_json))
+        told.conclude(result)
     show_mark(result, command=order.command, console=console)
     if as_json:
         sys.stdout.buffer.write(json.encode(result) + b"\n")

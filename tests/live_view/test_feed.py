@@ -27,6 +27,7 @@ from floodmark.systems.conductor.settings import ConductorSettings
 from floodmark.systems.conductor.vocabulary import Quit
 from tests.live_view import made
 from tests.report import made as results
+from tests.report import test_mark as trials
 
 LIMIT_S = 20.0
 
@@ -236,3 +237,16 @@ def test_board_of_a_run_without_samples_has_its_verdicts(tmp_path: Path) -> None
 
     assert (board.run.state, board.tasks["a.first"].state) == ("PASS", "PASS")
     assert board.tasks["a.first"].traces == {}
+
+
+def test_board_of_a_recorded_search_has_the_mark_and_its_sentence(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "runs", "a", results.STARTED)
+    result = results.run_of(*trials.scenarios(), mark=trials.mark_of(trials.scenarios()), verdict=Verdict.PASS)
+    folder.write_result(result, results.configuration_of(), results.MACHINE, command=results.COMMAND, started=results.STARTED)
+
+    board = fed(folder)
+
+    assert {one.verdict for one in result.scenarios} >= {Verdict.FAIL}
+    assert board.run.state == result.verdict.value == "PASS"
+    assert result.mark is not None
+    assert board.run.reason == f"{result.mark.vary}: {result.mark.why}."

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from floodmark.live import paint
+from floodmark.live.board import Board
 from floodmark.live.story import RUN_ID, Story
 from floodmark.model.verdict import Verdict
 from floodmark.report.live import AnyLine, Began, Closed, Done, Found, Marked
@@ -123,3 +126,41 @@ def test_story_run_without_a_scenario_proves_nothing() -> None:
 
 def test_story_lines_before_any_scenario_say_nothing() -> None:
     assert told([made.figures(1.0), Marked(text="steady")]) == []
+
+
+SOUGHT: list[AnyLine] = [
+    msgspec.structs.replace(made.opened(), planned=()),
+    Began(id="a@rate_hz=1"),
+    Done(result=results.passed(id="a@rate_hz=1")),
+    Began(id="a@rate_hz=2"),
+    Done(result=results.failed(id="a@rate_hz=2", findings=())),
+]
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_story_search_for_the_mark_ends_with_the_verdict_and_the_sentence_of_the_mark(verdict: Verdict) -> None:
+    board = Board()
+
+    board.apply(told([*SOUGHT, Closed(verdict=verdict, why="rate_hz: held up to 1,\nbroke at 2.")]))
+
+    assert (board.run.state, board.run.reason) == (verdict.value, "rate_hz: held up to 1, broke at 2.")
+    assert {task.id: task.state for task in board.tasks.values()} == {"a@rate_hz=1": "PASS", "a@rate_hz=2": "FAIL"}
+    assert "rate_hz: held up to 1" in paint.title(board, 80).plain
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_story_search_that_ends_without_a_word_is_unknown_whatever_its_trials_were(count: int) -> None:
+    last = told([*SOUGHT[:count], Closed(trouble="it was killed")])[-1]
+
+    assert isinstance(last, say.TaskFailed)
+    assert (last.result, last.reason) == ("UNKNOWN", "it was killed")
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_title_sentence_that_is_too_long_is_cut_to_the_screen(columns: int) -> None:
+    board = Board()
+
+    board.apply(told([*SOUGHT, Closed(verdict=Verdict.PASS, why="held " * 100)]))
+
+    assert len(paint.title(board, columns).plain) <= columns
+    assert "held held" in paint.title(board, columns).plain

@@ -8,11 +8,13 @@ import msgspec
 import pytest
 
 from floodmark.model.finding import Anomaly, Finding
+from floodmark.model.verdict import Verdict
 from floodmark.report.display import FOUND_COUNT, Display, Displays, Planned
 from floodmark.report.folder import RESULT
 from floodmark.report.live import EVERY_S, LIVE, SLOWEST_S, AnyLine, Began, Closed, Done, Figures, Found, LiveFile, Marked, Opened
 from floodmark.report.terminal import Progress
 from tests.report import made
+from tests.report import test_mark as trials
 
 
 class Clock:
@@ -95,6 +97,23 @@ def test_live_file_is_taken_away_when_there_is_a_result_and_kept_when_there_is_n
 
         assert (folder / LIVE).exists() is not result
     assert lines(tmp_path / "without")[-1] == Closed(t_s=lines(tmp_path / "without")[-1].t_s)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_live_file_of_a_search_ends_with_the_mark(tmp_path: Path, interrupted: bool) -> None:
+    results = trials.scenarios()
+    mark = trials.mark_of(results, stopped="interrupted" if interrupted else "")
+    result = made.run_of(*results, mark=mark, verdict=mark.verdict, interrupted=interrupted)
+
+    with LiveFile() as live:
+        tell(live, tmp_path, Clock())
+        live.conclude(result)
+
+    last = lines(tmp_path)[-1]
+    assert isinstance(last, Closed)
+    assert (last.verdict, last.trouble) == (Verdict.UNKNOWN if interrupted else Verdict.PASS, "")
+    assert ("interrupted; so far it held up to 1,000 /s" in last.why) is interrupted
+    assert "broke at 1,400 /s" in last.why
 
 
 def test_live_file_of_a_run_that_breaks_off_says_why(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
+from floodmark.core.errors import UsageError
 from floodmark.judge.mark import Search
 from floodmark.judge.mark_trial import trial_of
 from floodmark.judge.mark_words import conclude
@@ -17,6 +18,7 @@ from floodmark.model.result import RunResult, ScenarioResult
 from floodmark.model.verdict import Verdict
 from floodmark.report import FORMATS, RunFolder, json, mark_plot, render
 from floodmark.report import mark as mark_report
+from floodmark.report.compare_runs import read_run
 from floodmark.report.mark_terminal import MarkProgress, show_mark
 from tests.report import made
 
@@ -52,6 +54,11 @@ def test_render_markdown_opens_with_the_mark_and_every_trial(folder: RunFolder) 
         ["| ✗ broke", "1,400 /s"],
         ["| ? unknown", "1,400 /s"],
     ]
+
+
+def test_search_as_a_repetition_is_refused_in_one_sentence(folder: RunFolder) -> None:
+    with pytest.raises(UsageError, match=rf"{folder.id} is a search for the mark.*take runs of 'floodmark run'"):
+        read_run(folder)
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,9 @@ class Board:
             self.dirty = True
 
     def _updated(self, event: say.TaskUpdated) -> None:
+        if event.task_id == RUN_ID:
+            self.run.reason = event.note  # the sentence of a run that ends well; one that does not has its reason at the end
+            return
         task = self.tasks.get(event.task_id)
         if task is None:
             return
@@ -140,7 +143,7 @@ class Board:
         task = self.run if task_id == RUN_ID else self.tasks.setdefault(task_id, Task(task_id, ""))
         self._time(figures.get("t_s", self.now_s))
         task.state = result if result in ENDED else "UNKNOWN"
-        task.reason = reason
+        task.reason = reason or (task.reason if task is self.run else "")
         task.progress_ratio = 1.0
         task.step = ""
         task.figures |= figures

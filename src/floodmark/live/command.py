@@ -20,6 +20,8 @@ from floodmark.core.errors import FloodmarkError
 from floodmark.core.tasks import group
 from floodmark.live import feed
 from floodmark.live.source import Nobody
+from floodmark.model.verdict import Verdict
+from floodmark.report import figures
 from floodmark.report.folder import RunFolder
 from floodmark.report.live import AnyLine, Began, Closed, Done, Figures, Opened
 from floodmark.report.terminal import Progress, stderr_console
@@ -131,5 +133,7 @@ def _write(progress: Progress, line: AnyLine) -> None:
             progress.done(line.result)
         case Closed(trouble=trouble) if trouble:
             progress.say(f"the run ended early: {trouble}")
+        case Closed(verdict=Verdict() as verdict, why=why):
+            progress.say(f"{figures.MARKS[verdict]} {verdict.value}  {why}")
         case _:
             pass

@@ -100,7 +100,8 @@ def title(board: Board, columns: int) -> Content:
     word = run.state if run.over else ("running" if run.state == RUNNING else "waiting for the run")
     left = [("floodmark", "bold"), ("  ", ""), (f"{mark} {word}", style), (f"  {_seconds(board.elapsed_s)}", DIM)]
     if run.reason:
-        left.append((f"  {run.reason}", "$text-warning"))
+        room = columns - 3 - sum(cell_len(text) for text, _ in left)
+        left.append((f"  {cut(run.reason, room).rstrip()}", "$text-success" if run.state == "PASS" else "$text-warning"))
     width = sum(cell_len(text) for text, _ in left)
     right = run.title if width + cell_len(run.title) + 4 <= columns else ""
     return Content.assemble(" ", *left, " " * max(columns - width - cell_len(right) - 2, 0), (right, DIM))

@@ -19,7 +19,7 @@ from floodmark.model.scenario import Scenario
 from floodmark.report.display import FOUND_COUNT, Planned
 from floodmark.report.document import RunDocument
 from floodmark.report.folder import RunFolder
-from floodmark.report.live import AnyLine, Began, Closed, Done, Figures, Marked, Opened
+from floodmark.report.live import AnyLine, Began, Done, Figures, Marked, Opened, closed
 from floodmark.report.series import Timeline, thin
 from floodmark.runner.pace import rate_at
 
@@ -57,7 +57,7 @@ def lines(folder: RunFolder) -> Iterator[AnyLine]:
             yield from _course(timelines[result.id], scenarios.get(result.id), at_s)
         at_s += result.duration_s
         yield Done(t_s=at_s, result=replace(result, findings=_told(result)))
-    yield Closed(t_s=document.duration_s or at_s, trouble="interrupted" if document.interrupted else "")
+    yield closed(document, t_s=document.duration_s or at_s)
 
 
 def _told(result: ScenarioResult) -> tuple[Finding, ...]:

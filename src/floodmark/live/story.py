@@ -1,7 +1,8 @@
 """Turn the lines of a run into the words of a conductor: the run and each of its scenarios is a task, an anomaly is a notice.
 
-Pure: lines in, events out. A trial is one task, whichever of its parts is played. An anomaly is told once. Memory: one entry per scenario,
-and the anomalies told, which are a few per scenario.
+Pure: lines in, events out. A trial is one task, whichever of its parts is played. An anomaly is told once. The run's verdict is the worst
+of what was planned, unless its last line says it: what was not planned beforehand is a trial of a search, which may break to show where.
+Memory: one entry per scenario, and the anomalies told, which are a few per scenario.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Story:
         self._tasks: dict[str, str] = {}  # id of a scenario or of a part: its task
         self._loads_s: dict[str, float | None] = {}
         self._verdicts: dict[str, Verdict] = {}
+        self._planned: set[str] = set()
         self._task_id = ""
         self._load_began_s: float | None = None
         self._told: set[tuple[str, Finding]] = set()
@@ -66,6 +68,7 @@ class Story:
 
     def _opened(self, line: Opened) -> list[ConductorEvent]:
         about = f"seed {line.seed} · {line.run}"
+        self._planned = {planned.id for planned in line.planned}
         return [TaskCreated(task_id=RUN_ID, description=about), *(self._created(planned) for planned in line.planned)]
 
     def _created(self, planned: Planned) -> ConductorEvent:
@@ -127,10 +130,13 @@ class Story:
         self.over = True
         known = {"t_s": line.t_s}
         open_tasks = set(self._tasks.values()) - set(self._verdicts)
-        verdict = worst([*self._verdicts.values(), *([Verdict.UNKNOWN] if open_tasks or line.trouble else [])])
+        judged = [verdict for task_id, verdict in self._verdicts.items() if task_id in self._planned]
+        verdict = line.verdict or worst([*judged, *([Verdict.UNKNOWN] if open_tasks or line.trouble else [])])
+        why = " ".join(figures.clean(line.why).split())
         if verdict is Verdict.PASS:
-            return [TaskCompleted(task_id=RUN_ID, result=verdict.value, figures=known)]
-        trouble = line.trouble or (INTERRUPTED if open_tasks else "")
+            said = [TaskUpdated(task_id=RUN_ID, progress_ratio=1.0, note=why)] if why else []
+            return [*said, TaskCompleted(task_id=RUN_ID, result=verdict.value, figures=known)]
+        trouble = why or line.trouble or (INTERRUPTED if open_tasks else "")
         return [TaskFailed(task_id=RUN_ID, reason=trouble, result=verdict.value, figures=known)]
 
 

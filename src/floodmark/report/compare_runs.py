@@ -26,8 +26,13 @@ _SERIES = sorted({gauge.series for gauge in GAUGES.values() if gauge.series})
 
 
 def read_run(folder: RunFolder) -> Run:
-    """Read a finished run. Raises: UsageError when there is none, or one that cannot be read."""
+    """Read a finished run. Raises: UsageError when there is none, one that cannot be read, or a search."""
     document = folder.result()
+    if document.mark is not None:
+        raise UsageError(
+            f"{folder.id} is a search for the mark, and what it tries next hangs on what it has met, so no other repeats its trials; "
+            "take runs of 'floodmark run'"
+        )
     timelines = folder.timelines()
     host = {name: getattr(document.machine, name) for name in Host.__struct_fields__}
     return Run(

@@ -9,6 +9,9 @@ killed leaves it behind, and its last lines say how far it came. A line that can
     {"kind": "figures", "t_s": 2.3, "phase": "steady", "connections": 100, "offered_hz": 500.0, "published_hz": 499.2, ...}
     {"kind": "done", "t_s": 8.8, "result": {...}}
     {"kind": "closed", "t_s": 9.1}
+
+A search for the mark plans nothing beforehand, and its last line has the verdict and the sentence of the mark: those of its trials are not
+the run's.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ from msgspec.structs import replace
 
 from floodmark import __version__
 from floodmark.model.finding import Finding
-from floodmark.model.result import ScenarioResult
+from floodmark.model.result import RunResult, ScenarioResult
+from floodmark.model.verdict import Verdict
+from floodmark.report import figures
 from floodmark.report.display import FOUND_COUNT, Planned
 from floodmark.report.folder import RESULT
 
@@ -96,9 +101,21 @@ class Done(Line, frozen=True, kw_only=True):
 
 
 class Closed(Line, frozen=True, kw_only=True):
-    """The last line. `trouble` says what ended the run, if it was not its end."""
+    """The last line. `trouble` says what ended the run, if it was not its end.
+
+    `verdict` is the run's where it does not follow from those of its scenarios, and `why` the sentence on it.
+    """
 
     trouble: str = ""
+    verdict: Verdict | None = None
+    why: str = ""
+
+
+def closed(result: RunResult, *, t_s: float) -> Closed:
+    """The last line of a run that has come to a result."""
+    if result.mark is None:
+        return Closed(t_s=t_s, trouble="interrupted" if result.interrupted else "")
+    return Closed(t_s=t_s, verdict=result.verdict, why=figures.headline(result))
 
 
 AnyLine = Opened | Began | Figures | Marked | Found | Done | Closed
@@ -118,13 +135,17 @@ class LiveFile:
         self._opened_s = self._began_s = self._written_s = 0.0
         self._figures = Figures()
         self._fresh = False  # figures that are not written yet
+        self._mark: RunResult | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self._write_figures()
-        self._write(Closed(t_s=self._t_s(), trouble="" if value is None else f"{type(value).__name__}: {value}"))
+        if value is None and self._mark is not None:
+            self._write(closed(self._mark, t_s=self._t_s()))
+        else:
+            self._write(Closed(t_s=self._t_s(), trouble="" if value is None else f"{type(value).__name__}: {value}"))
         self._close()
         if self._path is not None and (self._path.parent / RESULT).exists():
             with suppress(OSError):
@@ -203,6 +224,10 @@ class LiveFile:
         """Write how it ended."""
         self._write_figures()
         self._write(Done(t_s=self._t_s(), result=replace(result, findings=result.findings[:FOUND_COUNT])))
+
+    def conclude(self, result: RunResult) -> None:
+        """Take the end of a search for the mark, for the last line."""
+        self._mark = result
 
     def apart(self) -> int | None:
         """No process of its own."""
