@@ -25,6 +25,7 @@ from floodmark.model.result import ScenarioResult
 from floodmark.model.scenario import Fault, Reconnect
 from floodmark.model.verdict import Verdict
 from floodmark.runner import losses
+from floodmark.runner.agent import clock
 from floodmark.runner.agent.returning import Client, Returning
 from floodmark.runner.evidence import Blow, Evidence
 from floodmark.runner.losses import GRACE_NS
@@ -53,6 +54,18 @@ def test_wire_fault_that_ends_connections_costs_a_resuming_client_nothing(fault:
     assert result.metrics["unanswered"] == 0
     (told,) = result.faults
     assert (told.reconnects or 0) >= (CONNECTIONS + 2) / 2  # a fault may hit who comes back while it lasts
+
+
+def test_handshake_that_a_black_hole_took_is_begun_anew_when_it_is_lifted(tmp_path: Path) -> None:
+    """Nobody else ends it in time: the target never heard of it, and this hub closes who says nothing after five seconds, others never."""
+    hole = msgspec.structs.replace(HOLE, at_s=0.2, for_s=0.5, ratio=1.0, options={})  # closes nothing itself
+    brief = msgspec.structs.replace(RESUMING, limit_s=4.0)
+
+    result = play(tmp_path, scenario(msgspec.structs.replace(RESET, ratio=1.0), hole, reconnect=brief))
+
+    assert (result.verdict, broken(result)) == (Verdict.PASS, {})
+    assert whole(result)
+    assert sum(told.reconnects or 0 for told in result.faults) >= CONNECTIONS + 2
 
 
 @pytest.mark.parametrize("direction", ["both", "upstream", "downstream"])
@@ -216,6 +229,37 @@ def test_client_gives_up_at_its_limit_with_the_last_reason() -> None:
     assert loss.back_ns == 0
     assert gave_up == [True]
     assert dict(returning.refusals) == {"not now": 1}
+
+
+def test_client_gives_up_only_a_try_that_began_before_the_lift_and_comes_back_by_its_next() -> None:
+    returning, began_ns = Returning(Reconnect(backoff_s=0.01, backoff_max_s=0.02, limit_s=60.0), seed=1), list[int]()
+
+    async def play_it() -> Loss:
+        tried, answer = asyncio.Event(), asyncio.Event()
+
+        async def come() -> None:
+            began_ns.append(clock.now_ns())
+            tried.set()
+            await answer.wait()
+
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            returning.begin(group)
+            loss = returning.note(0, publisher=False, reason="gone")
+            returning.bring_back(loss, come, lambda: None)
+            await tried.wait()
+            tried.clear()
+            returning.try_anew(clock.now_ns())
+            await tried.wait()
+            returning.try_anew(began_ns[0])  # the second one is younger
+            answer.set()
+        returning.try_anew(clock.now_ns())  # nobody is away any more
+        return loss
+
+    loss = asyncio.run(play_it())
+
+    assert len(began_ns) == 2
+    assert loss.back_ns >= began_ns[1]
+    assert not returning.refusals
 
 
 @pytest.mark.parametrize("steps", [0, 1, 5])

@@ -144,6 +144,8 @@ class Blows:
                 await self._window("after", blow.lifted_ns)
             self._evidence.fault_hits += blow.hits
             self._evidence.fault_back += blow.back
+            if blow.damages and self._scenario.reconnect is not None:
+                await self._agents.ask("anew", at_ns=blow.lifted_ns, limit_s=WINDOW_LIMIT_S)
 
     async def _window(self, name: str, at_ns: int) -> None:
         await self._agents.ask("window", index=FAULT_WINDOWS.index(name), at_ns=at_ns, limit_s=WINDOW_LIMIT_S)

@@ -40,8 +40,9 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, tag="setup"):
 
 class Do(msgspec.Struct, frozen=True, kw_only=True, tag="do"):
     """One step: `connect` (wave `index`), `probe`, `phase` and `fault` (by `index`; a phase starts at `at_ns`), `settle`, `give-up`,
-    `collect`, `leave` (in the clean way), `quit`; `gone`: the target is gone for good; `window` (before, during, after, by `index`) begins
-    at `at_ns`. A phase that is taken over half-way is played from `resume_ns` on: what was due before then is nobody's."""
+    `collect`, `leave` (in the clean way), `quit`; `gone`: the target is gone for good; `anew`: tries to come back that began before `at_ns`
+    are given up for new ones; `window` (before, during, after, by `index`) begins at `at_ns`. A phase that is taken over half-way is played
+    from `resume_ns` on: what was due before then is nobody's."""
 
     step: str
     number: int

@@ -278,6 +278,9 @@ class Agent:
                 self._calm.set()
                 self._mishaps.load_over.set()
                 return Did(number=do.number)
+            case "anew":
+                self._returning.try_anew(do.at_ns)
+                return Did(number=do.number)
             case "gone":
                 self._returning.stop()
                 return Did(number=do.number)

@@ -50,6 +50,7 @@ class Returning:
         self._group: asyncio.TaskGroup | None = None
         self._clients: dict[tuple[bool, int], Client] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._tries: dict[asyncio.Timeout, int] = {}
         self._hopeless = False
 
     @property
@@ -71,6 +72,16 @@ class Returning:
         self._hopeless = True
         for task in self._tasks:
             task.cancel()
+
+    def try_anew(self, before_ns: int) -> None:
+        """A fault that threw bytes away or damaged them was lifted then: a try that is as old may wait for ever for an answer to them.
+
+        Its target cannot know that there was one, so nobody would end it; the client tries again after its next wait.
+        """
+        now_s = asyncio.get_running_loop().time()
+        for limit, began_ns in self._tries.items():
+            if began_ns <= before_ns and not limit.expired():
+                limit.reschedule(now_s)
 
     def note(self, number: int, *, publisher: bool, reason: str, unanswered: int = 0, ours: bool = False) -> Loss:
         """Remember a loss."""
@@ -121,8 +132,12 @@ class Returning:
         while (now_s := time.monotonic()) < until_s:
             await asyncio.sleep(min(self._wait_s(client), until_s - now_s))
             try:
-                async with asyncio.timeout(max(until_s - time.monotonic(), 0)):
-                    await come()
+                async with asyncio.timeout(max(until_s - time.monotonic(), 0)) as limit:
+                    self._tries[limit] = clock.now_ns()
+                    try:
+                        await come()
+                    finally:
+                        del self._tries[limit]
             except FailedByFaultError:
                 reason = ""
             except (SystemUnderTestError, TimeoutError) as exc:
