@@ -115,6 +115,26 @@ def test_start_in_a_process_that_stops_by_itself_at_that_moment_begins_in_a_new_
     asyncio.run(main())
 
 
+def test_start_in_a_process_whose_pipe_is_broken_before_its_end_is_known_leaves_no_last_word_of_it_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(tmp_path, monkeypatch, UP, STAYS)
+
+    async def main() -> None:
+        async with asyncio.timeout(LIMIT_S), crew_of(per_process=2) as crew:
+            [(old, _)] = await crew.start(1)
+            assert old.process.stdin is not None
+            old.process.stdin.close()
+            [(new, member)] = await crew.start(1)
+            await old.ended.wait()
+
+            assert (member.number, list(new.members)) == (2, [2])
+            assert crew.find(2)[0] is new
+            assert [(one.number, one.state) for one in crew.ended] == [(1, "Killed")]  # the second works elsewhere
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("line", ["what is this", '{"kind": 7}', "\\377\\377"])
 def test_process_that_says_what_is_no_line_is_ended_and_its_worker_says_why(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -162,7 +162,7 @@ class Crew:
             await self.order(squad, "begin", numbers=numbers)
         except ProcessEndedError:
             missed = tuple(number for number in numbers if number in squad.coming)
-            squad.coming.difference_update(missed)
+            squad.forget(missed)
             there = [(squad, Member(number=number)) for number in numbers if number not in missed]
             return [*there, *(await self._open(missed) if missed else [])]
         except BaseException:

@@ -54,6 +54,12 @@ class Squad:
         self.members |= {number: Member(number=number) for number in numbers}
         self.coming.update(numbers)
 
+    def forget(self, numbers: tuple[int, ...]) -> None:
+        """These never began here, though its end may not be known yet: they are not among those that end with it."""
+        for number in numbers:
+            self.members.pop(number, None)
+        self.coming.difference_update(numbers)
+
     def rss_bytes(self) -> int:
         """What the process holds in memory; 0 when it has ended."""
         try:
