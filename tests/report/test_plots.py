@@ -7,7 +7,7 @@ import re
 from xml.etree import ElementTree as ET
 
 from floodmark.model.result import FaultResult
-from floodmark.report import plots
+from floodmark.report import picture, plots
 from floodmark.report.series import Timeline, mark_rows, timeline
 from tests.report import made
 
@@ -100,7 +100,7 @@ def test_draw_faults_are_bars_in_a_strip_and_bands_behind() -> None:
     assert (bars(plain), bars(svg)) == (0, len(faults))
     assert svg.count("opacity: 0.09") - plain.count("opacity: 0.09") == 2 * 3  # two that were lifted, in three panels
     assert {"disconnect", "wire.latency"} <= set(words(svg)) - set(words(plain))
-    assert int(plots._view_height(svg)) > int(plots._view_height(plain))
+    assert int(picture.view_height(svg)) > int(picture.view_height(plain))
 
 
 def test_draw_blow_without_a_length_is_still_seen() -> None:

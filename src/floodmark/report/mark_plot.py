@@ -2,7 +2,7 @@
 
 Input: a `Mark`. Output: SVG text for an HTML page, or nothing when no trial was measured. What held is a filled circle, what broke a cross,
 what could not be judged an open square; the bracket between the two ends of the mark is tinted and named. The colours are variables of the
-page, as in `plots.py`, so that one picture serves light and dark.
+page, as in every picture (`picture.py`), so that one picture serves light and dark.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from floodmark.model.mark import Mark, MarkTrial, Outcome
-from floodmark.report.plots import STAND_INS, WIDTH, inline, tick
+from floodmark.report.picture import STAND_INS, WIDTH, inline, tick
 
 _PANEL, _TOP, _BOTTOM, _LEFT, _RIGHT, _GAP = 132, 40, 44, 66, 96, 40
 _MARKERS: dict[Outcome, tuple[str, str, str]] = {  # colour, shape, name

@@ -2,16 +2,14 @@
 
 Input: a Timeline. Output: SVG text for an HTML page, or nothing when there is nothing to draw. No script, no request, no font of its own.
 Faults stand as bars in a strip under the first picture, one row for each fault slot, and as bands through all of them.
-The colours are CSS variables of the page (report.css), so that one picture serves light and dark: matplotlib draws in stand-in colours
-that are replaced afterwards. Curves are thinned (series.thin), which keeps every peak. matplotlib is imported on first use: that takes
-half a second.
+Curves are thinned (series.thin), which keeps every peak. matplotlib is imported on first use: that takes half a second.
+Not here: the colours, and how a picture becomes part of a page (picture.py).
 """
 
 from __future__ import annotations
 
 import io
 import math
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -19,28 +17,16 @@ from typing import Any, NamedTuple
 
 from floodmark.model.result import FaultResult
 from floodmark.report import figures
+from floodmark.report.picture import STAND_INS, WIDTH, inline, tick
 from floodmark.report.series import Curve, Mark, Timeline, thin
 
 POINTS = 360
-WIDTH, _PANEL_HEIGHT, _TOP, _BOTTOM, _LEFT, _RIGHT, _GAP = 920, 118, 52, 34, 66, 128, 34  # units of the viewBox, about pixels
+_PANEL_HEIGHT, _TOP, _BOTTOM, _LEFT, _RIGHT, _GAP = 118, 52, 34, 66, 128, 34  # units of the viewBox, about pixels
 _MARKS_LIMIT = 60
 _MARK_ROWS, _MARK_UNITS = 2, 12  # between the first panel and its title
 _LABEL_UNITS, _CHARACTER_UNITS = 13, 5.6
 _STRIP_LIMIT, _STRIP_UNITS, _BAR_UNITS, _STRIP_FROM = 6, 13, 7, 9  # rows of faults under the first panel
 _BLOW_UNITS = 3  # how wide a blow without a length is drawn
-
-#: CSS variable of the page, and the colour that stands for it while matplotlib draws; no two alike, none that matplotlib writes by itself.
-STAND_INS = {
-    "ink": "#010203",
-    "muted": "#010204",
-    "line": "#010205",
-    "plot-a": "#010206",
-    "plot-b": "#010207",
-    "plot-c": "#010208",
-    "mark": "#010209",
-    "pass": "#01020a",
-    "fail": "#01020b",
-}
 
 
 class _Stroke(NamedTuple):
@@ -268,23 +254,6 @@ def _scale(axes: Any, panel: _Panel, values: Sequence[float]) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: tick(value, panel.unit))
 
 
-def tick(value: float, unit: str) -> str:
-    """A label of the value axis, as short as it can be.
-
-    >>> tick(1e6, "latency"), tick(25_000, "rate"), tick(50 * 1024**2, "memory"), tick(0, "memory")
-    ('1 ms', '25k', '50 MiB', '0')
-    """
-    steps: tuple[tuple[float, str], ...] = {
-        "latency": ((1e9, " s"), (1e6, " ms"), (1e3, " µs"), (1.0, " ns")),
-        "rate": ((1e6, "M"), (1e3, "k"), (1.0, "")),
-        "memory": ((1024.0**3, " GiB"), (1024.0**2, " MiB"), (1024.0, " KiB"), (1.0, " B")),
-    }[unit]
-    for factor, name in steps:
-        if abs(value) >= factor * 0.999:
-            return f"{value / factor:,.4g}{name}"
-    return f"{value:g}"
-
-
 def _name_curves(axes: Any, curves: Sequence[tuple[_Stroke, Curve]]) -> None:
     """Write each curve's name at its end, pushed apart where ends meet: no legend to look up."""
     to_axes = axes.transData + axes.transAxes.inverted()
@@ -331,32 +300,3 @@ def _name_marks(axes: Any, marks: Sequence[Mark], units_per_s: float) -> None:
 def _short(text: str) -> str:
     plain = " ".join(figures.clean(text).split())
     return plain if len(plain) <= 28 else f"{plain[:27]}…"
-
-
-def inline(svg: str, name: str, *, over: str = "time") -> str:
-    """Fit matplotlib's document into a page: no prologue, no outside address, the page's colours and letters, ids of its own.
-
-    Args: over: what the picture shows it over, for screen readers.
-    """
-    body = svg[svg.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
-    body = re.sub(r"font: ([^;\"]*?)(\d[\d.]*)px [^;\"]+", r"font: \1\2px var(--sans)", body)
-    body = re.sub(r"font-family: [^;\"]+", "font-family: var(--sans)", body)  # matplotlib 3.11 writes the parts of `font` apart
-    for variable, colour in STAND_INS.items():
-        body = body.replace(colour, f"var(--{variable})")
-    prefix = re.sub(r"[^A-Za-z0-9]+", "-", name)
-    body = re.sub(r'\bid="', f'id="{prefix}-', body)
-    body = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", body)
-    body = re.sub(r">\s+<", "><", body)
-    label = f"{_attribute(name)} over {_attribute(over)}"
-    opening = f'<svg class="plot" viewBox="0 0 {WIDTH} {_view_height(body)}" role="img" aria-label="{label}">'
-    return re.sub(r"<svg[^>]*>", lambda _: opening, body, count=1).strip()
-
-
-def _view_height(body: str) -> str:
-    match = re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', body)
-    return match.group(1) if match else str(_PANEL_HEIGHT)
-
-
-def _attribute(text: str) -> str:
-    return re.sub(r"[^\w .,:-]", " ", text)
