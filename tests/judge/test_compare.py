@@ -121,6 +121,15 @@ def test_compare_of_single_runs_is_unknown_with_the_repetitions_it_takes() -> No
     assert one.reason == "too few repetitions to tell (1 and 1); repeat the baseline and the runs until there are 5"
 
 
+def test_compare_of_single_runs_of_many_scenarios_asks_for_what_all_of_them_take() -> None:
+    lone = {name: subject({figure_: values[:1] for figure_, values in FIGURES.items()}) for name in "abcdef"}
+
+    found = compare(held(lone), measured(lone))
+
+    assert row(found, "rss_peak", "a").settled_by == 6  # 24 figures: five and five could not be sure of one
+    assert "until there are 6" in row(found, "rss_peak", "a").reason
+
+
 def test_compare_of_a_lone_run_with_many_finds_what_is_far_beyond_and_clears_nothing() -> None:
     good = {name: values[:1] for name, values in FIGURES.items()}
 
@@ -210,6 +219,17 @@ def test_compare_with_another_machine_is_unknown_unless_it_is_asked_for() -> Non
     assert larger.verdict is Verdict.FAIL
 
 
+def test_compare_across_machines_by_a_chosen_figure_of_the_machine_does_not_pass_without_it() -> None:
+    wish = Wish(metrics=("rss_peak", "latency_p50"), across_machines=True)
+
+    found = compared(now(latency_p50=scaled(9.0)), wish, host=msgspec.structs.replace(HOST, cores=64))
+
+    assert row(found, "rss_peak").verdict is Change.SAME
+    assert row(found, "latency_p50").verdict is Change.UNKNOWN
+    assert "hangs on the machine" in row(found, "latency_p50").reason
+    assert found.verdict is Verdict.UNKNOWN
+
+
 def test_compare_of_a_figure_that_one_side_lacks_is_unknown() -> None:
     less = msgspec.structs.replace(now(), figures={"throughput": figure("throughput", scaled(1000.0))})
 
@@ -218,6 +238,35 @@ def test_compare_of_a_figure_that_one_side_lacks_is_unknown() -> None:
     assert row(found, "rss_peak").verdict is Change.UNKNOWN
     assert row(found, "rss_peak").reason == "these runs have no such figure"
     assert found.verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize("seen", [scaled(0.3), scaled(0.1)], ids=["alike", "quicker"])
+def test_compare_of_a_figure_that_some_runs_lack_clears_nothing(seen: tuple[float, ...]) -> None:
+    was = subject({"rss_peak": scaled(5e7), "recovery": scaled(0.3)})
+    is_ = subject({"rss_peak": scaled(5e7), "recovery": seen[:6]}, runs="n")  # in two of the eight the stream did not recover
+
+    found = compare(held({ONE: was}), measured({ONE: is_}))
+
+    one = row(found, "recovery")
+    assert (one.verdict, one.is_no_worse) == (Change.UNKNOWN, False)
+    assert "2 of 8 runs lack it" in one.reason
+    assert found.verdict is Verdict.UNKNOWN
+
+
+def test_compare_of_a_figure_that_some_runs_lack_and_that_is_worse_in_the_others_is_worse() -> None:
+    was = subject({"rss_peak": scaled(5e7), "recovery": scaled(3.0)})
+    is_ = subject({"rss_peak": scaled(5e7), "recovery": scaled(9.0)[:6]}, runs="n")
+
+    found = compare(held({ONE: was}), measured({ONE: is_}))
+
+    assert row(found, "recovery").verdict is Change.WORSE
+
+
+def test_compare_of_a_figure_that_some_runs_of_the_baseline_lack_is_as_of_any_other() -> None:
+    was = subject({"rss_peak": scaled(5e7), "recovery": scaled(3.0)[:6]})
+    is_ = subject({"rss_peak": scaled(5e7), "recovery": scaled(3.0)}, runs="n")
+
+    assert compare(held({ONE: was}), measured({ONE: is_})).verdict is Verdict.PASS
 
 
 def test_compare_by_a_chosen_figure_takes_no_other_and_is_unknown_where_there_is_none() -> None:

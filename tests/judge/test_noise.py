@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from floodmark.judge import noise
 from tests.judge.repeated import CALM, scaled
@@ -84,6 +85,47 @@ def test_estimate_of_figures_that_never_move_tells_a_step_from_none() -> None:
     assert same.p_not_worse < 0.05
     assert step is not None
     assert step.p_worse == pytest.approx(noise.least_p(6, 6))
+
+
+@pytest.mark.parametrize(("before_count", "now_count", "factor"), [(5, 5, 1.6), (8, 8, 1.6), (8, 6, 0.5), (12, 9, 1.7), (8, 8, 1.0)])
+def test_estimate_says_what_scipy_says_of_the_same_values(before_count: int, now_count: int, factor: float) -> None:
+    rng = np.random.default_rng(before_count + now_count)
+    before, now = rng.lognormal(0, 0.1, before_count), factor * rng.lognormal(0, 0.1, now_count)
+
+    found = estimate(tuple(before), tuple(now))
+
+    assert found is not None
+    base, fresh = np.log(before), np.log(now)
+    drawn = stats.bootstrap((fresh, base), _between_medians, n_resamples=20_000, method="percentile", rng=np.random.default_rng(2))
+    assert (found.lower, found.upper) == pytest.approx(tuple(drawn.confidence_interval), abs=0.25 * drawn.standard_error)
+    assert found.error == pytest.approx(drawn.standard_error, rel=0.1)
+    worse, better = _by_scipy(fresh, base + found.limit), _by_scipy(base - found.limit, fresh)
+    assert found.p_worse == pytest.approx(2 * min(worse) if found.lower > found.limit else 1.0)
+    assert found.p_better == pytest.approx(2 * min(better) if found.upper < -found.limit else 1.0)
+    not_worse = stats.mannwhitneyu(base + found.limit, fresh, alternative="greater").pvalue
+    assert found.p_not_worse == pytest.approx(not_worse if found.upper < found.limit else 1.0)
+
+
+def _between_medians(high: noise.Floats, low: noise.Floats, axis: int) -> noise.Floats:
+    between: noise.Floats = np.median(high, axis=axis) - np.median(low, axis=axis)
+    return between
+
+
+def _by_scipy(high: noise.Floats, low: noise.Floats) -> tuple[float, float]:
+    """Of "high is above low", by ranks and by Welch's t."""
+    return (
+        float(stats.mannwhitneyu(high, low, alternative="greater").pvalue),
+        float(stats.ttest_ind(high, low, equal_var=False, alternative="greater").pvalue),
+    )
+
+
+@pytest.mark.parametrize(("before", "now"), [((28.0,) * 6, (40.0, 41.0, 40.0, 40.0, 40.0, 40.0)), ((28.0, 29.0) * 3, (45.0,) * 7)])
+def test_estimate_where_one_side_never_moves_finds_the_step_without_a_warning(before: tuple[float, ...], now: tuple[float, ...]) -> None:
+    found = estimate(before, now)
+
+    assert found is not None
+    assert found.lower > found.limit
+    assert 0 < found.p_worse < 1e-3
 
 
 def test_estimate_of_single_runs_without_a_spread_says_nothing() -> None:

@@ -8,7 +8,8 @@ Input: a baseline and what was gathered of the runs. Output: `Compared`. Pure.
 - SAME: the whole interval lies within the limits, and both one-sided tests hold (Schuirmann 1987). Not corrected: "no regression" is said
   only when every comparison allows it, and such a claim is no surer than its weakest part (Berger 1982).
 - UNKNOWN: all else, with the reason and the repetitions that would settle it. Where a regression is ruled out but not whether it became
-  better, `is_no_worse` says so; that does not keep a verdict from being PASS.
+  better, `is_no_worse` says so; that does not keep a verdict from being PASS. A figure that some of the runs lack may convict and never
+  acquit: it is lacking where its moment was not seen, as when a stream never recovered, so those that have it are the milder ones.
 
 A scenario that passed and now FAILs is WORSE whatever the noise. What is not the same thing is not compared: UNKNOWN, with a sentence.
 """
@@ -41,6 +42,8 @@ class _Test(msgspec.Struct, frozen=True, kw_only=True):
     before: Figure
     now: Figure
     found: Estimate | None
+    lacking_count: int
+    """Runs now that passed and have no such figure."""
 
 
 def compare(baseline: Baseline, now: Gathered, wish: Wish = Wish()) -> Compared:  # noqa: B008  # frozen
@@ -69,6 +72,8 @@ def compare(baseline: Baseline, now: Gathered, wish: Wish = Wish()) -> Compared:
             continue
         gauges = [gauge for gauge in _gauges(wish) if same_machine or not gauge.of_machine]
         missing, known = _pairs(scenario, before, after, gauges, wish)
+        if wish.metrics:
+            missing += [_unknown(scenario, gauge.name, _OF_MACHINE) for gauge in _gauges(wish) if gauge not in gauges]
         if not missing and not known:
             missing = [_unknown(scenario, "all figures", "neither side has one of the figures that are compared")]
         rows += missing
@@ -144,6 +149,9 @@ def _another_machine(baseline: Baseline, fresh: Baseline) -> str:
     )
 
 
+_OF_MACHINE = "it hangs on the machine, and these are two; compare it with a baseline of the same machine, or leave it out"
+
+
 def _remarks(baseline: Baseline, now: Gathered, trials: Iterable[str], *, same_machine: bool) -> Iterable[str]:
     """What is good to know beside the comparisons."""
     fresh = now.baseline
@@ -185,7 +193,8 @@ def _pairs(scenario: str, before: Subject, after: Subject, gauges: Sequence[Gaug
                 spreads_before=was.spreads,
                 spreads_now=is_.spreads,
             )
-            known.append(_Test(scenario=scenario, gauge=gauge, before=was, now=is_, found=found))
+            lacking_count = len(after.runs) - len(is_.values)
+            known.append(_Test(scenario=scenario, gauge=gauge, before=was, now=is_, found=found, lacking_count=lacking_count))
         elif was is not None or is_ is not None:
             side = "the baseline has" if is_ is not None else "these runs have"
             missing.append(_unknown(scenario, gauge.name, f"{side} no such figure"))
@@ -210,13 +219,17 @@ def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
     return holds
 
 
+_CLEARS_NOTHING = "as when its moment was not seen, so the others clear nothing; see their reports"
+
+
 def _decided(tests: Sequence[_Test]) -> list[Comparison]:
     found = [test.found for test in tests if test.found is not None]
     worse = iter(holm([one.p_worse for one in found], ALPHA))
     better = iter(holm([one.p_better for one in found], ALPHA))
     enough = noise.repetitions_for(ALPHA / max(1, len(found)))
+    enough_for_all = noise.repetitions_for(ALPHA / max(1, len(tests)))  # with enough of them, all are compared at once
     return [
-        _too_few(test, enough)
+        _too_few(test, enough_for_all)
         if test.found is None
         else _row(test, test.found, next(worse), next(better), enough=enough, at_once=len(found))
         for test in tests
@@ -252,12 +265,19 @@ def _row(test: _Test, found: Estimate, worse: bool, better: bool, *, enough: int
     counts = (len(test.before.values), len(test.now.values))
     is_worse = worse and found.lower > found.limit
     is_better = better and found.upper < -found.limit
-    is_no_worse = found.method == "ranks" and found.upper < found.limit and found.p_not_worse <= ALPHA
+    is_whole = test.lacking_count <= 0
+    is_better = is_better and is_whole
+    is_no_worse = is_whole and found.method == "ranks" and found.upper < found.limit and found.p_not_worse <= ALPHA
     is_same = is_no_worse and found.lower > -found.limit and found.p_not_better <= ALPHA
     verdict = Change.WORSE if is_worse else Change.BETTER if is_better else Change.SAME if is_same else Change.UNKNOWN
     reason, settled_by = "", None
     if verdict is Change.UNKNOWN:
         reason, settled_by = _why(found, counts, enough, at_once)
+        if not is_whole and found.method == "ranks":
+            reason, settled_by = (
+                f"{test.lacking_count} of {len(test.now.values) + test.lacking_count} runs lack it, {_CLEARS_NOTHING}",
+                None,
+            )
         if is_no_worse:
             reason = f"no worse: better or the same, which of them cannot be told; {reason}"
     sign = 1 if test.gauge.better is Better.LOWER else -1
