@@ -204,6 +204,8 @@ MISTAKES = {
     "two-tolerances": (("compare", "main", "--tolerance", "10%", "--tolerance", "20%"), "write FIGURE=20% for a single one"),
     "two-forms": (("compare", "main", "--json", "--markdown"), "give one of them"),
     "no-json": (("baseline", "show", "broken"), "broken.json is no baseline"),
+    "no-text": (("compare", "bytes"), "bytes.json is no baseline"),
+    "run-of-another-schema": (("compare", "main", "later"), "this version can read: it has the schema 2, and this version reads 1"),
 }
 
 
@@ -212,6 +214,9 @@ def test_mistake_gets_one_sentence_and_2(typed: Typed, words: tuple[str, ...], s
     played(1)
     typed("baseline", "save", "main")
     Path("baselines/broken.json").write_text("nonsense", encoding="utf-8")
+    Path("baselines/bytes.json").write_bytes(b'{"schema": 1, "name": "\xff"}')
+    Path("later").mkdir()
+    Path("later/run.json").write_text('{"schema": 2}', encoding="utf-8")
 
     code, out, err = typed(*words)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import msgspec
+import pytest
 
 from floodmark.model.result import CriterionResult, RunResult
 from floodmark.model.verdict import Verdict
@@ -43,3 +44,16 @@ def test_decode_reads_a_document_of_a_later_version_with_more_fields() -> None:
     plain["weather"] = "wet"
 
     assert json.decode(msgspec.json.encode(plain)).seed == 7
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        pytest.param(b'{"schema": 99, "verdict": {}}', "it has the schema 99, and this version reads 1", id="schema"),
+        pytest.param(b'{"schema": 1, "version": "\xff"}', "it is no UTF-8", id="bytes"),
+        pytest.param(b'{"schema": 1', "truncated", id="half"),
+    ],
+)
+def test_decode_of_what_it_cannot_read_is_refused_with_the_reason(content: bytes, words: str) -> None:
+    with pytest.raises(msgspec.DecodeError, match=words):
+        json.decode(content)

@@ -121,7 +121,7 @@ def decode(content: bytes, where: str) -> Baseline:
         schema = msgspec.json.decode(content, type=_Any).schema
         if schema == SCHEMA:
             return msgspec.json.decode(content, type=Baseline)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise UsageError(f"{where} is no baseline: {exc}; save it again with: floodmark baseline save NAME --force") from exc
     raise UsageError(
         f"{where} has the schema {schema}, and this version reads {SCHEMA}; save it again with --force, or use another version"

@@ -12,6 +12,8 @@ from floodmark.model.finding import Finding
 from floodmark.model.mark import Mark
 from floodmark.model.verdict import Verdict
 
+SCHEMA = 1
+
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """The account of a scenario, observed at the subscriber's handler."""
@@ -175,7 +177,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     With `mark`, of a search for the breaking point, the verdict is that of the search: its scenarios are trials, and some have to break.
     """
 
-    schema: int = 1
+    schema: int = SCHEMA
     version: str
     seed: int
     scale: float

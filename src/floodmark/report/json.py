@@ -10,10 +10,14 @@ import math
 
 import msgspec
 
-from floodmark.model.result import RunResult, ScenarioResult
+from floodmark.model.result import SCHEMA, RunResult, ScenarioResult
 from floodmark.report.document import RunDocument
 
 _RESULT_FIELDS = RunResult.__struct_fields__
+
+
+class _Any(msgspec.Struct):
+    schema: int = SCHEMA
 
 
 def encode(result: RunResult) -> bytes:
@@ -23,8 +27,14 @@ def encode(result: RunResult) -> bytes:
 
 
 def decode(content: bytes) -> RunDocument:
-    """Decode run.json. Raises: msgspec.DecodeError (or its ValidationError) for anything else."""
-    return msgspec.json.decode(content, type=RunDocument)
+    """Decode run.json. Raises: msgspec.DecodeError (or its ValidationError) for anything else, and for another schema."""
+    try:
+        schema = msgspec.json.decode(content, type=_Any).schema
+        if schema == SCHEMA:
+            return msgspec.json.decode(content, type=RunDocument)
+    except UnicodeDecodeError as exc:
+        raise msgspec.DecodeError(f"it is no UTF-8: {exc}") from exc
+    raise msgspec.ValidationError(f"it has the schema {schema}, and this version reads {SCHEMA}; use the version that wrote it")
 
 
 def render(result: RunResult) -> str:
