@@ -11,8 +11,8 @@ import pytest
 from floodmark.judge.verdict import Observations, judge
 from floodmark.model.arrival import Constant
 from floodmark.model.criterion import parse
-from floodmark.model.result import CriterionResult
-from floodmark.model.scenario import Phase, Population, Scenario, Target
+from floodmark.model.result import CriterionResult, ScenarioResult
+from floodmark.model.scenario import Fault, Phase, Population, Reconnect, Scenario, Target
 from floodmark.model.shortfall import Shortfall
 from floodmark.model.verdict import Verdict
 from floodmark.report import RunFolder
@@ -95,22 +95,29 @@ class Idle(GraphQLDriver):
 """
 
 
-def test_run_whose_driver_left_something_undone_is_unknown_with_the_reason(tmp_path: Path) -> None:
-    driver = tmp_path / "idle.py"
+def play(folder: Path, *, restarted: bool) -> ScenarioResult:
+    """A run with the idle driver; the target may be started again meanwhile."""
+    driver = folder / "idle.py"
     driver.write_text(IDLE_DRIVER)
     wanted = Scenario(
         id="undone",
         driver=f"{driver}:Idle",
         target=Target(system="hub", args=("--no-rate-limits",)),
         population=Population(connections=2, channels=1),
-        phases=(Phase(arrival=Constant(rate_hz=100.0), messages=20),),
+        phases=(Phase(arrival=Constant(rate_hz=100.0), messages=100 if restarted else 20),),
+        faults=(Fault(kind="process.restart", at_s=0.3, for_s=0.2),) if restarted else (),
+        reconnect=Reconnect(backoff_max_s=0.2) if restarted else None,
         criteria=(parse("lost == 0"), parse("target.blows == 1")),
+        drain_limit_s=15.0,
         lag_limit_s=10.0,
     )
-    folder = RunFolder(tmp_path / "run")
-    folder.path.mkdir()
+    run = RunFolder(folder / "run")
+    run.path.mkdir()
+    return asyncio.run(Session(wanted, Settings(agents=1, seed=7), run, Progress(quiet=True)).play())
 
-    result = asyncio.run(Session(wanted, Settings(agents=1, seed=7), folder, Progress(quiet=True)).play())
+
+def test_run_whose_driver_left_something_undone_is_unknown_with_the_reason(tmp_path: Path) -> None:
+    result = play(tmp_path, restarted=False)
 
     told = {one.text: (one.verdict, one.note) for one in result.criteria}
     assert result.verdict is Verdict.UNKNOWN
@@ -118,3 +125,13 @@ def test_run_whose_driver_left_something_undone_is_unknown_with_the_reason(tmp_p
     assert told["target.blows == 1"] == (Verdict.UNKNOWN, "target.blows says nothing here: the blow was not struck")
     assert told["undone == 0"] == (Verdict.UNKNOWN, "the blow was not struck")
     assert result.metrics["target.blows"] == 0.0
+
+
+def test_run_whose_target_was_started_again_is_told_of_what_was_undone_all_the_same(tmp_path: Path) -> None:
+    result = play(tmp_path, restarted=True)
+
+    told = {one.text: (one.verdict, one.note) for one in result.criteria}
+    assert result.verdict is Verdict.UNKNOWN
+    assert told["lost == 0"][0] is Verdict.PASS
+    assert told["undone == 0"] == (Verdict.UNKNOWN, "the blow was not struck")
+    assert "target.blows" not in result.metrics  # its own figures are of the last start alone

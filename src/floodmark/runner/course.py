@@ -93,10 +93,18 @@ class Course:
         self._profiler.end()
         blows.lift_standing()
         await blows.note_absence()
-        if target.starts_count <= 1 and not target.gone:  # one that was started again has counted anew
-            driver = drivers.build(scenario.driver, scenario.driver_options)
-            self._evidence.statistics = await driver.statistics(target.url)
-            self._evidence.shortfall = driver.shortfall if isinstance(driver, Doing) else None
+        if not target.gone:
+            await self._ask_statistics(target)
+
+    async def _ask_statistics(self, target: RunningTarget) -> None:
+        """Ask for the target's own figures. One that was started again has counted anew; what was not done to it is told all the same."""
+        driver = drivers.build(self._scenario.driver, self._scenario.driver_options)
+        counted_anew = target.starts_count > 1
+        if counted_anew and not isinstance(driver, Doing):
+            return
+        told = await driver.statistics(target.url)
+        self._evidence.statistics = None if counted_anew else told
+        self._evidence.shortfall = driver.shortfall if isinstance(driver, Doing) else None
 
     async def _load(self, indices: range, first_start_ns: int) -> None:
         """Play the phases of one load, one after the other."""
