@@ -11,6 +11,7 @@ from floodmark.drivers.base import Doing, Options
 from floodmark.drivers.fleet import FleetDriver
 from floodmark.drivers.fleet_figures import FIGURES
 from floodmark.drivers.fleet_play import Play
+from floodmark.drivers.fleet_reading import words_left
 from floodmark.drivers.fleet_script import Line
 from floodmark.drivers.fleet_undone import ANY_TIME, SETTLED, shortfall_of
 from tests.drivers.fleet_host import hosting
@@ -87,6 +88,16 @@ def test_shortfall_script_that_ended_early_is_told_with_what_ended_it() -> None:
     assert told is not None
     assert told.why.endswith("and the script ended early (KeyError: 'x')")
     assert told.stands == ANY_TIME
+
+
+def test_words_left_a_look_that_failed_stands_for_no_word() -> None:
+    made = played()
+    made.mark(5.0, "failed", word="5 measure", error="tells no status")
+
+    assert words_left(made.record(script_count=2)) == 1  # that word is still waited for
+    assert words_left(made.record(script_count=1)) == 0  # and none that there is not
+    made.mark(6.0, "failed", word="6 kill worker=9", error="there is no worker 9")
+    assert words_left(made.record(script_count=2)) == 0
 
 
 def test_shortfall_figures_that_stand_are_figures() -> None:

@@ -110,10 +110,14 @@ def figures_of(record: Record) -> dict[str, float]:
 
 
 class Said(NamedTuple):
-    """What became of the script's words; `unsaid_count` is below 0 for words that are none of it."""
+    """What became of the script's words; `unsaid_count` is below 0 for words that are none of it.
+
+    `failed_count` has our own looks too, which are none of the words that the host is to do; `failed_here_count` has not.
+    """
 
     said_count: int
     failed_count: int
+    failed_here_count: int
     unsaid_count: int
 
 
@@ -121,14 +125,14 @@ def said_of(record: Record) -> Said:
     """Count the words that were said, that failed, and that are not known to have been done."""
     said_words, failed_words = _words(record, SAID_MARK), _words(record, FAILED_MARK)
     done_words = Counter(word.word for word in record.words)
-    failed_here_count = failed_words.total() - failed_words["measure"]  # our own look: it is none of the words that the host is to do
+    failed_here_count = failed_words.total() - failed_words["measure"]
     unsaid_count = (record.script_count or 0) - failed_here_count - (said_words & done_words).total()
-    return Said(said_words.total(), failed_words.total(), unsaid_count)
+    return Said(said_words.total(), failed_words.total(), failed_here_count, unsaid_count)
 
 
 def _script(record: Record) -> dict[str, float]:
     """What became of the script. Empty when nothing of it was tried."""
-    said, failed, unsaid = said_of(record)
+    said, failed, _, unsaid = said_of(record)
     felt = sum(word.word == FELT for word in record.words)
     figures: dict[str, float] = {"puts_failed": felt} if felt else {}
     if not said and not failed:

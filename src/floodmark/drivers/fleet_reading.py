@@ -14,7 +14,8 @@ import msgspec
 
 from floodmark.drivers.base import RefusedError
 from floodmark.drivers.fleet_desk import IN, OUT, RECORD, Desk, note_of
-from floodmark.drivers.fleet_notes import BEGIN_MARK, BUCKETS, ENDED_MARK, FAILED_MARK, HEARTBEAT, MARK, SAID_MARK
+from floodmark.drivers.fleet_figures import said_of
+from floodmark.drivers.fleet_notes import BEGIN_MARK, BUCKETS, ENDED_MARK, HEARTBEAT, MARK
 from floodmark.drivers.fleet_record import Delivery, Record
 from floodmark.drivers.nats_desk import Message, header_of
 
@@ -61,7 +62,7 @@ async def read_record(desk: Desk, *, partitions_count: int, settle_s: float, scr
 
     until_s = time.monotonic() + SCRIPT_LIMIT_S
     record = record_of(await read(), [])
-    while _words_left(record) and time.monotonic() < until_s:
+    while words_left(record) and time.monotonic() < until_s:
         await asyncio.sleep(_POLL_S)  # whoever says them tells nobody but the record
         record = record_of(await read(), [])
     changed_s = max((word.done_s for word in record.changes), default=0.0)
@@ -98,11 +99,12 @@ def missed(messages: Sequence[Message], newest: Mapping[str, int]) -> int | None
     )
 
 
-def _words_left(record: Record) -> int:
+def words_left(record: Record) -> int:
+    """How many words of the script are still to be tried; a look of our own that failed is none of them."""
     if any(note.key == ENDED_MARK for note in record.of(MARK)):
         return 0  # nobody says the others any more
-    told = sum(note.key in (SAID_MARK, FAILED_MARK) for note in record.of(MARK))
-    return (record.script_count or 0) - told
+    said = said_of(record)
+    return max(0, (record.script_count or 0) - said.said_count - said.failed_here_count)
 
 
 def _delivery(message: Message) -> Delivery:
