@@ -31,7 +31,7 @@ def scenario(server: str = "", *criteria: str, options: dict[str, str | int | fl
     """The load of every test; `server` are the words that plant a fault, `changes` fields of the scenario."""
     made = Scenario(
         id="asked",
-        target=Target(command=shlex.join([sys.executable, str(SERVER), *server.split()]), ready_pattern=r"ready (\S+)"),
+        target=Target(command=shlex.join([sys.executable, str(SERVER), *server.split()]), ready_pattern=r"\bready (\S+)"),
         driver=DRIVER,
         driver_options={"tokens": str(TOKENS), **(options or {})},
         population=Population(connections=2, subscriptions_per_connection=2, channels=4),

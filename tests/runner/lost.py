@@ -31,7 +31,7 @@ PLAIN = msgspec.structs.replace(RESUMING, resume=False)
 def durable(folder: Path, *words: str) -> Target:
     """A server that keeps acknowledged events on disk, or says so."""
     folder.mkdir(exist_ok=True)
-    return Target(command=shlex.join([sys.executable, str(DURABLE), str(folder), *words]), ready_pattern=r"ready (\S+)")
+    return Target(command=shlex.join([sys.executable, str(DURABLE), str(folder), *words]), ready_pattern=r"\bready (\S+)")
 
 
 def scenario(

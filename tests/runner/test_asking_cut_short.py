@@ -28,7 +28,7 @@ def write_scenario(folder: Path, *words: str, tokens: int, drain_limit_s: float 
         f'id = "tried"\ndriver = {json.dumps(DRIVER)}\ncriteria = ["ttft_p99 < 60s"]\n'
         f"drain_limit_s = {drain_limit_s}\nconnect_limit_s = 10.0\nlag_limit_s = 10.0\n"
         f'[driver_options]\ntokens = "{tokens}"\nrate_hz = {RATE_HZ}\n'
-        f'[target]\ncommand = {json.dumps(command)}\nready_pattern = "ready (\\\\S+)"\n'
+        f'[target]\ncommand = {json.dumps(command)}\nready_pattern = "\\\\bready (\\\\S+)"\n'
         "[population]\nconnections = 2\nsubscriptions_per_connection = 2\nchannels = 4\n"
         f'[[phases]]\narrival = {{ kind = "constant", rate_hz = 100 }}\nmessages = {STREAMS}\n'
     )

@@ -158,7 +158,7 @@ def test_death_after_a_restart_is_the_targets_own(tmp_path: Path) -> None:
     script = tmp_path / "target.sh"
     script.write_text(f"#!/bin/sh\n{second}{first}\n")
     script.chmod(0o755)
-    target = Target(command=str(script), ready_pattern=r"ready (\S+)", start_limit_s=5.0)
+    target = Target(command=str(script), ready_pattern=r"\bready (\S+)", start_limit_s=5.0)
 
     result = play(tmp_path, scenario(RESTART, target=target, reconnect=PLAIN, drain_limit_s=1.0))
 

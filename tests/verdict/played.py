@@ -41,7 +41,7 @@ def scenario(trick: str, *criteria: str, driver: str = "websocket", **changes: o
     """The load of every test against one trick; `changes` are fields of the scenario."""
     made = Scenario(
         id=f"verdict.{trick}",
-        target=Target(command=shlex.join([sys.executable, str(SERVER), trick]), ready_pattern=r"ready (\S+)"),
+        target=Target(command=shlex.join([sys.executable, str(SERVER), trick]), ready_pattern=r"\bready (\S+)"),
         driver=driver,
         driver_options=JSON_OPTIONS if driver == "websocket" else {},
         population=Population(connections=4, channels=2, publishers=2),

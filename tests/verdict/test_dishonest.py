@@ -62,7 +62,7 @@ DELIVERS_NOTHING = {"SwapStreams", "EndFirst", "Empty", "EmptyChunks", "NeverAns
 def scenario(trick: str, *criteria: str, each: int = 2, **options: str | float) -> Scenario:
     return Scenario(
         id=f"dishonest.{trick}",
-        target=Target(command=shlex.join([sys.executable, str(SERVER), trick]), ready_pattern=r"ready (\S+)"),
+        target=Target(command=shlex.join([sys.executable, str(SERVER), trick]), ready_pattern=r"\bready (\S+)"),
         driver="sse",
         driver_options={"tokens": str(TOKENS), **options},
         population=Population(connections=CLIENTS, channels=CLIENTS),

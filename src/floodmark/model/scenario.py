@@ -214,8 +214,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What is tested: exactly one of an embedded `system` by name, a `url`, or a `command` line to start.
 
     `args` are added to an embedded system's command line. A command is ready when `ready_pattern` (a regular expression; its first group
-    is the URL) is seen in its output, or else when `url` accepts a connection. `{folder}` in either stands for a folder of the target's
-    own: empty at its first start, kept over restarts, removed when the scenario is over.
+    is the URL) is seen in its output, or else when `url` accepts a connection. It is looked for anywhere in a line, so begin it with `^` or
+    `\\b`: `ready (\\S+)` is also found in "address already in use". `{folder}` in either stands for a folder of the target's own: empty at
+    its first start, kept over restarts, removed when the scenario is over.
     """
 
     system: str | None = None
