@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -92,7 +93,7 @@ def prints(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Prints:
 
 def stress(folder: Path, **options: Any) -> Floodmark:
     """What the fixture gives, for a test of that name."""
-    node = SimpleNamespace(nodeid="tests/test_it.py::test_it", user_properties=[])
+    node = SimpleNamespace(nodeid=options.get("nodeid", "tests/test_it.py::test_it"), user_properties=[])
     given = Options(scale=options.get("scale", 1.0), seed=7, out=None, skips_unknown=options.get("skips_unknown", False))
     return Floodmark(given, folder, cast("pytest.Item", node))
 
@@ -149,6 +150,16 @@ def test_check_that_fails_says_what_broke_where_it_lies_and_how_to_see_it_again(
         "  run folder     runs/made",
         "  run it again   pytest 'tests/test_it.py::test_it' --floodmark-seed 7 --floodmark-scale 0.5",
     ]
+
+
+def test_check_of_a_test_whose_name_has_a_quote_says_what_a_shell_takes_for_one_word(tmp_path: Path) -> None:
+    nodeid = "tests/test_it.py::test_it[it's $HOME]"
+
+    with pytest.raises(Failed) as caught:
+        stress(tmp_path, nodeid=nodeid).check(made(Verdict.FAIL))
+
+    again = str(caught.value).splitlines()[-1].removeprefix("  run it again   ")
+    assert shlex.split(again) == ["pytest", nodeid, "--floodmark-seed", "7"]
 
 
 def test_check_of_several_scenarios_tells_of_each_that_did_not_pass(tmp_path: Path) -> None:

@@ -185,7 +185,8 @@ class Floodmark:
 
     def _again(self, seed: int) -> str:
         scale = f" --floodmark-scale {self._options.scale:g}" if self._options.scale != 1 else ""
-        return f"pytest '{self._node.nodeid}' --floodmark-seed {seed}{scale}"
+        quoted = self._node.nodeid.replace("'", "'\\''")  # a parameter may have one, and brackets are the shell's
+        return f"pytest '{quoted}' --floodmark-seed {seed}{scale}"
 
 
 def slug(name: str) -> str:

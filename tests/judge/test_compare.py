@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import pytest
 
@@ -128,6 +130,16 @@ def test_compare_of_single_runs_of_many_scenarios_asks_for_what_all_of_them_take
 
     assert row(found, "rss_peak", "a").settled_by == 6  # 24 figures: five and five could not be sure of one
     assert "until there are 6" in row(found, "rss_peak", "a").reason
+
+
+def test_compare_of_runs_that_moved_beyond_all_measure_has_an_end_at_infinity_and_is_unknown() -> None:
+    was, is_ = (subject({"latency_p50": (0.02,)}, runs=runs, spread=30.0) for runs in "rn")
+
+    one = row(compare(held({ONE: was}), measured({ONE: is_})), "latency_p50")
+
+    assert one.verdict is Change.UNKNOWN
+    assert one.ratio_interval is not None
+    assert one.ratio_interval[1] == math.inf
 
 
 def test_compare_of_a_lone_run_with_many_finds_what_is_far_beyond_and_clears_nothing() -> None:

@@ -111,6 +111,15 @@ def test_json_writes_an_end_that_is_not_finite_as_null() -> None:
     assert document["run"] is None
 
 
+def test_terminal_of_eighty_columns_writes_an_end_beyond_all_measure_by_its_size() -> None:
+    row = Comparison(scenario="s", metric="throughput", verdict=Change.UNKNOWN, ratio=1.0, ratio_interval=(1e-9, 8.4e57))
+    found = Compared(baseline="b", runs=("n0",), verdict=Verdict.UNKNOWN, comparisons=(row,))
+
+    text = drawn(compare_terminal.comparison(found, columns=80), columns=80)
+
+    assert "1.000 [0.00 … 8e+57]" in line(text, "throughput")
+
+
 def test_headline_of_nothing_says_that_nothing_is_known() -> None:
     nothing = Compared(baseline="b", runs=(), verdict=Verdict.UNKNOWN, comparisons=())
 

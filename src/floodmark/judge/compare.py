@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -284,7 +285,7 @@ def _row(test: _Test, found: Estimate, worse: bool, better: bool, *, enough: int
     middle = sign * found.difference
     low, high = sorted((sign * found.lower, sign * found.upper))
     if found.is_relative:
-        shown = {"ratio": math.exp(middle), "ratio_interval": (math.exp(low), math.exp(high)), "tolerance_ratio": math.expm1(found.limit)}
+        shown = {"ratio": _exp(middle), "ratio_interval": (_exp(low), _exp(high)), "tolerance_ratio": math.expm1(found.limit)}
     else:
         shown = {"difference": middle, "difference_interval": (low, high)}
     return msgspec.structs.replace(
@@ -297,6 +298,14 @@ def _row(test: _Test, found: Estimate, worse: bool, better: bool, *, enough: int
         reason=reason,
         **shown,
     )
+
+
+def _exp(logarithm: float) -> float:
+    """A ratio; infinity where it is larger than any number, as the end of an interval from a spread that was extrapolated may be."""
+    return math.inf if logarithm > _LARGEST else math.exp(logarithm)
+
+
+_LARGEST = math.log(sys.float_info.max)
 
 
 def _why(found: Estimate, counts: tuple[int, int], enough: int, at_once: int) -> tuple[str, int | None]:

@@ -80,8 +80,13 @@ def _signed(row: Comparison, difference: float) -> str:
     return f"{'+' if difference >= 0 else ''}{quantity(row.metric, difference)}"
 
 
+_SIZE_ALONE = 1e6
+
+
 def _factor(ratio: float) -> str:
-    """Three digits: 1.05, 12.3, 1,234."""
+    """Three digits: 1.05, 12.3, 1,234; beyond a million the size alone: 8e+57."""
+    if ratio >= _SIZE_ALONE:
+        return f"{ratio:.0e}"
     return f"{ratio:.3f}" if 0.9 <= ratio < 1.1 else figures.three(ratio)
 
 

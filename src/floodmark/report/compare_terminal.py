@@ -69,8 +69,9 @@ def _reasons(rows: list[Comparison]) -> dict[str, list[str]]:
 
 def baseline(shown: Baseline) -> Group:
     """What `floodmark baseline show` prints."""
+    size = f"{_counted(len(shown.runs), 'run')}, {_counted(len(shown.scenarios), 'scenario')}"
     parts: list[Table | Text] = [
-        Text(figures.clean(f"{shown.name}: {len(shown.runs)} runs, {len(shown.scenarios)} scenarios"), style="bold"),
+        Text(figures.clean(f"{shown.name}: {size}"), style="bold"),
         Text(figures.clean(f"{shown.machine.text} · {shown.machine.kernel} · {shown.machine.python}"), style="dim"),
     ]
     for scenario, subject in sorted(shown.scenarios.items()):
@@ -84,6 +85,10 @@ def baseline(shown: Baseline) -> Group:
         parts.append(table)
     runs = (f"{one.run} · {figures.started(one.started)} · seed {one.seed} · floodmark {one.version}" for one in shown.runs)
     return Group(*parts, Text(""), *(Text(figures.clean(run), style="dim") for run in runs))
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'s' if count != 1 else ''}"
 
 
 def _plain() -> Table:
