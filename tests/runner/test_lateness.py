@@ -1,23 +1,31 @@
 """A limit of a response latency that our own lateness broke accuses nobody; one that the target broke itself does.
 
-So does one that it broke by holding its publishers up: that is no lag of ours.
+So does one that it broke by holding its publishers up: that is no lag of ours. What our own machine has no room for accuses nobody either.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from floodmark.drivers.base import RefusedError
+from floodmark.drivers.sockets import network_reason
+from floodmark.judge.mark_trial import trial_of
 from floodmark.ledger.histogram import Histogram
 from floodmark.ledger.reconcile import Reckoning
 from floodmark.model.criterion import parse
-from floodmark.model.result import CriterionResult, Delivery, LatencySummary
+from floodmark.model.mark import Outcome as Found
+from floodmark.model.result import CriterionResult, Delivery, LatencySummary, ScenarioResult
 from floodmark.model.scenario import Fault
 from floodmark.model.verdict import Verdict
+from floodmark.runner.caveats import caveats
 from floodmark.runner.evidence import Blow, Evidence
+from floodmark.runner.gathering import record_of
 from floodmark.runner.lateness import spoilt_by_lag
 from floodmark.runner.results import result_of
 from floodmark.runner.wire import Outcome
@@ -115,3 +123,19 @@ def test_verdict_on_a_limit_says_whether_it_was_our_lateness(response_ms: int, l
 def test_clients_of_a_late_generator_that_came_back_slowly_accuse_nobody(lag_ms: int, back_s: float, verdict: Verdict) -> None:
     """They come back by the same loop that was late."""
     assert judged(response_ms=90, lag_ms=lag_ms, service_ms=60, text="recovery < 5s", back_s=back_s).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("number", "ours"), [(errno.EMFILE, 3), (errno.ENFILE, 3), (errno.EADDRNOTAVAIL, 3), (errno.ECONNREFUSED, 0), (errno.ETIMEDOUT, 0)]
+)
+def test_connections_that_our_own_machine_could_not_open_are_a_caveat_and_no_break_of_a_search(number: int, ours: int) -> None:
+    told = Evidence()
+    told.reasons[str(RefusedError("ws://target", network_reason(OSError(number, os.strerror(number)))))] = 3
+    refused = CriterionResult(text="connect_failures == 0", observed=3.0, verdict=Verdict.FAIL, note="connect_failures was 3, wanted == 0")
+
+    found = [one for one in caveats(scenario(), told, record_of(scenario(), told, ())) if one.text == "not_opened_by_us == 0"]
+
+    assert [(one.observed, one.verdict) for one in found] == ([(3.0, Verdict.UNKNOWN)] if ours else [])
+    result = ScenarioResult(id="a", plan="", verdict=Verdict.FAIL, scale=1.0, duration_s=1.0, criteria=(refused, *found))
+    trial = trial_of(100, result)
+    assert (trial.outcome, trial.generator) == ((Found.UNKNOWN, True) if ours else (Found.BROKE, False))

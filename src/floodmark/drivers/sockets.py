@@ -106,15 +106,19 @@ def _handshake_reason(exc: WSHandshakeError) -> str:
     return f"refused the WebSocket handshake with HTTP {status}{f': {body}' if body else ''}"
 
 
+OUR_LIMITS = ("this process is out of file descriptors", "no local port is left")
+"""What a connection may fail by on our side, as `network_reason` says it: the target was not even asked."""
+
+
 def network_reason(exc: OSError) -> str:
     """Say in words why a connection could not be made."""
     match exc.errno:
         case errno.ECONNREFUSED:
             return "refuses connections: nothing listens there"
         case errno.EMFILE | errno.ENFILE:
-            return "cannot be reached: this process is out of file descriptors (floodmark doctor says how to get more)"
+            return f"cannot be reached: {OUR_LIMITS[0]} (floodmark doctor says how to get more)"
         case errno.EADDRNOTAVAIL:
-            return "cannot be reached: no local port is left (floodmark doctor says how to get more)"
+            return f"cannot be reached: {OUR_LIMITS[1]} (floodmark doctor says how to get more)"
         case _ if isinstance(exc, socket.gaierror):
             return f"cannot be found: {exc.strerror}"
         case _:

@@ -20,7 +20,7 @@ from floodmark.model.verdict import Verdict, worst
 CARRIED = "the load is carried in its time"
 BEHIND_RATIO = 0.05  # of the load's length; a queue that grows throughout is twice as long at its end as at its middle
 BEHIND_LEAST_S = 0.5  # a hiccup of the machine at the very end of a short trial is no queue
-_OURS = ("generator_lag_p99 <=", "dropped_by_us ==")
+_OURS = ("generator_lag_p99 <=", "dropped_by_us ==", "not_opened_by_us ==")
 _LATE = "the generator itself was late"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from floodmark.drivers.sockets import OUR_LIMITS
 from floodmark.judge.observe import Record
 from floodmark.ledger.histogram import Histogram
 from floodmark.model.result import CriterionResult
@@ -39,6 +40,9 @@ def caveats(scenario: Scenario, evidence: Evidence, record: Record) -> list[Crit
     if record.delivery.dropped_by_us and not (asked_for and all(not outcome.figures["dropped_unasked"] for outcome in evidence.outcomes)):
         why = "the harness had no connection left to send these through, so the load was not the one asked for"
         note("dropped_by_us == 0", float(record.delivery.dropped_by_us), why)
+    if ours := sum(count for reason, count in evidence.reasons.items() if any(limit in reason for limit in OUR_LIMITS)):
+        why = "this machine had no descriptor or no local port left for these connections, so the target was not asked for them"
+        note("not_opened_by_us == 0", float(ours), f"{why}; floodmark doctor says how to get more")
     if not record.delivery.delivered:
         note("delivered > 0", 0.0, evidence.notes[0] if evidence.notes else "no delivery was seen, so the run proves nothing")
     wanted = evidence.connected * scenario.population.subscriptions_per_connection
