@@ -194,7 +194,7 @@ def test_churn_of_memory_has_as_many_come_as_go_and_looks_at_equal_numbers_of_wo
     assert course.rounds >= 8  # a rise is told of eight looks
 
 
-@pytest.mark.parametrize(("scale", "found_bytes"), [(1.0, 10_000), (0.5, 20_000), (0.01, 37_500)])
+@pytest.mark.parametrize(("scale", "found_bytes"), [(1.0, 10_000), (0.5, 20_000), (0.01, 50_000)])
 def test_churn_of_memory_allows_half_of_what_it_is_to_find_of_each_worker(scale: float, found_bytes: int) -> None:
     scenario, course = built("churn-memory", scale=scale), coming_and_going(scale)
 

@@ -19,7 +19,7 @@ WORKER_LEVELS = (1, 5, 10, 20, 30)
 PARTITION_LEVELS = (50, 100, 200, 500, 1000)
 CONFIGURATIONS = ((1, 100), (5, 100), (10, 100), (10, 500), (25, 500), (50, 500))
 CHURNING, AWAY, LEAVING, TURNS = 16, 8, 4, 12  # workers, how many stay away for a while, how many leave at once, and how often in a round
-ROUNDS, ROUNDS_LEAST, ROUND_S, TURN_S = 30, 8, 12.0, 0.4
+ROUNDS, ROUNDS_LEAST, ROUND_S, TURN_S = 40, 8, 12.0, 0.4
 FOUND_BYTES = 10_000  # of each worker that has gone, at scale 1
 IDS_TTL = chosen(heartbeat_s=0.1, heartbeat_ttl_s=0.25, emergency_grace_s=0.15)
 
@@ -249,7 +249,7 @@ COSTS = (
     Case(
         name="churn-memory",
         plan="",
-        text=f"an hour's comings and goings in six minutes, {Churn(ROUNDS).comings:,} workers in one process, the server apart: nothing is "
+        text=f"an hour's comings and goings in eight minutes, {Churn(ROUNDS).comings:,} workers in one process, the server apart: nothing is "
         f"kept of those who have gone ({FOUND_BYTES // 1_000} KB of each would be found; of fewer, at a smaller scale, as much more), and "
         "those who stay do not grow",
         words=lambda scale: churn(scale).words,
