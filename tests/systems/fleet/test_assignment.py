@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from floodmark.systems.fleet.errors import WatcherError
 from floodmark.systems.fleet.metrics import Counters, Metric
 from floodmark.systems.fleet.records import AssignmentRecord, assignment_key, encode
 from floodmark.systems.fleet.simulation.loop import run_virtual, virtual
+from floodmark.systems.fleet.store import queued
 from floodmark.systems.fleet.store.memory import MemoryBackend, MemoryBucket
 from tests.systems.fleet.crew import FAST, CuttableStore, partitions, until
 
@@ -190,6 +192,27 @@ async def test_receiver_whose_watch_broke_off_finds_on_opening_it_again_that_the
         await until(lambda: reader.told == [(1, 1), None], 3.0)
 
         assert any(isinstance(error, WatcherError) for error in reader.errors)
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+@virtual
+async def test_receiver_that_left_too_many_changes_untaken_lists_anew_and_has_the_last(
+    deleted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queued, "WATCH_LIMIT", 3)
+    async with reading() as reader:
+        for version in range(1, 11):  # in one turn of the loop: nobody takes any of it
+            record = AssignmentRecord(epoch=1, version=version, lifecycle="planned_scale", partitions=partitions(version))
+            await reader.bucket.put(KEY, encode(record))
+        if deleted:
+            await reader.bucket.delete(KEY)
+        await until(lambda: reader.errors != [], 1.0)
+        await asyncio.sleep(3.0)
+
+        assert "untaken" in str(reader.errors[0])
+        assert reader.told == ([] if deleted else [(1, 10)])
+        await reader.write(2, 1)
+        assert reader.told[-1] == (2, 1)  # it hears again
 
 
 @virtual

@@ -21,6 +21,7 @@ from floodmark.systems.fleet.records import AssignmentRecord, assignment_key, en
 from floodmark.systems.fleet.settings import Handover, Settings
 from floodmark.systems.fleet.simulation.loop import run_virtual, virtual
 from floodmark.systems.fleet.states import CalculatorState
+from floodmark.systems.fleet.store import queued
 from floodmark.systems.fleet.store.base import StoreUnavailableError
 from floodmark.systems.fleet.store.memory import MemoryBucket
 from floodmark.systems.fleet.strategy import RoundRobin
@@ -672,6 +673,43 @@ async def test_calculator_whose_watch_was_lost_lists_at_once_who_left_meanwhile(
         await asyncio.sleep(TTL_S)
 
     assert world.record.ended_s() - left_s < GRACE_S + 0.5
+
+
+@virtual
+async def test_calculator_that_left_too_many_heartbeats_untaken_lists_at_once_who_left_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+
+    async with world.running(*names(3)):
+        monkeypatch.setattr(queued, "WATCH_LIMIT", 3)
+        await world.beats.crash("worker-2")
+        left_s = now()
+        await world.beats.heartbeats.delete(heartbeat_key("worker-2"))
+        for _ in range(10):  # in one turn of the loop: nobody takes any of it
+            await world.beats._beat("worker-0")
+        assert world.beats.heartbeats._watches == {}
+        await asyncio.sleep(TTL_S)
+
+    assert world.record.ended_s() - left_s < GRACE_S + 0.5
+    assert world.record.reasons[-1] == Lifecycle.EMERGENCY
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+@virtual
+async def test_calculator_that_left_too_many_records_untaken_repairs_what_others_did_among_them(
+    deleted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+
+    async with world.running(*names(3)):
+        monkeypatch.setattr(queued, "WATCH_LIMIT", 3)
+        for version in range(10):
+            record = AssignmentRecord(epoch=0, version=version, lifecycle="planned_scale", partitions=[])
+            await world.bucket.put(assignment_key("worker-1"), encode(record))
+        if deleted:
+            await world.bucket.delete(assignment_key("worker-1"))
+        assert world.bucket._watches == {}
+        await asyncio.sleep(SOON_S)
+        await assert_whole(world, *names(3))
 
 
 @pytest.mark.parametrize("phase", range(8))
