@@ -12,6 +12,7 @@ import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -177,6 +178,12 @@ def test_option_that_cannot_be_ends_pytest_with_one_sentence(user: Callable[...,
 def test_scale_that_is_no_number_above_0_is_refused(text: str) -> None:
     with pytest.raises(pytest.UsageError, match=f"--floodmark-scale must be a number greater than 0, got {text!r}"):
         pytest_plugin._scale(text)
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", "٣", str(2**63), "9" * 5000])
+def test_seed_that_is_no_number_of_63_bits_is_refused(text: str) -> None:
+    with pytest.raises(pytest.UsageError, match="--floodmark-seed must be a whole number between 0 and"):
+        pytest_plugin._seed(cast("pytest.Config", object()), text)
 
 
 @pytest.mark.parametrize("text", ["pass", "SKIP", ""])

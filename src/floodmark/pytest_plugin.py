@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from floodmark.pytest_fixture import Floodmark
 
 SEED_LIMIT = 2**63
+SEED_DIGITS = len(str(SEED_LIMIT))  # Python reads no number of more than a few thousand
 _MARK = "floodmark: a stress test; every test that asks for the fixture `floodmark` has this mark by itself"
 
 
@@ -110,7 +111,7 @@ def _seed(config: pytest.Config, text: str) -> int:
         return int(chosen)
     if not text:
         return int.from_bytes(os.urandom(4), "big") >> 1
-    if not (text.isascii() and text.isdecimal() and int(text) < SEED_LIMIT):
+    if not (text.isascii() and text.isdecimal() and len(text) <= SEED_DIGITS and int(text) < SEED_LIMIT):
         raise pytest.UsageError(f"--floodmark-seed must be a whole number between 0 and 2^63 - 1, got {text!r}")
     return int(text)
 
