@@ -31,7 +31,7 @@ def test_decode_what_is_no_part_of_it_is_none(subject: str) -> None:
     assert decode(subject, b"{}", None, 1.0) is None
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff", b"[1]", b"7"])
+@pytest.mark.parametrize("data", [b"", b"\xff", b"[1]", b"7", b'{"worker": "\xff"}', b'{"worker": ' + b"[" * 100_000])
 def test_decode_a_value_that_nobody_can_read_says_that_it_was_written(data: bytes) -> None:
     assert decode("$KV.parti-election.leader", data, None, 1.0) == Note(1.0, "election", "leader", {})
 

@@ -46,7 +46,7 @@ def _value(data: bytes) -> dict[str, Any]:
     """A value that is no JSON object says nothing, but that it was written is known."""
     try:
         value = msgspec.json.decode(data)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # no UTF-8 inside, or nested too deeply
         return {}
     return value if isinstance(value, dict) else {}
 

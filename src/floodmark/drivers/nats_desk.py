@@ -21,6 +21,7 @@ from floodmark.drivers.nats_socket import Inlet, NatsSocket
 CALL_LIMIT_S = 10.0
 IDLE_NS = 5_000_000_000
 INACTIVE_NS = 60_000_000_000
+SHOWN_BYTES = 200  # of an answer that says nothing to us
 _POLL_S = 0.05
 
 
@@ -47,13 +48,17 @@ class NatsDesk(NatsSocket):
         return self._transport is None
 
     async def call(self, subject: str, body: object = None, *, limit_s: float = CALL_LIMIT_S) -> dict[str, Any]:
-        """Ask the server or the host, in JSON. Raises: RefusedError, also when no answer comes in time."""
+        """Ask the server or the host, in JSON. Raises: RefusedError, also when no answer comes in time, or one that is no JSON object."""
         try:
             async with asyncio.timeout(limit_s):
                 answer = await self.request(subject, body)
         except TimeoutError as exc:
             raise RefusedError(self.url, f"gave no answer to {subject} within {limit_s:g} s") from exc
-        said: dict[str, Any] = msgspec.json.decode(answer.payload, type=dict[str, Any])
+        try:
+            said: dict[str, Any] = msgspec.json.decode(answer.payload, type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:  # no UTF-8 inside, or nested too deeply
+            shown = answer.payload[:SHOWN_BYTES].decode("utf-8", "replace")
+            raise RefusedError(self.url, f"answered {subject} with what is no JSON object: {shown!r}") from exc
         return said
 
     async def stream(self, name: str) -> dict[str, Any] | None:

@@ -32,7 +32,11 @@ def test_decode_of_a_field_it_does_not_know_ignores_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"{", b"[]", b'{"worker":1}', b'{"epoch":1,"version":1,"lifecycle":"x","partitions":[{"keys":[]}]}']
+    "value",
+    [
+        *(b"", b"{", b"[]", b'{"worker":1}', b'{"epoch":1,"version":1,"lifecycle":"x","partitions":[{"keys":[]}]}'),
+        *(b'{"lifecycle":"\xff"}', b'{"more":' + b"[" * 100_000),
+    ],
 )
 def test_decode_of_what_is_no_record_names_the_key(value: bytes) -> None:
     with pytest.raises(RecordError, match=r"assignment\.w-1"):

@@ -264,7 +264,7 @@ class Membership:
             for entry in await self._parts.contact.ask("list", bucket.entries(prefix)):
                 try:
                     epochs = _epochs.decode(entry.value)
-                except msgspec.MsgspecError:  # whoever reads it for what it says will tell
+                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # whoever reads it for what it says will tell
                     continue
                 found.append(max(epochs.epoch, epochs.seen_epoch))
         return max(found)

@@ -114,6 +114,6 @@ def decode(kind: type[Record], key: str, value: bytes) -> Record:
     """
     try:
         record: Record = _decoders[kind].decode(value)
-    except (msgspec.MsgspecError, PartitionError) as exc:
+    except (msgspec.MsgspecError, PartitionError, UnicodeDecodeError, RecursionError) as exc:  # no UTF-8 inside, or nested too deeply
         raise RecordError(key, str(exc)) from exc
     return record

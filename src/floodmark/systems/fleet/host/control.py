@@ -102,7 +102,7 @@ class Control:
         """Have one word done; whatever is wrong with it is in the answer."""
         try:
             word = msgspec.json.decode(text, type=Word)
-        except msgspec.MsgspecError as exc:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:  # no UTF-8 inside, or nested too deeply
             return Word(do=""), Done(ok=False, error=f'{exc}; send for example {{"do": "start", "count": 3}}')
         try:
             if word.do == "status":
