@@ -16,10 +16,11 @@ from typing import Annotated
 import msgspec
 import typer
 
-from floodmark import __version__
+from floodmark import __version__, drivers
 from floodmark.core import units
 from floodmark.core.errors import UsageError
 from floodmark.core.units import Dimension
+from floodmark.drivers.asking import asks_of
 from floodmark.judge.mark import Search
 from floodmark.model import criterion, vary
 from floodmark.model.scenario import Scenario
@@ -71,7 +72,7 @@ def mark(
     limit_s = _time(limit, "--limit")
     base = _until(_one(scenario, scale, target, url, driver), until or [])
     base = vary.timed(base, None if duration is None else _time(duration, "--duration"))
-    varies = vary.parse(what, base)
+    varies = vary.parse(what, base, own_channels=asks_of(drivers.build(base.driver, base.driver_options)))
     search = _search(varies, precision, confirm, trials)
     order = MarkOrder(
         name=f"mark-{Path(scenario).stem}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -197,3 +198,27 @@ def test_timed_to_a_length_stretches_all_phases_and_their_shapes_in_proportion(d
 def test_timed_of_what_has_times_of_its_own_is_a_usage_error(base: Scenario, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         timed(base, 5)
+
+
+@pytest.mark.parametrize(
+    ("what", "value", "channels", "publishers"),
+    [
+        ("connections=1..50", 1, 2, 2),
+        ("connections=1..50", 50, 100, 4),
+        ("subscriptions_per_connection=1..9", 9, 45, 4),
+        ("publishers=1..8", 8, 10, 8),
+    ],
+)
+def test_varied_where_each_subscription_has_its_own_channel_it_keeps_one(what: str, value: float, channels: int, publishers: int) -> None:
+    population = Population(connections=5, subscriptions_per_connection=2, channels=10, publishers=4)
+    base = msgspec.structs.replace(scenario(), population=population)
+
+    changed = varied(base, parse(what, base, own_channels=True), value).population
+
+    assert (changed.subscriptions, changed.channels, changed.publishers) == (channels, channels, publishers)
+
+
+def test_varied_where_channels_are_shared_they_stay() -> None:
+    base = msgspec.structs.replace(scenario(), population=Population(connections=5, channels=5))
+
+    assert varied(base, parse("connections=5..50", base), 50).population.channels == 5

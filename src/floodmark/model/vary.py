@@ -22,6 +22,7 @@ from floodmark.model.scenario import Phase, Scenario
 from floodmark.model.walk import dimension_of, nearest
 
 POPULATION = ("connections", "subscriptions_per_connection", "channels", "publishers")
+_SUBSCRIBING = ("connections", "subscriptions_per_connection")
 PHASES = ("rate_hz", "payload_bytes")
 OPTIONS = "driver_options."
 _FORM = re.compile(r"([^=\s]+)\s*=\s*(\S.*?)\s*\.\.\s*(.*\S)")
@@ -29,13 +30,17 @@ _UNITS = {Dimension.RATE: "/s", Dimension.BYTES: "B", Dimension.TIME: "s"}
 
 
 class Vary(msgspec.Struct, frozen=True, kw_only=True):
-    """What is varied between which bounds; `unit` is how its values are written, and `whole` that it is counted in ones."""
+    """What is varied between which bounds; `unit` is how its values are written, and `whole` that it is counted in ones.
+
+    With `own_channels` each subscription has a channel to itself, however many there are: so it is where somebody asks.
+    """
 
     name: str
     lo: float
     hi: float
     unit: str
     whole: bool
+    own_channels: bool = False
 
     def id(self, scenario: Scenario, value: float, time: int) -> str:
         """The id of a trial: the `time`-th of this value, counted from 1.
@@ -46,7 +51,7 @@ class Vary(msgspec.Struct, frozen=True, kw_only=True):
         return f"{scenario.id}@{self.name}={value:.12g}{again}"
 
 
-def parse(text: str, scenario: Scenario) -> Vary:
+def parse(text: str, scenario: Scenario, *, own_channels: bool = False) -> Vary:
     """Read NAME=LO..HI for a scenario.
 
     Numbers take the units that the name has in a scenario file, or k and M: `rate_hz=1k..1M`, `payload_bytes=100B..64KiB`.
@@ -70,7 +75,7 @@ def parse(text: str, scenario: Scenario) -> Vary:
         raise UsageError(f"--vary {name} is counted in whole numbers, got {low}..{high}")
     if not 0 < lo < hi:
         raise UsageError(f"--vary {name}: LO must be greater than 0 and less than HI, got {low}..{high}")
-    vary = Vary(name=name, lo=lo, hi=hi, unit=_UNITS.get(dimension, ""), whole=whole)
+    vary = Vary(name=name, lo=lo, hi=hi, unit=_UNITS.get(dimension, ""), whole=whole, own_channels=own_channels)
     for value in (lo, hi):
         varied(scenario, vary, value)  # what the ends cannot be is told before anything is started
     return vary
@@ -100,6 +105,10 @@ def varied(scenario: Scenario, vary: Vary, value: float) -> Scenario:
             changed: dict[str, Any] = {field: number}
             if field == "connections":
                 changed["waves"] = min(scenario.population.waves, round(value))
+            if vary.own_channels and field in _SUBSCRIBING:
+                of_each = {name: getattr(scenario.population, name) for name in _SUBSCRIBING} | {field: round(value)}
+                changed["channels"] = math.prod(of_each.values())
+                changed["publishers"] = min(scenario.population.publishers, changed["channels"])
             return replace(scenario, population=replace(scenario.population, **changed))
         if part == "driver_options":
             return replace(scenario, driver_options={**scenario.driver_options, field: number})
