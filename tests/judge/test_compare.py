@@ -128,8 +128,8 @@ def test_compare_of_single_runs_of_many_scenarios_asks_for_what_all_of_them_take
 
     found = compare(held(lone), measured(lone))
 
-    assert row(found, "rss_peak", "a").settled_by == 6  # 24 figures: five and five could not be sure of one
-    assert "until there are 6" in row(found, "rss_peak", "a").reason
+    assert row(found, "rss_peak", "a").settled_by == 7  # 24 figures: with 2 / C(12, 6) six could not be sure of one
+    assert "until there are 7" in row(found, "rss_peak", "a").reason
 
 
 def test_compare_of_runs_that_moved_beyond_all_measure_has_an_end_at_infinity_and_is_unknown() -> None:
@@ -328,6 +328,19 @@ def test_compare_of_many_at_once_takes_more_to_accuse_than_of_one() -> None:
     doubted = row(crowded, "cpu_per_delivery", "s00")
     assert doubted.verdict is Change.UNKNOWN
     assert "400 comparisons at once" in doubted.reason
+
+
+def test_compare_of_what_lies_beyond_the_limit_and_is_short_of_sure_says_how_many_more_it_takes() -> None:
+    """Wild enough that Welch's t is of no help, and ranks alone have 2 / C(10, 5), which is not below 0.05 / 9."""
+    wild, wilder = (1.0, 1.01, 0.99, 1.02, 90.0), (120.0, 121.0, 122.0, 123.0, 3e6)
+    figures = ("latency_p50", "latency_p99", "rss_peak", "fds_peak", "ttft_p50", "ttft_p99", "cpu_per_delivery", "goodput", "throughput")
+    was = subject(dict.fromkeys(figures, CALM[:5]) | {"latency_p50": wild})
+    is_ = subject(dict.fromkeys(figures, CALM[:5]) | {"latency_p50": wilder}, runs="n")
+
+    one = row(compare(held({ONE: was}), measured({ONE: is_})), "latency_p50")
+
+    assert (one.verdict, one.settled_by) == (Change.UNKNOWN, 6)
+    assert one.reason.startswith("it lies beyond the limit, but 9 comparisons at once need more to be sure")
 
 
 def test_holm_of_no_tests_and_of_equal_ones() -> None:

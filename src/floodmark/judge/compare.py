@@ -227,14 +227,18 @@ def _decided(tests: Sequence[_Test]) -> list[Comparison]:
     found = [test.found for test in tests if test.found is not None]
     worse = iter(holm([one.p_worse for one in found], ALPHA))
     better = iter(holm([one.p_better for one in found], ALPHA))
-    enough = noise.repetitions_for(ALPHA / max(1, len(found)))
-    enough_for_all = noise.repetitions_for(ALPHA / max(1, len(tests)))  # with enough of them, all are compared at once
+    enough, enough_for_all = _enough(len(found)), _enough(len(tests))  # with enough of them, all are compared at once
     return [
         _too_few(test, enough_for_all)
         if test.found is None
         else _row(test, test.found, next(worse), next(better), enough=enough, at_once=len(found))
         for test in tests
     ]
+
+
+def _enough(at_once: int) -> int:
+    """How many repetitions on either side it takes until ranks alone can be sure of one of so many; p counts twice, for two tests."""
+    return noise.repetitions_for(ALPHA / (2 * max(1, at_once)))
 
 
 def _too_few(test: _Test, enough: int) -> Comparison:
