@@ -1,7 +1,8 @@
 """A publish/subscribe service that keeps its word across restarts: an event is on disk before it is acknowledged.
 
-`python durable.py FOLDER [forgets] [hangs-up]` listens where it listened last time, as FOLDER says. With `forgets` it writes nothing; with
-`hangs-up` it once breaks all connections off, with the 60th event in hand.
+`python durable.py FOLDER [forgets] [hangs-up] [patient]` listens where it listened last time, as FOLDER says. With `forgets` it writes
+nothing; with `hangs-up` it once breaks all connections off, with the 60th event in hand; `patient`, it never closes a connection that says
+nothing.
 """
 
 from __future__ import annotations
@@ -44,12 +45,13 @@ class Durable(Honest):
         await super().published(client, channel, payload, token)
 
 
-async def main(folder: Path, *, forgets: bool, hangs_up: bool) -> None:
+async def main(folder: Path, *, forgets: bool, hangs_up: bool, patient: bool) -> None:
     """Serve until killed."""
     place = folder / "port"
     port = int(place.read_text()) if place.exists() else 0
     service = Durable(folder, forgets=forgets, hangs_up=hangs_up)
-    async with serve(service.handle, "127.0.0.1", port, subprotocols=[GRAPHQL], compression=None) as server:
+    open_limit_s = None if patient else 10.0
+    async with serve(service.handle, "127.0.0.1", port, subprotocols=[GRAPHQL], compression=None, open_timeout=open_limit_s) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         place.write_text(str(port))
         print(f"ready ws://127.0.0.1:{port}/", flush=True)
@@ -57,4 +59,5 @@ async def main(folder: Path, *, forgets: bool, hangs_up: bool) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), forgets="forgets" in sys.argv[2:], hangs_up="hangs-up" in sys.argv[2:]))
+    words = sys.argv[2:]
+    asyncio.run(main(Path(sys.argv[1]), forgets="forgets" in words, hangs_up="hangs-up" in words, patient="patient" in words))
