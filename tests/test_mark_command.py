@@ -47,7 +47,7 @@ def mark_of(folder: Path) -> dict[str, Any]:
 def test_mark_of_a_known_limit_brackets_it_and_prints_one_document(tmp_path: Path) -> None:
     file = scenario(tmp_path, "--messages", "115")  # 230 a second for half a second
 
-    played = play(tmp_path, "mark", str(file), "--vary", "rate_hz=100..800", "--precision", "50%", "--confirm", "1", "--json", limit_s=110)
+    played = play(tmp_path, "mark", str(file), "--vary", "rate_hz=150..400", "--precision", "50%", "--confirm", "0", "--json", limit_s=110)
 
     assert played.code == 0, played.stderr
     document = json.loads(played.stdout)
@@ -91,7 +91,7 @@ def test_mark_of_an_honest_service_without_a_limit_is_at_least_hi_and_accuses_no
 
 def test_mark_where_the_generator_is_the_limit_says_so_and_accuses_nobody(tmp_path: Path) -> None:
     file = write_scenario(
-        tmp_path, command=limited("--messages", "1"), phase=LOAD, criteria=["lost == 0"], lag_limit_s=1e-9, drain_limit_s=1.5
+        tmp_path, command=limited("--messages", "1"), phase=LOAD, criteria=["lost == 0"], lag_limit_s=1e-9, drain_limit_s=0.5
     )
 
     played = play(tmp_path, "mark", str(file), "--vary", "rate_hz=50..100", "--duration", "300ms", limit_s=110)
