@@ -250,8 +250,8 @@ COSTS = (
         name="churn-memory",
         plan="",
         text=f"an hour's comings and goings in eight minutes, {Churn(ROUNDS).comings:,} workers in one process, the server apart: "
-        f"nothing is kept of those who have gone ({FOUND_BYTES // 1_000} KB of each would be found; of fewer, at a smaller scale, as much more), and those who "
-        "stay do not grow",
+        f"nothing is kept of those who have gone ({FOUND_BYTES // 1_000} KB of each would be found; of fewer, at a smaller scale, as much "
+        "more), and those who stay do not grow",
         words=lambda scale: churn(scale).words,
         partitions=50,
         seconds=lambda scale: churn(scale).seconds,
