@@ -45,8 +45,10 @@ class Calm:
         self._rest_ns: int | None = None
 
     async def first(self) -> None:
-        """Measure the target at rest."""
+        """Measure the target at rest; once more where that fails: a moment in which we were late ourselves must not be all there is."""
         self._rest_ns = await self._look()
+        if self._rest_ns is None:
+            self._rest_ns = await self._look()
 
     async def wait(self) -> bool:
         """Wait until it is at rest again, for `LIMIT_S` at most; returns False where it was seen not to be."""
