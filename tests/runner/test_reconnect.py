@@ -58,7 +58,8 @@ def test_wire_fault_that_ends_connections_costs_a_resuming_client_nothing(fault:
 
 def test_handshake_that_a_black_hole_took_is_begun_anew_when_it_is_lifted(tmp_path: Path) -> None:
     """Nobody else would end it: the target never heard of it, and the client would wait to the end of the drain and beyond."""
-    hole = msgspec.structs.replace(HOLE, for_s=0.5, ratio=1.0, options={})  # closes nothing itself
+    # It closes nothing itself, and lasts longer than a busy machine stands still.
+    hole = msgspec.structs.replace(HOLE, for_s=3.0, ratio=1.0, options={})
     target = durable(tmp_path / "kept", "patient")
     long = msgspec.structs.replace(RESUMING, limit_s=20.0)
 
