@@ -12,7 +12,7 @@ from floodmark.model.arrival import Constant
 from floodmark.model.finding import Guarantee
 from floodmark.model.scenario import Phase, Population, Scenario, Target
 from floodmark.suites.entry import Entry, criteria, trial
-from floodmark.suites.fleet_common import SOUND
+from floodmark.suites.fleet_common import SOUND, chosen
 
 MESSAGES, PARTITIONS = 1_000, 10
 EVERY = 100
@@ -20,6 +20,10 @@ KEPT_BYTES, GONE, CHURN_MESSAGES = 1_000_000, 40, 500  # of each of so many work
 CHURNING = 6
 PLANTED = KEPT_BYTES * GONE / CHURN_MESSAGES
 TURN_S = 0.35  # in which one of them goes, and another one comes: on a busy machine a quarter of a second
+PATIENT = (
+    *("--server", "apart", "--sync", "2m"),
+    *chosen(heartbeat_ttl_s=4.0, election_timeout_s=4.0, startup_limit_s=30.0, shutdown_limit_s=4.0),
+)
 LINGERED, MOVED = 2, 5  # that many of the ten partitions go to a second worker
 
 
@@ -42,16 +46,22 @@ def honest(name: str, workers: int, messages: int, *, joins: bool = False) -> Sc
 
 
 def churning() -> Scenario:
-    """Workers that come and go in one process, the server apart, and a load that goes on meanwhile."""
+    """Workers that come and go in one process, the server apart, and a load that goes on meanwhile.
+
+    What is judged is memory by messages: neither times nor the disk, so all limits outlast a machine that stands still for a while.
+    """
     twin = honest("fleet-keep", CHURNING, CHURN_MESSAGES)
     words = (f"{TURN_S * turn:g} stop {turn}; {TURN_S * turn + 0.05:g} start 1" for turn in range(1, GONE + 1))  # the oldest leaves
     seconds = TURN_S * (GONE + 2)
     return msgspec.structs.replace(
         twin,
-        target=msgspec.structs.replace(twin.target, args=(*twin.target.args, "--per-process", str(CHURNING), "--server", "apart")),
-        driver_options={**twin.driver_options, "script": "; ".join([f"0 start {CHURNING}", *words])},
+        target=msgspec.structs.replace(twin.target, args=(*twin.target.args, "--per-process", str(CHURNING), *PATIENT)),
+        driver_options={**twin.driver_options, "script": "; ".join([f"0 start {CHURNING}", *words]), "settle_s": 6.0},
         phases=(Phase(arrival=Constant(rate_hz=CHURN_MESSAGES / seconds), messages=CHURN_MESSAGES, payload_bytes=200),),
         criteria=criteria(f"leak_bytes_per_message < {PLANTED / 3:.0f}B", "lost == 0", *SOUND),
+        connect_limit_s=30.0,
+        drain_limit_s=15.0,
+        lag_limit_s=5.0,
     )
 
 
