@@ -12,6 +12,7 @@ import pytest
 
 from floodmark import suites
 from floodmark.model.arrival import Constant
+from floodmark.model.criterion import parse
 from floodmark.model.result import ScenarioResult
 from floodmark.model.scenario import Fault, Phase, Scenario
 from floodmark.model.verdict import Verdict
@@ -35,7 +36,9 @@ def lying(entry: str, *args: str, scale: float = 0.05) -> Scenario:
     made = found.build(scale)
     assert isinstance(made, Scenario)
     target = msgspec.structs.replace(made.target, args=(*made.target.args, *args))
-    return msgspec.structs.replace(made, target=target, lag_limit_s=10.0, drain_limit_s=2.0)
+    # Of so few messages, what is on its way to those who are cut off and is sent to them again may be more than 1 %.
+    limits = tuple(parse("stats_error <= 5%") if criterion.text == "stats_error <= 1%" else criterion for criterion in made.criteria)
+    return msgspec.structs.replace(made, target=target, criteria=limits, lag_limit_s=10.0, drain_limit_s=2.0)
 
 
 @pytest.mark.parametrize("how", ["close", "half-close", "reset"])
@@ -172,7 +175,7 @@ def test_fault_in_the_clients_excuses_nothing_done_to_others(trick: str, criteri
         ("subscriptions.random-drops", "duplicate=1/20", "duplicated == 0"),
         ("subscriptions.random-drops", "stats=1.1", "stats_error == 0"),
         ("subscriptions.cascade", "drop=1/20", "lost == 0"),
-        ("subscriptions.cascade", "stats=1.1", "stats_error <= 1%"),
+        ("subscriptions.cascade", "stats=1.1", "stats_error <= 5%"),
     ],
 )
 def test_suite_scenario_fails_against_a_hub_that_breaks_the_promise(entry: str, lie: str, criterion: str, tmp_path: Path) -> None:

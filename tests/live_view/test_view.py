@@ -59,7 +59,9 @@ def test_run_counts_the_view_as_a_tree_of_its_own(tmp_path: Path) -> None:
 
 
 def test_run_whose_view_the_user_leaves_goes_on_with_plain_lines(tmp_path: Path) -> None:
-    scenario = write_scenario(tmp_path, command=server(), phase=SHORT)
+    scenario = write_scenario(
+        tmp_path, command=server(), phase=SHORT.replace("duration_s = 3", "duration_s = 12")
+    )  # there is a line each 5 s
 
     with terminal(tmp_path, "run", str(scenario)) as shown:
         shown.until("offered", "200 /s")
