@@ -26,7 +26,7 @@ from floodmark.runner import mark as mark_room
 from floodmark.runner.calm import Calm
 from floodmark.runner.lateness import unproven
 from floodmark.runner.mark import MarkOrder, MarkRun
-from floodmark.runner.session import Settings
+from floodmark.runner.session import Session, Settings
 
 LIMIT_HZ = 330.0
 Play = Callable[[Scenario], ScenarioResult]
@@ -219,6 +219,30 @@ def test_mark_run_begins_no_trial_that_would_end_beyond_its_limit(tmp_path: Path
     assert seen == []
     assert result.verdict is Verdict.UNKNOWN
     assert "beyond the limit of 1e-09 s" in mark_of(result).why
+
+
+def test_mark_run_ends_a_trial_that_goes_on_beyond_its_limit_and_counts_it_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, played: Callable[[Play], list[Scenario]]
+) -> None:
+    seen = played(limited)
+    ended = []
+
+    async def for_ever(_: Session) -> ScenarioResult:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("in order")
+        raise AssertionError
+
+    monkeypatch.setattr("floodmark.runner.mark.Session.play", for_ever)
+
+    result = search(order(tmp_path, limit_s=0.5))
+
+    assert seen == []
+    assert ended == ["in order"]
+    assert [scenario.id for scenario in result.scenarios] == ["tried@rate_hz=100"]
+    assert (mark_of(result).trials, result.verdict, result.interrupted) == ((), Verdict.UNKNOWN, False)
+    assert "the limit of 0.5 s ended a trial" in mark_of(result).why
 
 
 def test_mark_run_of_a_range_that_this_machine_cannot_do_is_refused_before_anything_starts(

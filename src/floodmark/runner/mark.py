@@ -41,7 +41,7 @@ GOES_ON = "the search was still going on"
 class MarkOrder(msgspec.Struct, frozen=True, kw_only=True):
     """What to search and how: `name` goes into the folder's name, `command` is what a person types to search the same again.
 
-    No trial begins that would end after `limit_s`, as far as the longest one before it tells.
+    No trial begins that would end after `limit_s`, as far as the longest one before it tells; one that goes on that long is ended.
     """
 
     name: str
@@ -135,10 +135,18 @@ class MarkRun:
         while (value := next_value(self._order.search, self._trials)) is not None:
             rested = await self._calm.wait() if self._calm is not None and self._trials else True
             begun_s = time.monotonic()
-            if begun_s + self._longest_s > self._started_s + self._order.limit_s:
+            left_s = self._started_s + self._order.limit_s - begun_s
+            if self._longest_s > left_s:
                 self._stopped = f"another trial would have gone beyond the limit of {self._order.limit_s:g} s"
                 return
-            await self._try(value, rested=rested)
+            try:
+                async with asyncio.timeout(left_s) as limit:
+                    await self._try(value, rested=rested)
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                self._stopped = f"the limit of {self._order.limit_s:g} s ended a trial, which counts for nothing"
+                return
             self._longest_s = max(self._longest_s, time.monotonic() - begun_s)
             self._keep(GOES_ON)
 
