@@ -36,6 +36,33 @@ def test_decode_a_value_that_nobody_can_read_says_that_it_was_written(data: byte
     assert decode("$KV.parti-election.leader", data, None, 1.0) == Note(1.0, "election", "leader", {})
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b'"epoch": "x"',
+        b'"version": null',
+        b'"token": 7',
+        b'"partitions": 3',
+        b'"partitions": [3]',
+        b'"partitions": [{"keys": "p1"}]',
+        b'"partitions": [{"weight": "heavy"}]',
+        b'"lifecycle": []',
+    ],
+)
+def test_decode_a_value_with_fields_of_other_types_says_that_it_was_written_and_figures_are_told_all_the_same(fields: bytes) -> None:
+    subject = "$KV.parti-assignment.assignment.worker-1"
+    note = decode(subject, b"{" + fields + b"}", None, 1.0)
+    whole = decode(subject, b'{"epoch": 1, "version": 1, "partitions": [{"keys": ["p1"], "weight": 2}], "more": 1}', None, 1.0)
+
+    assert note == Note(1.0, "assignment", "assignment.worker-1", {})
+    assert whole is not None
+    assert whole.value == {"epoch": 1, "version": 1, "partitions": [{"keys": ["p1"], "weight": 2}], "more": 1}
+    assert note is not None
+    made = calm()
+    made.notes.append(note._replace(at_s=15.0))
+    assert figures_of(made.record())["version_back"] == 1  # whoever wrote it took the worker's assignment away
+
+
 @pytest.mark.parametrize("reason", [b"MaxAge", b"Purge", b"Remove"])
 def test_note_of_a_marker_that_the_server_left_where_a_key_was_tells_that_it_is_gone(reason: bytes) -> None:
     headers = b"NATS/1.0\r\nNats-Marker-Reason: " + reason + b"\r\n\r\n"

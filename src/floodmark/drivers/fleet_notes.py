@@ -24,6 +24,23 @@ _DELETED = (b"DEL", b"PURGE", b"MaxAge", b"Purge", b"Remove")
 """The operations of a bucket that end a key, and the reasons that the server gives in a marker of its own for a key that is gone."""
 
 
+class _Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A partition of an assignment."""
+
+    keys: tuple[str, ...] = ()
+    weight: int = 100
+
+
+class _Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """What is read of any key of the buckets."""
+
+    token: str = ""
+    epoch: int = 0
+    version: int = 0
+    lifecycle: str = ""
+    partitions: tuple[_Part, ...] = ()
+
+
 class Note(NamedTuple):
     """One entry of the record. `kind` is one of the buckets, DONE or MARK; `value` is None where a key was deleted."""
 
@@ -37,7 +54,7 @@ def decode(subject: str, data: bytes, operation: bytes | None, at_s: float) -> N
     """Read one message of the record's stream; None for what is no part of it."""
     for prefix, kind in _OF_BUCKET.items():
         if subject.startswith(prefix):
-            return Note(at_s, kind, subject[len(prefix) :], None if operation in _DELETED else _value(data))
+            return Note(at_s, kind, subject[len(prefix) :], None if operation in _DELETED else _entry(data))
     head, _, key = subject.partition(".")
     return Note(at_s, head, key, _value(data)) if head in (DONE, MARK) else None
 
@@ -49,6 +66,16 @@ def _value(data: bytes) -> dict[str, Any]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # no UTF-8 inside, or nested too deeply
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _entry(data: bytes) -> dict[str, Any]:
+    """A value whose fields are of other types than a fleet's says no more than one that is no object."""
+    value = _value(data)
+    try:
+        msgspec.convert(value, _Entry)
+    except msgspec.ValidationError:
+        return {}
+    return value
 
 
 def partitions_of(value: Mapping[str, Any] | None) -> dict[str, int]:
