@@ -31,6 +31,7 @@ WORDS_AT_ONCE = 64
 BACK_LIMIT_S = 15.0  # for a server that was started again to take what we have to tell
 SERVER_WORDS = ("server_kill", "server_restart")
 _PAUSE_S = 0.05
+_WRITTEN_S = 0.1  # for the server to write to others what it has taken from us: it answers our own ping before that
 _log = logging.getLogger("floodmark.fleet")
 
 
@@ -86,6 +87,9 @@ class Control:
             try:
                 await message.respond(msgspec.json.encode(done))
                 await self._link.client.flush()
+                if done.ok and word.do in SERVER_WORDS:
+                    await asyncio.sleep(_WRITTEN_S)  # INVARIANT: who asked has the answer before the server goes, which would take it along
+                    await self._link.client.flush()
             except nats.errors.Error as exc:  # the server went meanwhile: who asked has no answer, but the host goes on
                 _log.warning("the answer to %s did not get out: %s", word.do or "a word", exc)
         if done.ok and word.do in SERVER_WORDS:
